@@ -1,0 +1,143 @@
+//! The control API as commands use it.
+
+use std::time::Duration;
+
+use tonic::metadata::{Ascii, MetadataValue};
+use tonic::service::Interceptor;
+use tonic::service::interceptor::InterceptedService;
+use tonic::transport::{Channel, Endpoint};
+use tonic::{Request, Status};
+use weir_proto::weir::control::v1::control_service_client::ControlServiceClient;
+
+use crate::Error;
+use crate::output::Format;
+use crate::runtime_file;
+
+/// The generated client, with the token on every call.
+pub type Client = ControlServiceClient<InterceptedService<Channel, Bearer>>;
+
+/// Answers of the API may hold descriptor sets of every service.
+const MAX_MESSAGE: usize = 64 << 20;
+
+/// How a command reaches the mesh and how it prints.
+#[derive(Debug, Clone, clap::Args)]
+pub struct Connect {
+    /// The mesh's control API; default: the mesh that `weir up` runs on this machine
+    #[arg(long, env = "WEIR_CONTROL", value_name = "URL")]
+    pub control: Option<String>,
+    /// Bearer token of the control API; default: that of the mesh on this machine
+    #[arg(long, env = "WEIR_TOKEN", hide_env_values = true, value_name = "TOKEN")]
+    pub token: Option<String>,
+    /// How to print the answer
+    #[arg(short, long, value_enum, default_value_t = Format::Table, value_name = "FORMAT")]
+    pub output: Format,
+}
+
+impl Connect {
+    /// A client of the mesh that is meant.
+    ///
+    /// # Errors
+    /// There is none, or it does not answer.
+    pub async fn client(&self) -> Result<Client, Error> {
+        let local = runtime_file::newest();
+        let control = match (&self.control, &local) {
+            (Some(url), _) => url.clone(),
+            (None, Some(mesh)) => mesh.control.clone(),
+            (None, None) => {
+                return Err(Error::new(
+                    "no mesh runs on this machine; start one with `weir up`, or name another \
+                     with --control URL --token TOKEN",
+                ));
+            }
+        };
+        let token = match (&self.token, local) {
+            (Some(token), _) => token.clone(),
+            (None, Some(mesh)) if same(&mesh.control, &control) => {
+                std::fs::read_to_string(&mesh.token_file).map_err(|error| {
+                    Error::new(format!(
+                        "cannot read the token in {}: {error}; give it by --token",
+                        mesh.token_file.display()
+                    ))
+                })?
+            }
+            (None, _) => {
+                return Err(Error::new(format!(
+                    "{control} needs a token; give it by --token or WEIR_TOKEN"
+                )));
+            }
+        };
+        connect(&control, &token).await
+    }
+}
+
+fn same(one: &str, other: &str) -> bool {
+    let bare = |url: &str| url.trim_start_matches("http://").trim_end_matches('/').to_owned();
+    bare(one) == bare(other)
+}
+
+/// Puts the token on each call.
+#[derive(Clone)]
+pub struct Bearer(MetadataValue<Ascii>);
+
+impl Interceptor for Bearer {
+    fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
+        request.metadata_mut().insert("authorization", self.0.clone());
+        Ok(request)
+    }
+}
+
+/// Connects to a control API.
+///
+/// # Errors
+/// The URL or the token cannot be used, or nothing answers.
+pub async fn connect(control: &str, token: &str) -> Result<Client, Error> {
+    let endpoint = endpoint(control)?;
+    let channel = endpoint.connect().await.map_err(|error| {
+        Error::new(format!(
+            "cannot reach the control API at {control} ({}); start a mesh with `weir up`, or \
+             name another with --control URL",
+            root_cause(&error)
+        ))
+    })?;
+    client(channel, token)
+}
+
+/// A client that connects when it is first used, and again when it must.
+///
+/// # Errors
+/// The URL or the token cannot be used.
+pub fn connect_lazy(control: &str, token: &str) -> Result<Client, Error> {
+    client(endpoint(control)?.connect_lazy(), token)
+}
+
+fn endpoint(control: &str) -> Result<Endpoint, Error> {
+    let url =
+        if control.contains("://") { control.to_owned() } else { format!("http://{control}") };
+    let wrong = |why: String| {
+        Error::new(format!("--control {control:?} is no URL ({why}); use http://HOST:PORT"))
+    };
+    if !url.starts_with("http://") {
+        return Err(wrong("only http is spoken".into()));
+    }
+    let endpoint = Endpoint::from_shared(url).map_err(|error| wrong(error.to_string()))?;
+    Ok(endpoint.connect_timeout(Duration::from_secs(5)).tcp_nodelay(true))
+}
+
+fn client(channel: Channel, token: &str) -> Result<Client, Error> {
+    let mut value: MetadataValue<Ascii> = format!("Bearer {}", token.trim())
+        .parse()
+        .map_err(|_| Error::new("the token holds characters that no HTTP header can"))?;
+    value.set_sensitive(true);
+    Ok(ControlServiceClient::with_interceptor(channel, Bearer(value))
+        .max_decoding_message_size(MAX_MESSAGE)
+        .max_encoding_message_size(MAX_MESSAGE))
+}
+
+/// The innermost error: what the operating system said.
+fn root_cause(error: &dyn std::error::Error) -> String {
+    let mut cause = error;
+    while let Some(inner) = cause.source() {
+        cause = inner;
+    }
+    cause.to_string()
+}

@@ -1,0 +1,68 @@
+//! The commands that ask the control API, one file for each family.
+
+pub mod apply;
+pub mod certificates;
+pub mod change;
+pub mod get;
+pub mod init;
+pub mod status;
+pub mod traces;
+
+use std::future::Future;
+
+use weir_proto::weir::control::v1::ChangeResponse;
+
+use crate::Error;
+use crate::output::{Format, print, print_json};
+
+/// Runs a command's future to its end on this thread.
+///
+/// # Errors
+/// The future's, or no runtime can be made.
+pub fn block_on<T>(future: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Error::new(format!("cannot start: {error}")))?
+        .block_on(future)
+}
+
+/// Prints what a change led to.
+///
+/// # Errors
+/// Some router has not applied it although the command waited, or standard
+/// output is gone.
+pub fn print_change(format: Format, what: &str, change: &ChangeResponse) -> Result<(), Error> {
+    if format == Format::Json {
+        print_json("weir.control.v1.ChangeResponse", change)?;
+    } else {
+        print(&format!("{}\n", describe(what, change)))?;
+    }
+    match &change.converged {
+        Some(converged) if converged.applied < converged.routers => Err(not_converged(converged)),
+        _ => Ok(()),
+    }
+}
+
+fn not_converged(converged: &weir_proto::weir::control::v1::Converged) -> Error {
+    let pending = converged.pending.iter();
+    Error::new(format!(
+        "{} of {} routers have not applied it yet; `weir status` follows them",
+        converged.routers.saturating_sub(converged.applied),
+        converged.routers
+    ))
+    .with(pending.map(|router| format!("{}: {}", router.router, router.reason)))
+}
+
+fn describe(what: &str, change: &ChangeResponse) -> String {
+    if change.unchanged {
+        return format!("{what}: nothing to change; revision {} stays", change.revision);
+    }
+    match &change.converged {
+        Some(converged) => format!(
+            "{what}: revision {}, applied by {} of {} routers, the slowest in {} ms",
+            change.revision, converged.applied, converged.routers, converged.slowest_ms
+        ),
+        None => format!("{what}: revision {}", change.revision),
+    }
+}

@@ -1,0 +1,244 @@
+//! `weir get services|routes|instances|routers|edges`.
+
+use weir_proto::weir::control::v1::{
+    EdgeStatus, ListEdgesRequest, ListInstancesRequest, ListRoutersRequest, ListRoutesRequest,
+    ListServicesRequest,
+};
+use weir_proto::weir::mesh::v1 as pb;
+
+use super::block_on;
+use super::status::print_routers;
+use crate::Error;
+use crate::client::{Client, Connect};
+use crate::output::{Format, print_json, print_table, seconds, table};
+
+/// Arguments of `weir get`.
+#[derive(Debug, clap::Args)]
+pub struct Get {
+    /// What to list
+    #[arg(value_enum)]
+    what: What,
+    #[command(flatten)]
+    connect: Connect,
+}
+
+/// What there is to list.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum What {
+    /// Services, their versions and weights
+    Services,
+    /// HTTPRoutes and GRPCRoutes
+    Routes,
+    /// Running processes of versions
+    Instances,
+    /// Routers, what they have applied, their certificates
+    Routers,
+    /// Who calls whom, how often, how well: the last ten seconds
+    Edges,
+}
+
+impl Get {
+    /// Runs it.
+    ///
+    /// # Errors
+    /// The API's.
+    pub fn run(self) -> Result<(), Error> {
+        let format = self.connect.output;
+        block_on(async {
+            let client = self.connect.client().await?;
+            match self.what {
+                What::Services => services(client, format).await,
+                What::Routes => routes(client, format).await,
+                What::Instances => instances(client, format).await,
+                What::Routers => routers(client, format).await,
+                What::Edges => edges(client, format).await,
+            }
+        })
+    }
+}
+
+async fn services(mut client: Client, format: Format) -> Result<(), Error> {
+    let answer = client.list_services(ListServicesRequest {}).await?.into_inner();
+    if format == Format::Json {
+        return print_json("weir.control.v1.ListServicesResponse", &answer);
+    }
+    let mut table = table(["SERVICE", "PROTOCOL", "WEIGHTS", "STICKY", "HEALTHY", "LAST CHANGE"]);
+    for status in answer.services {
+        let service = status.service.unwrap_or_default();
+        table.add_row([
+            service.name.clone(),
+            protocol(service.protocol()).to_owned(),
+            weights(&service.versions),
+            service.sticky.as_ref().map_or("none".to_owned(), sticky),
+            format!("{}/{}", status.healthy_instances, status.instances),
+            format!("revision {}", status.revision),
+        ]);
+    }
+    print_table(&table)
+}
+
+async fn routes(mut client: Client, format: Format) -> Result<(), Error> {
+    let answer = client.list_routes(ListRoutesRequest {}).await?.into_inner();
+    if format == Format::Json {
+        return print_json("weir.control.v1.ListRoutesResponse", &answer);
+    }
+    let mut table = table(["ROUTE", "KIND", "PARENTS", "HOSTNAMES", "MATCHES", "BACKENDS"]);
+    for route in answer.routes {
+        let kind = match route.kind() {
+            pb::route::Kind::GrpcRoute => "GRPCRoute",
+            _ => "HTTPRoute",
+        };
+        let parents: Vec<_> = route
+            .parent_refs
+            .iter()
+            .map(|parent| format!("{}/{}", parent.kind.to_lowercase(), parent.name))
+            .collect();
+        for (i, rule) in route.rules.iter().enumerate() {
+            let first = |text: String| if i == 0 { text } else { String::new() };
+            table.add_row([
+                first(route.name.clone()),
+                first(kind.to_owned()),
+                first(parents.join("\n")),
+                first(if route.hostnames.is_empty() {
+                    "*".to_owned()
+                } else {
+                    route.hostnames.join("\n")
+                }),
+                matches(rule),
+                backends(rule),
+            ]);
+        }
+    }
+    print_table(&table)
+}
+
+async fn instances(mut client: Client, format: Format) -> Result<(), Error> {
+    let request = ListInstancesRequest::default();
+    let answer = client.list_instances(request).await?.into_inner();
+    if format == Format::Json {
+        return print_json("weir.control.v1.ListInstancesResponse", &answer);
+    }
+    let mut table = table(["INSTANCE", "SERVICE", "VERSION", "ADDRESS", "ZONE", "HEALTH"]);
+    for instance in answer.instances {
+        let health = if instance.healthy { "healthy" } else { "unhealthy" };
+        table.add_row([
+            instance.id,
+            instance.service,
+            instance.version,
+            instance.address,
+            instance.zone,
+            health.to_owned(),
+        ]);
+    }
+    print_table(&table)
+}
+
+async fn routers(mut client: Client, format: Format) -> Result<(), Error> {
+    let answer = client.list_routers(ListRoutersRequest {}).await?.into_inner();
+    match format {
+        Format::Json => print_json("weir.control.v1.ListRoutersResponse", &answer),
+        Format::Table => print_routers(&answer),
+    }
+}
+
+async fn edges(mut client: Client, format: Format) -> Result<(), Error> {
+    let answer = client.list_edges(ListEdgesRequest {}).await?.into_inner();
+    if format == Format::Json {
+        return print_json("weir.control.v1.ListEdgesResponse", &answer);
+    }
+    let header = ["FROM", "TO", "VERSION", "RATE", "SUCCESS", "P50", "P99", "REQUESTS", "FAILED"];
+    let mut table = table(header);
+    for edge in answer.edges {
+        let success = success(&edge);
+        table.add_row([
+            edge.source,
+            edge.destination,
+            edge.version,
+            format!("{:.1}/s", edge.rate),
+            success,
+            seconds(edge.p50_seconds),
+            seconds(edge.p99_seconds),
+            edge.requests.to_string(),
+            edge.failures.to_string(),
+        ]);
+    }
+    print_table(&table)
+}
+
+/// The share of requests that succeeded; a dash when there were none.
+#[must_use]
+pub fn success(edge: &EdgeStatus) -> String {
+    if edge.rate > 0.0 {
+        // 99.96 must not be shown as if nothing had failed.
+        format!("{:.2}%", (edge.success * 10_000.0).floor() / 100.0)
+    } else {
+        "-".to_owned()
+    }
+}
+
+fn protocol(protocol: pb::Protocol) -> &'static str {
+    match protocol {
+        pb::Protocol::Http1 => "http1",
+        pb::Protocol::Http2 => "http2",
+        pb::Protocol::Grpc => "grpc",
+        pb::Protocol::Unspecified => "unknown",
+    }
+}
+
+/// `v1=90 v2=10`.
+#[must_use]
+pub fn weights(versions: &[pb::VersionWeight]) -> String {
+    let all: Vec<_> =
+        versions.iter().map(|version| format!("{}={}", version.version, version.weight)).collect();
+    all.join(" ")
+}
+
+fn sticky(sticky: &pb::Sticky) -> String {
+    match &sticky.by {
+        Some(pb::sticky::By::Header(name)) => format!("header:{name}"),
+        Some(pb::sticky::By::Cookie(name)) => format!("cookie:{name}"),
+        Some(pb::sticky::By::User(_)) => "user".to_owned(),
+        None => "none".to_owned(),
+    }
+}
+
+fn matches(rule: &pb::RouteRule) -> String {
+    let one = |found: &pb::RouteMatch| {
+        let mut text = String::new();
+        if !found.method.is_empty() {
+            text.push_str(&found.method);
+            text.push(' ');
+        }
+        let path = if found.path.is_empty() { "/" } else { &found.path };
+        text.push_str(path);
+        if found.path_type() != pb::route_match::PathType::Exact {
+            text.push_str(if path.ends_with('/') { "*" } else { "/*" });
+        }
+        for header in &found.headers {
+            text.push_str(&format!(" {}: {}", header.name, header.value));
+        }
+        for query in &found.query_params {
+            text.push_str(&format!(" ?{}={}", query.name, query.value));
+        }
+        text
+    };
+    match rule.matches.as_slice() {
+        [] => "/*".to_owned(),
+        all => all.iter().map(one).collect::<Vec<_>>().join("\n"),
+    }
+}
+
+fn backends(rule: &pb::RouteRule) -> String {
+    let one = |backend: &pb::BackendRef| {
+        let version = if backend.version.is_empty() {
+            String::new()
+        } else {
+            format!(" {}", backend.version)
+        };
+        match rule.backend_refs.len() {
+            1 => format!("{}{version}", backend.service),
+            _ => format!("{}{version} ={}", backend.service, backend.weight),
+        }
+    };
+    rule.backend_refs.iter().map(one).collect::<Vec<_>>().join("\n")
+}

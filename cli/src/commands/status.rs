@@ -1,0 +1,90 @@
+//! `weir status`: has everyone applied what was asked, and for how long is
+//! everyone's certificate good?
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use weir_proto::weir::control::v1::{
+    GetMeshRequest, ListRoutersRequest, ListRoutersResponse, RouterStatus,
+};
+
+use super::block_on;
+use crate::Error;
+use crate::client::Connect;
+use crate::output::{Format, print, print_json, print_table, seconds, table};
+
+/// Arguments of `weir status`.
+#[derive(Debug, clap::Args)]
+pub struct Status {
+    #[command(flatten)]
+    connect: Connect,
+}
+
+impl Status {
+    /// Runs it.
+    ///
+    /// # Errors
+    /// The API's.
+    pub fn run(self) -> Result<(), Error> {
+        let (mesh, routers) = block_on(async {
+            let mut client = self.connect.client().await?;
+            let mesh = client.get_mesh(GetMeshRequest {}).await?.into_inner();
+            Ok((mesh, client.list_routers(ListRoutersRequest {}).await?.into_inner()))
+        })?;
+        if self.connect.output == Format::Json {
+            return print_json("weir.control.v1.ListRoutersResponse", &routers);
+        }
+        let live = routers.routers.iter().filter(|router| router.live).count();
+        print(&format!(
+            "mesh {} at revision {}, {} of {} routers live, weir {}\n\n",
+            mesh.trust_domain,
+            mesh.revision,
+            live,
+            routers.routers.len(),
+            mesh.version
+        ))?;
+        print_routers(&routers)
+    }
+}
+
+/// Prints routers as a table.
+///
+/// # Errors
+/// Standard output is gone.
+pub fn print_routers(answer: &ListRoutersResponse) -> Result<(), Error> {
+    let mut table = table([
+        "ROUTER",
+        "ROLE",
+        "SERVICE",
+        "VERSION",
+        "STATE",
+        "REVISION",
+        "LAG",
+        "APPLIED IN",
+        "CERTIFICATE",
+        "REFUSED",
+    ]);
+    for router in &answer.routers {
+        table.add_row([
+            router.router.clone(),
+            router.role.clone(),
+            router.service.clone(),
+            router.version.clone(),
+            if router.live { "live" } else { "gone" }.to_owned(),
+            router.applied_revision.to_string(),
+            router.lag.to_string(),
+            seconds(f64::from(router.apply_micros) / 1e6),
+            certificate(router),
+            router.refused.clone(),
+        ]);
+    }
+    print_table(&table)
+}
+
+fn certificate(router: &RouterStatus) -> String {
+    if router.certificate_not_after == 0 {
+        return "none".to_owned();
+    }
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64();
+    let left = router.certificate_not_after as f64 - now;
+    if left <= 0.0 { "expired".to_owned() } else { format!("{} left", seconds(left)) }
+}

@@ -1,0 +1,32 @@
+//! The command line: starts meshes, and tells running ones what to do.
+
+mod client;
+mod commands;
+mod error;
+mod exec_child;
+mod http_client;
+pub mod mesh_file;
+mod output;
+mod runtime_file;
+mod tour;
+mod trace_tree;
+mod up;
+mod verbs;
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+
+pub use error::Error;
+
+/// Runs the program with its process's arguments.
+#[must_use]
+pub fn main() -> ExitCode {
+    match verbs::Cli::parse().run() {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,123 @@
+//! Tables for people, JSON for programs.
+
+use std::io::{self, Write as _};
+use std::sync::OnceLock;
+
+use comfy_table::Table;
+use comfy_table::presets::NOTHING;
+use prost_reflect::{DescriptorPool, DynamicMessage};
+
+use crate::Error;
+
+/// How an answer is printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Format {
+    /// Columns, for reading
+    Table,
+    /// The API's answer as the protobuf JSON mapping has it
+    Json,
+}
+
+/// A table without lines, as other tools of the trade print it.
+#[must_use]
+pub fn table<const N: usize>(header: [&str; N]) -> Table {
+    let mut table = Table::new();
+    table.load_style(NOTHING).set_header(header);
+    for column in table.column_iter_mut() {
+        column.set_padding((0, 2));
+    }
+    table
+}
+
+/// Prints a table, without blanks at the ends of its lines.
+///
+/// # Errors
+/// Standard output is gone.
+pub fn print_table(table: &Table) -> Result<(), Error> {
+    let text: String = table.lines().map(|line| format!("{}\n", line.trim_end())).collect();
+    print(&text)
+}
+
+/// Prints text as it is.
+///
+/// # Errors
+/// Standard output is gone.
+pub fn print(text: &str) -> Result<(), Error> {
+    match io::stdout().lock().write_all(text.as_bytes()) {
+        Ok(()) => Ok(()),
+        // `weir traces | head` is no failure.
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => std::process::exit(0),
+        Err(error) => Err(Error::new(format!("cannot write to standard output: {error}"))),
+    }
+}
+
+/// Prints a message of `weir.control.v1` or `weir.mesh.v1` as JSON.
+///
+/// # Errors
+/// Standard output is gone.
+pub fn print_json<M: prost::Message>(name: &str, message: &M) -> Result<(), Error> {
+    print(&format!("{}\n", to_json(name, message)?))
+}
+
+/// The protobuf JSON mapping of a message, indented.
+///
+/// # Errors
+/// `name` is not that of the message.
+pub fn to_json<M: prost::Message>(name: &str, message: &M) -> Result<String, Error> {
+    static POOL: OnceLock<Option<DescriptorPool>> = OnceLock::new();
+    let broken = |what: &str| Error::new(format!("cannot write {name} as JSON: {what}"));
+    let descriptor = POOL
+        .get_or_init(|| DescriptorPool::decode(weir_proto::descriptors::CONTROL).ok())
+        .as_ref()
+        .and_then(|pool| pool.get_message_by_name(name))
+        .ok_or_else(|| broken("its descriptor is missing"))?;
+    let dynamic = DynamicMessage::decode(descriptor, message.encode_to_vec().as_slice())
+        .map_err(|error| broken(&error.to_string()))?;
+    serde_json::to_string_pretty(&dynamic).map_err(|error| broken(&error.to_string()))
+}
+
+/// A duration in the largest unit that keeps it readable: `52m`, `3.2s`, `41ms`.
+#[must_use]
+pub fn seconds(value: f64) -> String {
+    match value {
+        v if v >= 86_400.0 => format!("{:.0}d", v / 86_400.0),
+        v if v >= 7_200.0 => format!("{:.0}h", v / 3_600.0),
+        v if v >= 120.0 => format!("{:.0}m", v / 60.0),
+        v if v >= 1.0 => format!("{v:.1}s"),
+        v if v >= 0.001 => format!("{:.1}ms", v * 1e3),
+        v if v > 0.0 => format!("{:.0}us", v * 1e6),
+        _ => "0".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use weir_proto::weir::control::v1::{ChangeResponse, Converged};
+
+    #[test]
+    fn json_has_the_names_of_the_api() {
+        let change = ChangeResponse {
+            revision: 7,
+            converged: Some(Converged {
+                routers: 9,
+                applied: 9,
+                slowest_ms: 12,
+                pending: Vec::new(),
+            }),
+            unchanged: false,
+        };
+        let json = to_json("weir.control.v1.ChangeResponse", &change).unwrap();
+        let value: serde_json::Value = serde_json::from_str(&json).unwrap();
+        let want = serde_json::json!({
+            "revision": 7, "converged": {"routers": 9, "applied": 9, "slowestMs": 12}
+        });
+        assert_eq!(value, want);
+    }
+
+    #[test]
+    fn durations_are_readable() {
+        let all = [0.0, 0.000_25, 0.0412, 3.21, 3_120.0, 7_200.0, 200_000.0].map(seconds);
+        assert_eq!(all, ["0", "250us", "41.2ms", "3.2s", "52m", "2h", "2d"]);
+    }
+}

@@ -1,0 +1,193 @@
+//! Every verb of `weir`, in the groups in which `weir --help` lists them.
+
+use std::error::Error as StdError;
+use std::process::ExitCode;
+
+use clap::{CommandFactory as _, Parser, Subcommand};
+use clap_complete::Shell;
+
+use crate::Error;
+use crate::commands::{apply, certificates, change, get, init, status, traces};
+use crate::exec_child::ExecChild;
+use crate::up::UpArgs;
+
+/// `clap` lists subcommands in one row; people look for them by what they do.
+const HELP: &str = "\
+Run a mesh:
+  up            Start a whole mesh on this machine: the example one, or your own programs
+  init          Write a commented mesh file to begin with
+
+Move traffic:
+  shift         Set the weights of a service's versions
+  rollback      Bring a service back to an earlier revision
+  apply         Apply what a mesh file says of services and routes
+  history       Who changed what, when and why
+
+Look:
+  status        Has every router applied what was asked?
+  get           List services, routes, instances, routers or edges
+  traces        List recent traces, or draw one as a tree
+
+Secure:
+  certificates  Rotate the mesh's certificates
+
+Parts of a mesh (what `weir up` starts):
+  control-plane, router, service
+
+Other:
+  completions   Write completions for bash, zsh or fish
+  help          Say more about a command
+
+`weir COMMAND --help` says more. Commands find a mesh of `weir up` by themselves;
+--control URL and --token TOKEN reach another.";
+
+const TEMPLATE: &str = "{about}\n\n{usage-heading} {usage}{after-help}\n\nOptions:\n{options}";
+
+/// A service mesh: canary releases, mutual TLS and traces, in one program
+#[derive(Debug, Parser)]
+#[command(name = "weir", version, help_template = TEMPLATE, after_help = HELP)]
+pub struct Cli {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+// Parsed once; the largest variant's size does not matter.
+#[allow(clippy::large_enum_variant)]
+enum Verb {
+    /// Start a whole mesh on this machine
+    #[command(long_about = "Start a whole mesh on this machine.\n\nWithout --file it is the \
+        example mesh: auth, users, products and notifications, each as v1 and v2, behind a \
+        gateway. Every part is a process of its own on 127.0.0.1; one that dies is started \
+        again. Ctrl-C stops all of them.")]
+    Up(UpArgs),
+    /// Write a commented mesh file to begin with
+    Init(init::Init),
+    /// Set the weights of a service's versions
+    #[command(after_help = "Example:\n  weir shift products v1=90 v2=10 --sticky user --wait")]
+    Shift(change::Shift),
+    /// Bring a service back to an earlier revision
+    Rollback(change::Rollback),
+    /// Apply what a mesh file says of services and routes
+    Apply(apply::Apply),
+    /// Who changed what, when and why
+    History(change::History),
+    /// Has every router applied what was asked?
+    Status(status::Status),
+    /// List services, routes, instances, routers or edges
+    Get(get::Get),
+    /// List recent traces, or draw one as a tree
+    Traces(traces::Traces),
+    /// Rotate the mesh's certificates
+    Certificates(certificates::Certificates),
+    /// Run a router
+    Router(weir_router::Args),
+    /// Run one of the services that ship with weir
+    Service(Service),
+    /// Write completions for bash, zsh or fish
+    #[command(after_help = "Example:\n  source <(weir completions bash)")]
+    Completions {
+        /// For which shell
+        #[arg(value_enum)]
+        shell: Shell,
+    },
+    /// Become another program that cannot outlive its parent
+    #[command(hide = true)]
+    ExecChild(ExecChild),
+}
+
+#[derive(Debug, clap::Args)]
+struct Service {
+    #[command(subcommand)]
+    service: ServiceVerb,
+}
+
+#[derive(Debug, Subcommand)]
+#[allow(clippy::large_enum_variant)]
+enum ServiceVerb {
+    /// Accounts and tokens
+    Auth(weir_auth::Args),
+    /// Profiles and preferences
+    Users(weir_users::Args),
+    /// The catalogue
+    Products(weir_products::Args),
+    /// Messages to users
+    Notifications(weir_notifications::Args),
+}
+
+impl Cli {
+    /// Does what was asked.
+    ///
+    /// # Errors
+    /// The verb's.
+    pub fn run(self) -> Result<ExitCode, Error> {
+        match self.verb {
+            Verb::Up(args) => return args.run(),
+            Verb::ExecChild(args) => return Ok(args.run()),
+            Verb::Init(args) => args.run()?,
+            Verb::Shift(args) => args.run()?,
+            Verb::Rollback(args) => args.run()?,
+            Verb::Apply(args) => args.run()?,
+            Verb::History(args) => args.run()?,
+            Verb::Status(args) => args.run()?,
+            Verb::Get(args) => args.run()?,
+            Verb::Traces(args) => args.run()?,
+            Verb::Certificates(args) => args.run()?,
+            Verb::Router(args) => weir_router::run(args).map_err(told)?,
+            Verb::Service(args) => args.run()?,
+            Verb::Completions { shell } => {
+                clap_complete::generate(
+                    shell,
+                    &mut Self::command(),
+                    "weir",
+                    &mut std::io::stdout(),
+                );
+            }
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+impl Service {
+    fn run(self) -> Result<(), Error> {
+        match self.service {
+            ServiceVerb::Auth(args) => weir_auth::run(args).map_err(told),
+            ServiceVerb::Users(args) => weir_users::run(args).map_err(told),
+            ServiceVerb::Products(args) => weir_products::run(args).map_err(told),
+            ServiceVerb::Notifications(args) => weir_notifications::run(args).map_err(told),
+        }
+    }
+}
+
+/// An error with its causes, unless its own text has them.
+fn told(error: impl StdError) -> Error {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(inner) = cause {
+        let inner_text = inner.to_string();
+        if !text.contains(&inner_text) {
+            text.push_str(": ");
+            text.push_str(&inner_text);
+        }
+        cause = inner.source();
+    }
+    Error::new(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_commands_are_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn help_lists_every_verb() {
+        for verb in Cli::command().get_subcommands().filter(|verb| !verb.is_hide_set()) {
+            let name = verb.get_name();
+            assert!(HELP.split([' ', ',', '\n']).any(|word| word == name), "{name}");
+        }
+    }
+}

@@ -1,0 +1,234 @@
+//! Writes: each is checked whole, then made as one change or not at all.
+
+mod apply;
+mod shift;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tonic::Status;
+use weir_mesh::model::{Invalid, ServiceName, Violations};
+use weir_mesh::wire;
+use weir_proto::weir::control::v1 as pb;
+
+use super::error;
+use crate::control::{Author, ChangeError, Control, Made, Plan};
+use crate::converge::Converged;
+use crate::snapshot;
+use crate::store::{Action, Desired, Edit, Object, ObjectKey, Revision, Store};
+use crate::text::hex;
+
+pub(super) use apply::apply;
+pub(super) use shift::shift;
+
+/// Characters of a reason.
+const MAX_REASON: usize = 1000;
+/// How long `wait` waits unless `wait_seconds` says otherwise.
+const DEFAULT_WAIT: Duration = Duration::from_secs(30);
+
+fn check_reason(reason: &str, bad: &mut Violations) {
+    let length = reason.chars().count();
+    if length > MAX_REASON {
+        bad.add("reason", format_args!("has {length} characters; at most {MAX_REASON} are kept"));
+    } else if reason.chars().any(|c| c.is_control() && c != '\n' && c != '\t') {
+        bad.add("reason", "has control characters; write plain text");
+    }
+}
+
+/// How long to wait for convergence; none: not at all.
+fn check_wait(wait: bool, seconds: u32, bad: &mut Violations) -> Option<Duration> {
+    let limit = match seconds {
+        0 => DEFAULT_WAIT,
+        1..=300 => Duration::from_secs(seconds.into()),
+        _ => {
+            bad.add("waitSeconds", format_args!("{seconds} is above 300"));
+            DEFAULT_WAIT
+        }
+    };
+    wait.then_some(limit)
+}
+
+/// The name of a service that a request is about: only what could be a name.
+fn check_service(name: &str, bad: &mut Violations) -> Option<ServiceName> {
+    bad.take("service", name.parse())
+}
+
+fn no_service(name: &ServiceName, desired: &Desired) -> ChangeError {
+    let known: Vec<_> = desired.services.keys().map(ServiceName::as_str).collect();
+    ChangeError::NotFound(if known.is_empty() {
+        format!("no service {name}; there are none yet")
+    } else {
+        format!("no service {name}; there are {}", known.join(", "))
+    })
+}
+
+async fn answer(control: &Control, made: Made, wait: Option<Duration>) -> pb::ChangeResponse {
+    let converged = match wait {
+        Some(limit) => Some(proto(control.converged(made, limit).await)),
+        None => None,
+    };
+    pb::ChangeResponse { revision: made.revision, converged, unchanged: made.unchanged }
+}
+
+fn proto(converged: Converged) -> pb::Converged {
+    let pending = |(router, reason): (Arc<str>, String)| pb::PendingRouter {
+        router: router.to_string(),
+        reason,
+    };
+    pb::Converged {
+        routers: converged.routers,
+        applied: converged.applied,
+        slowest_ms: u32::try_from(converged.slowest.as_millis()).unwrap_or(u32::MAX),
+        pending: converged.pending.into_iter().map(pending).collect(),
+    }
+}
+
+pub(super) async fn rollback(
+    control: &Arc<Control>,
+    actor: String,
+    request: pb::RollbackRequest,
+) -> Result<pb::ChangeResponse, Status> {
+    let mut bad = Violations::new();
+    let name = check_service(&request.service, &mut bad);
+    check_reason(&request.reason, &mut bad);
+    let wait = check_wait(request.wait, request.wait_seconds, &mut bad);
+    let name = bad.finish(name).map_err(|e| error::invalid(&e))?;
+    let author = Author { actor, reason: request.reason };
+    let plan = move |desired: &Desired, store: &dyn Store| {
+        let held = desired.services.get(&name).ok_or_else(|| no_service(&name, desired))?;
+        let key = ObjectKey::Service(name.clone());
+        let before = earlier(store, &key, held.revision, request.to)?;
+        let edits = vec![Edit { key, after: Some(before) }];
+        Ok(Plan { action: Action::Rollback, edits })
+    };
+    let made = control.change(author, plan).await.map_err(error::change)?;
+    Ok(answer(control, made, wait).await)
+}
+
+/// An object as it was at revision `to`; 0: before its last change, `last`.
+fn earlier(
+    store: &dyn Store,
+    key: &ObjectKey,
+    last: Revision,
+    to: Revision,
+) -> Result<Object, ChangeError> {
+    if to > last {
+        let newest = store.history(None, 1)?.first().map_or(0, |entry| entry.revision);
+        if to > newest {
+            let why = format!("there is no revision {to} yet; the newest is {newest}");
+            return Err(Invalid::one("to", why).into());
+        }
+    }
+    let at = if to == 0 { last } else { to };
+    let entry = store.last_change(key, at)?;
+    let change = entry.and_then(|e| e.changes.into_iter().find(|change| change.key == *key));
+    let found = match change {
+        Some(change) if to == 0 => change.before,
+        Some(change) => change.after,
+        None => None,
+    };
+    found.ok_or_else(|| {
+        ChangeError::Precondition(if to == 0 {
+            format!("{key} was made in revision {last}; there is nothing before it to go back to")
+        } else {
+            format!("{key} was not there at revision {to}; see its history")
+        })
+    })
+}
+
+pub(super) async fn put_route(
+    control: &Arc<Control>,
+    actor: String,
+    request: pb::PutRouteRequest,
+) -> Result<pb::ChangeResponse, Status> {
+    let mut bad = Violations::new();
+    check_reason(&request.reason, &mut bad);
+    let route = match wire::route(&request.route.unwrap_or_default(), "route") {
+        Ok(route) => Some(Arc::new(route)),
+        Err(invalid) => {
+            bad.extend(invalid);
+            None
+        }
+    };
+    let route = bad.finish(route).map_err(|e| error::invalid(&e))?;
+    let author = Author { actor, reason: request.reason };
+    let plan = move |desired: &Desired, _: &dyn Store| {
+        let key = ObjectKey::Route(route.name.clone());
+        let edits = vec![Edit { key, after: Some(Object::Route(route)) }];
+        check_backends(desired, &edits, |_| "route".to_owned())?;
+        Ok(Plan { action: Action::PutRoute, edits })
+    };
+    let made = control.change(author, plan).await.map_err(error::change)?;
+    Ok(answer(control, made, None).await)
+}
+
+/// Whether every backend would be there after these edits. `at` says where in the
+/// request a route is.
+fn check_backends(
+    desired: &Desired,
+    edits: &[Edit],
+    at: impl Fn(&str) -> String,
+) -> Result<(), Invalid> {
+    let mut next = desired.clone();
+    for edit in edits {
+        next.set(edit, desired.revision + 1);
+    }
+    let mut bad = Violations::new();
+    for error in snapshot::check(&next) {
+        bad.add(format!("{}.{}", at(error.route()), error.field()), &error);
+    }
+    bad.finish(Some(()))
+}
+
+pub(super) async fn delete_route(
+    control: &Arc<Control>,
+    actor: String,
+    request: pb::DeleteRouteRequest,
+) -> Result<pb::ChangeResponse, Status> {
+    let mut bad = Violations::new();
+    check_reason(&request.reason, &mut bad);
+    bad.finish(Some(())).map_err(|e| error::invalid(&e))?;
+    let author = Author { actor, reason: request.reason };
+    let name: Arc<str> = request.name.into();
+    let plan = move |desired: &Desired, _: &dyn Store| {
+        if !desired.routes.contains_key(&name) {
+            let name: String = name.chars().take(253).collect();
+            return Err(ChangeError::NotFound(format!("no route {name:?}")));
+        }
+        let edits = vec![Edit { key: ObjectKey::Route(name), after: None }];
+        Ok(Plan { action: Action::DeleteRoute, edits })
+    };
+    let made = control.change(author, plan).await.map_err(error::change)?;
+    Ok(answer(control, made, None).await)
+}
+
+pub(super) async fn rotate(
+    control: &Arc<Control>,
+    actor: &str,
+    request: pb::RotateCertificatesRequest,
+) -> Result<pb::RotateCertificatesResponse, Status> {
+    let mut bad = Violations::new();
+    check_reason(&request.reason, &mut bad);
+    bad.finish(Some(())).map_err(|e| error::invalid(&e))?;
+    let new_root = request.new_root;
+    tracing::info!(actor, reason = request.reason, new_root, "certificates are renewed");
+    let routers = if new_root {
+        // Detached: a caller that goes away must not leave a root half brought in.
+        let control = control.clone();
+        let rotation = tokio::spawn(async move { control.rotate_root().await });
+        let rotated = rotation.await.map_err(|lost| Status::internal(lost.to_string()))?;
+        rotated.map_err(|e| error::rotate(&e))?
+    } else {
+        control.renew_certificates()
+    };
+    let roots = control.authority.bundle();
+    Ok(pb::RotateCertificatesResponse {
+        routers: u32::try_from(routers).unwrap_or(u32::MAX),
+        roots: roots
+            .iter()
+            .map(|der| {
+                hex(aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, der).as_ref())
+            })
+            .collect(),
+    })
+}

@@ -1,0 +1,113 @@
+//! Sets many services and routes as one change.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+use tonic::Status;
+use weir_mesh::model::{Invalid, Options, Route, Service, Violations};
+use weir_mesh::transcode::Transcoder;
+use weir_mesh::wire;
+use weir_proto::weir::control::v1 as pb;
+
+use super::{answer, check_backends, check_reason, check_wait};
+use crate::api::error;
+use crate::control::{Author, Control, Plan};
+use crate::store::{Action, Desired, Edit, Object, ObjectKey, Store};
+
+struct Apply {
+    services: Vec<Arc<Service>>,
+    routes: Vec<Arc<Route>>,
+    options: Option<Arc<Options>>,
+    prune: bool,
+}
+
+pub(in crate::api) async fn apply(
+    control: &Arc<Control>,
+    actor: String,
+    request: pb::ApplyRequest,
+) -> Result<pb::ChangeResponse, Status> {
+    let mut bad = Violations::new();
+    let wait = check_wait(request.wait, 0, &mut bad);
+    check_reason(&request.reason, &mut bad);
+    let apply = read(&request, bad).map_err(|e| error::invalid(&e))?;
+    let author = Author { actor, reason: request.reason };
+    let plan = move |desired: &Desired, _: &dyn Store| {
+        let edits = apply.edits(desired);
+        let places: HashMap<&str, usize> =
+            apply.routes.iter().enumerate().map(|(i, route)| (&*route.name, i)).collect();
+        // A route that is not in the request can break too: by a service that goes.
+        check_backends(desired, &edits, |route| match places.get(route) {
+            Some(i) => format!("routes[{i}]"),
+            None => format!("routes.{route}"),
+        })?;
+        Ok(Plan { action: Action::Apply, edits })
+    };
+    let made = control.change(author, plan).await.map_err(error::change)?;
+    Ok(answer(control, made, wait).await)
+}
+
+fn read(request: &pb::ApplyRequest, mut bad: Violations) -> Result<Apply, Invalid> {
+    let mut services = Vec::with_capacity(request.services.len());
+    let mut names = HashSet::new();
+    for (i, message) in request.services.iter().enumerate() {
+        let at = format!("services[{i}]");
+        if !names.insert(message.name.as_str()) {
+            bad.add(format!("{at}.name"), format_args!("{:?} is named twice", message.name));
+        }
+        match wire::service(message, &at) {
+            Ok(service) => services.push(Arc::new(service)),
+            Err(invalid) => bad.extend(invalid),
+        }
+        if !message.descriptor_set.is_empty() {
+            // Gateways compile it too: what they would refuse is refused here.
+            bad.take(&format!("{at}.descriptorSet"), Transcoder::new(&message.descriptor_set));
+        }
+    }
+    let mut routes = Vec::with_capacity(request.routes.len());
+    let mut names = HashSet::new();
+    for (i, message) in request.routes.iter().enumerate() {
+        let at = format!("routes[{i}]");
+        if !names.insert(message.name.as_str()) {
+            bad.add(format!("{at}.name"), format_args!("{:?} is named twice", message.name));
+        }
+        match wire::route(message, &at) {
+            Ok(route) => routes.push(Arc::new(route)),
+            Err(invalid) => bad.extend(invalid),
+        }
+    }
+    let options = match request.options.as_ref().map(|o| wire::options(o, "options")) {
+        None => None,
+        Some(Ok(options)) => Some(Arc::new(options)),
+        Some(Err(invalid)) => {
+            bad.extend(invalid);
+            None
+        }
+    };
+    bad.finish(Some(Apply { services, routes, options, prune: request.prune }))
+}
+
+impl Apply {
+    fn edits(&self, desired: &Desired) -> Vec<Edit> {
+        let mut edits = Vec::new();
+        for service in &self.services {
+            let key = ObjectKey::Service(service.name.clone());
+            edits.push(Edit { key, after: Some(Object::Service(service.clone())) });
+        }
+        for route in &self.routes {
+            let key = ObjectKey::Route(route.name.clone());
+            edits.push(Edit { key, after: Some(Object::Route(route.clone())) });
+        }
+        if let Some(options) = &self.options {
+            let after = Some(Object::Options(options.clone()));
+            edits.push(Edit { key: ObjectKey::Options, after });
+        }
+        if self.prune {
+            let named: HashSet<_> = edits.iter().map(|edit| edit.key.clone()).collect();
+            let services = desired.services.keys().cloned().map(ObjectKey::Service);
+            let routes = desired.routes.keys().cloned().map(ObjectKey::Route);
+            let gone = services.chain(routes).filter(|key| !named.contains(key));
+            edits.extend(gone.map(|key| Edit { key, after: None }));
+        }
+        edits
+    }
+}

@@ -1,0 +1,257 @@
+//! The mesh's certificate authority: SPIFFE X.509-SVIDs from P-256 roots.
+//!
+//! A root is *pending* while it is only trusted, *signing* when certificates come
+//! from it, and *retired* while certificates that it signed may still be valid.
+
+mod csr;
+mod join;
+mod roots;
+mod tls;
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, SystemTime};
+
+use bytes::Bytes;
+use rcgen::{
+    CertificateParams, DistinguishedName, ExtendedKeyUsagePurpose, IsCa, KeyPair, KeyUsagePurpose,
+    PublicKeyData, SanType, SerialNumber,
+};
+use rustls_pki_types::{CertificateDer, PrivatePkcs8KeyDer};
+use tokio::sync::watch;
+use weir_mesh::file;
+use weir_mesh::identity::{IdentityError, SpiffeId, Svid, TrustBundle};
+
+pub use csr::{CsrError, public_key};
+pub use join::{JoinTokens, JoinTokensError};
+pub use roots::RootsError;
+pub use tls::OwnCertificate;
+
+use crate::{files, text};
+use roots::{Root, Roots, Stage};
+
+/// How far clocks of routers may be behind.
+pub const CLOCK_SKEW: Duration = Duration::from_secs(60);
+/// Shortest and longest life of a certificate.
+pub const LIFETIMES: std::ops::RangeInclusive<Duration> =
+    Duration::from_secs(60)..=Duration::from_secs(7 * 86_400);
+
+/// Why the authority cannot do its work.
+#[derive(Debug, thiserror::Error)]
+pub enum CaError {
+    /// Its files.
+    #[error("{0}")]
+    File(#[from] io::Error),
+    /// What is in its files.
+    #[error("{}: {source}", path.display())]
+    Roots {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: RootsError,
+    },
+    /// A certificate could not be made.
+    #[error("a certificate could not be made: {0}")]
+    Certificate(#[from] rcgen::Error),
+    /// What was made cannot be used.
+    #[error(transparent)]
+    Identity(#[from] IdentityError),
+    /// The system's random source failed.
+    #[error("no random numbers")]
+    Random,
+}
+
+/// A certificate that was just made.
+#[derive(Debug, Clone)]
+pub struct Issued {
+    /// Leaf first; the root is not in it.
+    pub chain: Vec<CertificateDer<'static>>,
+    /// Unix seconds.
+    pub not_before: i64,
+    /// Unix seconds.
+    pub not_after: i64,
+}
+
+/// The authority. Its roots live in `authority.json`, which only its owner can
+/// read; `bundle.pem` beside it has what everyone may know.
+pub struct Authority {
+    directory: PathBuf,
+    trust_domain: Arc<str>,
+    lifetime: Duration,
+    roots: Mutex<Roots>,
+    bundle: watch::Sender<Arc<[Bytes]>>,
+}
+
+impl Authority {
+    /// Opens the authority in `directory`, or founds it.
+    ///
+    /// # Errors
+    /// [`CaError`] when its files cannot be read, written or understood, or are
+    /// another trust domain's.
+    pub fn open(
+        directory: &Path,
+        trust_domain: &str,
+        lifetime: Duration,
+    ) -> Result<Self, CaError> {
+        files::directory(directory)?;
+        let path = directory.join("authority.json");
+        let mut roots = match files::read(&path)? {
+            Some(contents) => Roots::parse(&contents, trust_domain)
+                .map_err(|source| CaError::Roots { path, source })?,
+            None => Roots(vec![Root::generate(trust_domain, Stage::Signing, lifetime)?]),
+        };
+        if let Some(root) = roots.signing_mut() {
+            root.longest_lifetime = root.longest_lifetime.max(lifetime);
+        }
+        roots.expire(text::unix_seconds());
+        let authority = Self {
+            directory: directory.to_owned(),
+            trust_domain: trust_domain.into(),
+            lifetime,
+            bundle: watch::Sender::new(roots.bundle()),
+            roots: Mutex::new(Roots(Vec::new())),
+        };
+        authority.save(&roots)?;
+        *authority.lock() = roots;
+        Ok(authority)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Roots> {
+        // Every change replaces the whole value: a panic leaves none half done.
+        self.roots.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn save(&self, roots: &Roots) -> Result<(), CaError> {
+        file::write_secret(self.directory.join("authority.json"), roots.to_json()?)?;
+        Ok(TrustBundle::from_der(&*roots.bundle())?.save(self.directory.join("bundle.pem"))?)
+    }
+
+    /// Makes a change durable, then shows it.
+    fn update(&self, change: impl FnOnce(&mut Roots) -> Result<(), CaError>) -> Result<(), CaError> {
+        let mut held = self.lock();
+        let mut roots = held.clone();
+        change(&mut roots)?;
+        if *held == roots {
+            return Ok(());
+        }
+        self.save(&roots)?;
+        self.bundle.send_if_modified(|bundle| {
+            let new = roots.bundle();
+            let changed = *bundle != new;
+            *bundle = new;
+            changed
+        });
+        *held = roots;
+        Ok(())
+    }
+
+    /// Roots to trust, as DER: one, or more while roots are being changed.
+    #[must_use]
+    pub fn bundle(&self) -> Arc<[Bytes]> {
+        self.bundle.borrow().clone()
+    }
+
+    /// Follows the roots to trust.
+    #[must_use]
+    pub fn watch_bundle(&self) -> watch::Receiver<Arc<[Bytes]>> {
+        self.bundle.subscribe()
+    }
+
+    /// How long certificates live.
+    #[must_use]
+    pub fn lifetime(&self) -> Duration {
+        self.lifetime
+    }
+
+    /// Makes a certificate for a SPIFFE ID and a public key that its holder has
+    /// proved to have (X.509-SVID standard, §2 to §5).
+    ///
+    /// # Errors
+    /// [`CaError`] when it cannot be made.
+    pub fn issue(&self, id: &SpiffeId, key: &impl PublicKeyData) -> Result<Issued, CaError> {
+        let now = SystemTime::now();
+        let (not_before, not_after) = (now - CLOCK_SKEW, now + self.lifetime);
+        let mut params = CertificateParams::default();
+        params.not_before = not_before.into();
+        params.not_after = not_after.into();
+        params.serial_number = Some(serial()?);
+        params.subject_alt_names = vec![SanType::URI(id.as_str().try_into()?)];
+        params.distinguished_name = DistinguishedName::new();
+        params.is_ca = IsCa::ExplicitNoCa;
+        params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+        params.extended_key_usages =
+            vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
+        params.use_authority_key_identifier_extension = true;
+        let certificate = {
+            let roots = self.lock();
+            let issuer = roots.issuer()?;
+            params.signed_by(key, &issuer)?
+        };
+        Ok(Issued {
+            chain: vec![certificate.into()],
+            not_before: params.not_before.unix_timestamp(),
+            not_after: params.not_after.unix_timestamp(),
+        })
+    }
+
+    /// Makes a key and its certificate, for the control plane itself.
+    ///
+    /// # Errors
+    /// [`CaError`] when they cannot be made.
+    pub fn issue_own(&self, id: &SpiffeId) -> Result<Svid, CaError> {
+        let key = KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256)?;
+        let chain = self.issue(id, &key)?.chain;
+        Ok(Svid::new(chain, PrivatePkcs8KeyDer::from(key.serialize_der()).into())?)
+    }
+
+    /// Brings in a new root that is trusted, but signs nothing yet. One that is
+    /// pending already is kept, so that an interrupted change can be taken up again.
+    ///
+    /// # Errors
+    /// [`CaError`]; nothing has changed then.
+    pub fn prepare_root(&self) -> Result<(), CaError> {
+        self.update(|roots| {
+            if roots.pending().is_none() {
+                let root = Root::generate(&self.trust_domain, Stage::Pending, self.lifetime)?;
+                roots.0.push(root);
+            }
+            Ok(())
+        })
+    }
+
+    /// Signs with the pending root from now on. The old one stays trusted until the
+    /// last certificate that it can have signed has run out. Nothing happens
+    /// without a pending root.
+    ///
+    /// # Errors
+    /// [`CaError`]; nothing has changed then.
+    pub fn activate_root(&self) -> Result<(), CaError> {
+        self.update(|roots| {
+            roots.activate(text::unix_seconds());
+            Ok(())
+        })
+    }
+
+    /// Forgets retired roots whose certificates have all run out.
+    ///
+    /// # Errors
+    /// [`CaError`]; nothing has changed then.
+    pub fn expire_roots(&self) -> Result<(), CaError> {
+        self.update(|roots| {
+            roots.expire(text::unix_seconds());
+            Ok(())
+        })
+    }
+}
+
+/// 127 random bits, never 0: RFC 5280 §4.1.2.2 wants a positive number.
+fn serial() -> Result<SerialNumber, CaError> {
+    let mut bytes = [0u8; 16];
+    aws_lc_rs::rand::fill(&mut bytes).map_err(|_| CaError::Random)?;
+    bytes[0] = bytes[0] & 0x7f | 0x40;
+    Ok(SerialNumber::from_slice(&bytes))
+}
+
+#[cfg(test)]
+mod tests;

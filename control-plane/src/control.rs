@@ -1,0 +1,236 @@
+//! The control plane's parts put together, and the one way to change what is desired.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::time::Instant;
+use weir_mesh::model::Invalid;
+use weir_mesh::shutdown::Shutdown;
+
+use crate::ca::{Authority, CaError, JoinTokens};
+use crate::converge::{self, Converged};
+use crate::edges::Edges;
+use crate::publish::Publisher;
+use crate::registry::Registry;
+use crate::snapshot;
+use crate::store::{Action, Commit, Desired, Edit, Revision, Store, StoreError};
+use crate::text;
+use crate::traces::Traces;
+
+/// How long a new root has to reach every router before it may sign.
+const ROOT_SPREAD: Duration = Duration::from_secs(10);
+
+/// Who asks for a change, and why.
+#[derive(Debug, Clone)]
+pub struct Author {
+    /// Goes into the history.
+    pub actor: String,
+    /// May be empty.
+    pub reason: String,
+}
+
+/// What is to be changed.
+pub struct Plan {
+    /// What kind of change it is.
+    pub action: Action,
+    /// Edits that change nothing are left out.
+    pub edits: Vec<Edit>,
+}
+
+/// A change that is durable.
+#[derive(Debug, Clone, Copy)]
+pub struct Made {
+    /// What is desired now.
+    pub revision: Revision,
+    /// True: all of it was so already; there is no new revision.
+    pub unchanged: bool,
+    /// When the store had it.
+    pub at: Instant,
+}
+
+/// Why a change was not made. Nothing has changed then.
+#[derive(Debug, thiserror::Error)]
+pub enum ChangeError {
+    /// What was asked for is wrong.
+    #[error(transparent)]
+    Invalid(#[from] Invalid),
+    /// What it is about is not there.
+    #[error("{0}")]
+    NotFound(String),
+    /// Someone else was faster.
+    #[error("{0}")]
+    Aborted(String),
+    /// It cannot be done in the state that the mesh is in.
+    #[error("{0}")]
+    Precondition(String),
+    /// It could not be stored.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// Why the roots were not changed.
+#[derive(Debug, thiserror::Error)]
+pub enum RotateError {
+    /// Certificates from the new root would not be trusted everywhere. The new root
+    /// stays pending: calling again takes it up.
+    #[error(
+        "the new root has not reached every router, so it does not sign yet; call again when \
+         these have applied it: {0}"
+    )]
+    NotSpread(String),
+    /// The authority failed.
+    #[error(transparent)]
+    Ca(#[from] CaError),
+    /// The work was lost with its thread.
+    #[error("the authority did not answer: {0}")]
+    Task(String),
+}
+
+/// Everything that requests and background tasks share.
+pub struct Control {
+    /// SPIFFE trust domain.
+    pub trust_domain: Arc<str>,
+    /// History and desired state on disk.
+    pub store: Arc<dyn Store>,
+    /// The newest desired state.
+    pub desired: watch::Sender<Arc<Desired>>,
+    /// Who is there.
+    pub registry: Registry,
+    /// Newest snapshots.
+    pub publisher: Publisher,
+    /// Signs certificates.
+    pub authority: Authority,
+    /// Who may join.
+    pub join_tokens: JoinTokens,
+    /// Counts calls to renew certificates.
+    pub renew: watch::Sender<u64>,
+    /// Who calls whom.
+    pub edges: Edges,
+    /// What was recorded.
+    pub traces: Traces,
+    /// Set when the process stops.
+    pub shutdown: Shutdown,
+    /// One change at a time.
+    pub writing: Mutex<()>,
+}
+
+impl Control {
+    /// Makes a change: `plan` works it out from the newest desired state, the result
+    /// is checked whole, stored, and published. It goes on to its end even when
+    /// nobody waits for the answer any more, so that memory and store agree.
+    ///
+    /// # Errors
+    /// [`ChangeError`].
+    pub async fn change(
+        self: &Arc<Self>,
+        author: Author,
+        plan: impl FnOnce(&Desired, &dyn Store) -> Result<Plan, ChangeError> + Send + 'static,
+    ) -> Result<Made, ChangeError> {
+        let control = self.clone();
+        let work = move || control.change_blocking(author, plan);
+        let done = tokio::task::spawn_blocking(work).await;
+        done.map_err(|lost| StoreError::Task(lost.to_string()))?
+    }
+
+    fn change_blocking(
+        &self,
+        author: Author,
+        plan: impl FnOnce(&Desired, &dyn Store) -> Result<Plan, ChangeError>,
+    ) -> Result<Made, ChangeError> {
+        let _one_at_a_time = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
+        let desired = self.desired.borrow().clone();
+        let Plan { action, mut edits } = plan(&desired, &*self.store)?;
+        edits.retain(|edit| desired.get(&edit.key) != edit.after);
+        if edits.is_empty() {
+            let revision = desired.revision;
+            return Ok(Made { revision, unchanged: true, at: Instant::now() });
+        }
+        let mut next = (*desired).clone();
+        for edit in &edits {
+            next.set(edit, desired.revision + 1);
+        }
+        if let Some(error) = snapshot::check(&next).into_iter().next() {
+            let field = format!("routes.{}.{}", error.route(), error.field());
+            return Err(Invalid::one(field, error.to_string()).into());
+        }
+        let entry = self.store.commit(&Commit {
+            base: desired.revision,
+            nanos: text::unix_nanos(),
+            actor: author.actor,
+            reason: author.reason,
+            action,
+            edits,
+        })?;
+        let at = Instant::now();
+        self.desired.send_replace(Arc::new(next));
+        let action = action.as_str();
+        tracing::info!(revision = entry.revision, action, actor = entry.actor, "changed");
+        Ok(Made { revision: entry.revision, unchanged: false, at })
+    }
+
+    /// Waits for a change to reach every live router.
+    pub async fn converged(&self, made: Made, limit: Duration) -> Converged {
+        converge::wait(&self.registry, made.revision, made.at, limit).await
+    }
+
+    /// Has every router renew its certificate now; tells how many were asked.
+    pub fn renew_certificates(&self) -> usize {
+        self.renew.send_modify(|count| *count += 1);
+        self.registry.routers().iter().filter(|router| router.awaited()).count()
+    }
+
+    /// Brings in a new root: trusted by every router first, then signing, then
+    /// every certificate is renewed by it. No connection fails in between.
+    ///
+    /// # Errors
+    /// [`RotateError`].
+    pub async fn rotate_root(self: &Arc<Self>) -> Result<usize, RotateError> {
+        let control = self.clone();
+        blocking(move || control.authority.prepare_root()).await?;
+        self.root_spread().await?;
+        let control = self.clone();
+        blocking(move || control.authority.activate_root()).await?;
+        Ok(self.renew_certificates())
+    }
+
+    /// Waits until every live router uses a snapshot that has the newest roots.
+    async fn root_spread(&self) -> Result<(), RotateError> {
+        let bundle = self.authority.bundle();
+        let mut published = self.publisher.watch_bundle();
+        let mut progress = self.registry.watch_progress();
+        let deadline = Instant::now() + ROOT_SPREAD;
+        loop {
+            progress.mark_unchanged();
+            published.mark_unchanged();
+            let since = {
+                let newest = published.borrow();
+                (newest.bundle == bundle).then_some(newest.since)
+            };
+            let behind: Vec<String> = self
+                .registry
+                .routers()
+                .iter()
+                .filter(|r| r.awaited() && since.is_none_or(|since| r.acks.sequence < since))
+                .map(|r| r.registration.id.to_string())
+                .collect();
+            if since.is_some() && behind.is_empty() {
+                return Ok(());
+            }
+            tokio::select! {
+                _ = progress.changed() => {}
+                _ = published.changed() => {}
+                () = tokio::time::sleep_until(deadline) => {
+                    return Err(RotateError::NotSpread(behind.join(", ")));
+                }
+            }
+        }
+    }
+}
+
+async fn blocking(
+    work: impl FnOnce() -> Result<(), CaError> + Send + 'static,
+) -> Result<(), RotateError> {
+    let done = tokio::task::spawn_blocking(work).await;
+    Ok(done.map_err(|lost| RotateError::Task(lost.to_string()))??)
+}

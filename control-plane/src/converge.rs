@@ -1,0 +1,83 @@
+//! When a change has reached the mesh.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::registry::{Presence, Registry, Router};
+use crate::store::Revision;
+
+/// How far a change has come.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Converged {
+    /// Routers that changes wait for.
+    pub routers: u32,
+    /// How many of them use the change.
+    pub applied: u32,
+    /// From the store's acknowledgement to the slowest of these.
+    pub slowest: Duration,
+    /// The others, each with why.
+    pub pending: Vec<(Arc<str>, String)>,
+}
+
+impl Converged {
+    /// Whether every router uses the change.
+    #[must_use]
+    pub fn complete(&self) -> bool {
+        self.pending.is_empty()
+    }
+}
+
+/// Waits until every live router uses a desired state at least as new as
+/// `revision`, or `limit` is over. Answers early when whoever is left has refused:
+/// waiting longer would not change that.
+///
+/// `acknowledged` is when the store had the change.
+pub async fn wait(
+    registry: &Registry,
+    revision: Revision,
+    acknowledged: Instant,
+    limit: Duration,
+) -> Converged {
+    let mut progress = registry.watch_progress();
+    let deadline = acknowledged + limit;
+    loop {
+        progress.mark_unchanged();
+        let (converged, settled) = look(&registry.routers(), revision, acknowledged);
+        if settled {
+            return converged;
+        }
+        let changed = tokio::time::timeout_at(deadline, progress.changed()).await;
+        if changed.is_err() {
+            return look(&registry.routers(), revision, acknowledged).0;
+        }
+    }
+}
+
+/// How far it is, and whether that is final.
+fn look(routers: &[Router], revision: Revision, acknowledged: Instant) -> (Converged, bool) {
+    let mut converged = Converged::default();
+    let mut settled = true;
+    for router in routers.iter().filter(|router| router.awaited()) {
+        converged.routers += 1;
+        if router.acks.revision >= revision && router.acks.sequence > 0 {
+            converged.applied += 1;
+            let at = router.acks.reached(revision).unwrap_or(acknowledged);
+            converged.slowest = converged.slowest.max(at.saturating_duration_since(acknowledged));
+            continue;
+        }
+        let refusal = router.acks.refusal.as_ref().filter(|r| r.revision >= revision);
+        let reason = match refusal {
+            Some(refusal) => format!("refused: {}", refusal.reason),
+            None if router.presence == Presence::Restored => {
+                "has not come back since the control plane restarted".to_owned()
+            }
+            None if router.acks.sequence == 0 => "has applied nothing yet".to_owned(),
+            None => format!("is at revision {}", router.acks.revision),
+        };
+        settled &= refusal.is_some();
+        converged.pending.push((router.registration.id.clone(), reason));
+    }
+    (converged, settled)
+}

@@ -1,0 +1,299 @@
+//! The only mutable state: what is desired, and how it came to be.
+//!
+//! History is append-only and hash-chained: each entry holds the SHA-256 of the
+//! one before it. A backend acknowledges a commit only when state and history
+//! are durable, together.
+
+mod embedded;
+mod record;
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::ops::Range;
+use std::str::FromStr;
+use std::sync::Arc;
+
+use weir_mesh::model::{Options, Route, Service, ServiceName};
+
+pub use embedded::Embedded;
+
+/// Number of a desired state; 0 before the first change. It only grows.
+pub type Revision = u32;
+
+/// A value and the revision of its last change.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Held<T> {
+    /// The value.
+    pub value: Arc<T>,
+    /// When it last changed.
+    pub revision: Revision,
+}
+
+/// Everything that was asked for, at one revision.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Desired {
+    /// Its number.
+    pub revision: Revision,
+    /// By name.
+    pub services: BTreeMap<ServiceName, Held<Service>>,
+    /// By name.
+    pub routes: BTreeMap<Arc<str>, Held<Route>>,
+    /// Mesh-wide switches.
+    pub options: Options,
+}
+
+impl Desired {
+    /// Puts one object in or takes it out, as `revision` does.
+    pub fn set(&mut self, edit: &Edit, revision: Revision) {
+        match (&edit.key, &edit.after) {
+            (ObjectKey::Service(name), Some(Object::Service(value))) => {
+                let held = Held { value: value.clone(), revision };
+                self.services.insert(name.clone(), held);
+            }
+            (ObjectKey::Route(name), Some(Object::Route(value))) => {
+                self.routes.insert(name.clone(), Held { value: value.clone(), revision });
+            }
+            (ObjectKey::Options, Some(Object::Options(value))) => self.options = (**value).clone(),
+            (ObjectKey::Service(name), _) => drop(self.services.remove(name)),
+            (ObjectKey::Route(name), _) => drop(self.routes.remove(name)),
+            (ObjectKey::Options, _) => self.options = Options::default(),
+        }
+        self.revision = self.revision.max(revision);
+    }
+
+    /// What is held under a key.
+    #[must_use]
+    pub fn get(&self, key: &ObjectKey) -> Option<Object> {
+        match key {
+            ObjectKey::Service(name) => {
+                self.services.get(name).map(|held| Object::Service(held.value.clone()))
+            }
+            ObjectKey::Route(name) => {
+                self.routes.get(name).map(|held| Object::Route(held.value.clone()))
+            }
+            ObjectKey::Options => Some(Object::Options(Arc::new(self.options.clone()))),
+        }
+    }
+}
+
+/// Names one object of the desired state: `service/products`, `route/web`, `options`.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum ObjectKey {
+    /// A service.
+    Service(ServiceName),
+    /// A route.
+    Route(Arc<str>),
+    /// The mesh-wide switches.
+    Options,
+}
+
+impl fmt::Display for ObjectKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Service(name) => write!(f, "service/{name}"),
+            Self::Route(name) => write!(f, "route/{name}"),
+            Self::Options => f.write_str("options"),
+        }
+    }
+}
+
+/// A text that names no object.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0:?} names no object")]
+pub struct ObjectKeyError(String);
+
+impl FromStr for ObjectKey {
+    type Err = ObjectKeyError;
+
+    fn from_str(text: &str) -> Result<Self, ObjectKeyError> {
+        let error = || ObjectKeyError(text.to_owned());
+        match text.split_once('/') {
+            Some(("service", name)) => name.parse().map(Self::Service).map_err(|_| error()),
+            Some(("route", name)) => Ok(Self::Route(name.into())),
+            None if text == "options" => Ok(Self::Options),
+            _ => Err(error()),
+        }
+    }
+}
+
+/// One object of the desired state.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Object {
+    /// A service.
+    Service(Arc<Service>),
+    /// A route.
+    Route(Arc<Route>),
+    /// The mesh-wide switches.
+    Options(Arc<Options>),
+}
+
+/// Sets an object, or removes it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Edit {
+    /// Which.
+    pub key: ObjectKey,
+    /// None: it is removed.
+    pub after: Option<Object>,
+}
+
+/// What kind of change an entry is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Action {
+    /// Weights of one service.
+    Shift,
+    /// One service as it was.
+    Rollback,
+    /// Many objects at once.
+    Apply,
+    /// One route set.
+    PutRoute,
+    /// One route removed.
+    DeleteRoute,
+}
+
+impl Action {
+    const ALL: [Self; 5] =
+        [Self::Shift, Self::Rollback, Self::Apply, Self::PutRoute, Self::DeleteRoute];
+
+    /// As the API writes it.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Shift => "shift",
+            Self::Rollback => "rollback",
+            Self::Apply => "apply",
+            Self::PutRoute => "put-route",
+            Self::DeleteRoute => "delete-route",
+        }
+    }
+
+    fn parse(text: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|action| action.as_str() == text)
+    }
+}
+
+/// A change to be made: all of its edits, or none.
+#[derive(Debug, Clone)]
+pub struct Commit {
+    /// The revision it was worked out from; the commit fails on any other.
+    pub base: Revision,
+    /// Nanoseconds since the Unix epoch.
+    pub nanos: u64,
+    /// Who.
+    pub actor: String,
+    /// Why; may be empty.
+    pub reason: String,
+    /// What kind.
+    pub action: Action,
+    /// Never empty.
+    pub edits: Vec<Edit>,
+}
+
+/// One object before and after a change.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Change {
+    /// Which.
+    pub key: ObjectKey,
+    /// None: it was not there.
+    pub before: Option<Object>,
+    /// None: it was removed.
+    pub after: Option<Object>,
+}
+
+/// One entry of the history.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Entry {
+    /// The desired state it made.
+    pub revision: Revision,
+    /// Nanoseconds since the Unix epoch.
+    pub nanos: u64,
+    /// Who.
+    pub actor: String,
+    /// Why; may be empty.
+    pub reason: String,
+    /// What kind.
+    pub action: Action,
+    /// What changed.
+    pub changes: Vec<Change>,
+}
+
+/// Why a store cannot do what it was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// Someone else committed in between.
+    #[error("the desired state is at revision {now}, not {base}; read it again and retry")]
+    Conflict {
+        /// What the commit was worked out from.
+        base: Revision,
+        /// What is there.
+        now: Revision,
+    },
+    /// Another process has it open.
+    #[error(
+        "{0} is in use by another control plane; stop that one, or give this one its own --data"
+    )]
+    InUse(String),
+    /// What was read is not what was written.
+    #[error("the history is damaged at revision {revision}: {why}; restore the data directory")]
+    Damaged {
+        /// Where.
+        revision: Revision,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// Written by a newer Weir.
+    #[error("the data directory has format {found}, this Weir reads {known}; use a newer Weir")]
+    Format {
+        /// In the file.
+        found: u64,
+        /// Of this program.
+        known: u64,
+    },
+    /// The work was lost with its thread.
+    #[error("the store did not answer: {0}")]
+    Task(String),
+    /// The backend failed.
+    #[error("the store failed: {0}")]
+    Backend(Box<redb::Error>),
+}
+
+impl<E: Into<redb::Error>> From<E> for StoreError {
+    fn from(error: E) -> Self {
+        Self::Backend(Box::new(error.into()))
+    }
+}
+
+/// Where desired state and history live. Every method may block on a disk or a
+/// network: call them on a thread that may.
+pub trait Store: Send + Sync + 'static {
+    /// The newest desired state.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    fn load(&self) -> Result<Desired, StoreError>;
+
+    /// Makes the next revision. When this returns, it is durable.
+    ///
+    /// # Errors
+    /// [`StoreError::Conflict`], or the backend's failure; nothing has changed then.
+    fn commit(&self, commit: &Commit) -> Result<Entry, StoreError>;
+
+    /// The newest `limit` entries, newest first: all, or those that changed one object.
+    ///
+    /// # Errors
+    /// When they cannot be read.
+    fn history(&self, of: Option<&ObjectKey>, limit: usize) -> Result<Vec<Entry>, StoreError>;
+
+    /// The newest entry that changed an object and is not newer than `revision`.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    fn last_change(&self, of: &ObjectKey, revision: Revision) -> Result<Option<Entry>, StoreError>;
+
+    /// Numbers that were never given out before and never will be again, above all
+    /// that were.
+    ///
+    /// # Errors
+    /// When they cannot be reserved durably.
+    fn reserve(&self, count: u64) -> Result<Range<u64>, StoreError>;
+}

@@ -1,0 +1,251 @@
+//! The store of one machine: a redb file.
+
+use std::ops::Range;
+use std::path::Path;
+
+use bytes::Bytes;
+use prost::Message as _;
+use redb::{
+    Database, DatabaseError, Durability, ReadTransaction, ReadableDatabase as _,
+    ReadableTable as _, TableDefinition, WriteTransaction,
+};
+
+use super::record::{self, ChangeRecord, EntryRecord, Hash, StateRecord, sha256};
+use super::{Commit, Desired, Edit, Entry, ObjectKey, Revision, Store, StoreError};
+
+/// By [`ObjectKey`]: the newest desired state.
+const STATE: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("state");
+/// By revision: append-only.
+const HISTORY: TableDefinition<'_, u32, &[u8]> = TableDefinition::new("history");
+/// Which revisions changed which object.
+const CHANGED: TableDefinition<'_, (&str, u32), ()> = TableDefinition::new("changed");
+/// Descriptor sets by SHA-256.
+const BLOBS: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("blobs");
+/// Numbers: see the constants below.
+const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
+
+const FORMAT: &str = "format";
+const KNOWN_FORMAT: u64 = 1;
+/// The first number that [`Store::reserve`] has not given out.
+const NEXT: &str = "next";
+
+/// The store of one machine.
+pub struct Embedded {
+    database: Database,
+}
+
+impl Embedded {
+    /// Opens the file at `path`, or makes it, and checks the whole history's chain.
+    ///
+    /// # Errors
+    /// [`StoreError`]: in use, damaged, of a newer format, or the disk failed.
+    pub fn open(path: &Path) -> Result<Self, StoreError> {
+        let database = match Database::create(path) {
+            Ok(database) => database,
+            Err(DatabaseError::DatabaseAlreadyOpen) => {
+                return Err(StoreError::InUse(path.display().to_string()));
+            }
+            Err(error) => return Err(error.into()),
+        };
+        let store = Self { database };
+        let write = store.begin()?;
+        {
+            let mut meta = write.open_table(META)?;
+            let found = meta.get(FORMAT)?.map(|value| value.value());
+            match found {
+                None => drop(meta.insert(FORMAT, KNOWN_FORMAT)?),
+                Some(KNOWN_FORMAT) => {}
+                Some(found) => return Err(StoreError::Format { found, known: KNOWN_FORMAT }),
+            }
+            write.open_table(STATE)?;
+            write.open_table(HISTORY)?;
+            write.open_table(CHANGED)?;
+            write.open_table(BLOBS)?;
+        }
+        write.commit()?;
+        store.verify()?;
+        Ok(store)
+    }
+
+    fn begin(&self) -> Result<WriteTransaction, StoreError> {
+        let mut write = self.database.begin_write()?;
+        write.set_durability(Durability::Immediate)?;
+        // A chain of checksums could in theory hide a torn page; two phases cannot.
+        write.set_two_phase_commit(true);
+        Ok(write)
+    }
+
+    /// Follows the chain from the first entry to the last.
+    fn verify(&self) -> Result<(), StoreError> {
+        let read = self.database.begin_read()?;
+        let mut previous: Hash = [0; 32];
+        let mut expected: Revision = 1;
+        for item in read.open_table(HISTORY)?.iter()? {
+            let (revision, bytes) = item?;
+            let damaged = |why: &str| StoreError::Damaged {
+                revision: revision.value(),
+                why: why.to_owned(),
+            };
+            let record = EntryRecord::decode(bytes.value()).map_err(|e| damaged(&e.to_string()))?;
+            if record.revision != revision.value() || record.revision != expected {
+                return Err(damaged("an entry is missing before it"));
+            }
+            if record.previous != previous {
+                return Err(damaged("the entry before it has been altered"));
+            }
+            previous = sha256(bytes.value());
+            expected += 1;
+        }
+        Ok(())
+    }
+}
+
+fn blob(read: &ReadTransaction, hash: &[u8]) -> Result<Option<Bytes>, StoreError> {
+    let found = read.open_table(BLOBS)?.get(hash)?;
+    Ok(found.map(|bytes| Bytes::copy_from_slice(bytes.value())))
+}
+
+fn entry(read: &ReadTransaction, revision: Revision) -> Result<Option<Entry>, StoreError> {
+    let Some(bytes) = read.open_table(HISTORY)?.get(revision)? else {
+        return Ok(None);
+    };
+    let record = EntryRecord::decode(bytes.value())
+        .map_err(|error| StoreError::Damaged { revision, why: error.to_string() })?;
+    record::entry(record, &|hash| blob(read, hash)).map(Some)
+}
+
+/// Writes one edit into the newest state and says what it changed.
+fn write_edit(
+    write: &WriteTransaction,
+    edit: &Edit,
+    revision: Revision,
+) -> Result<ChangeRecord, StoreError> {
+    let key = edit.key.to_string();
+    let mut state = write.open_table(STATE)?;
+    let damaged = |error: prost::DecodeError| StoreError::Damaged {
+        revision,
+        why: format!("{key} cannot be read: {error}"),
+    };
+    let before = match state.get(key.as_str())? {
+        Some(bytes) => Some(StateRecord::decode(bytes.value()).map_err(damaged)?.object),
+        None => None,
+    };
+    let after = match &edit.after {
+        Some(object) => {
+            let (bytes, descriptor_set) = record::encode(object);
+            if let Some((hash, set)) = descriptor_set {
+                write.open_table(BLOBS)?.insert(hash.as_slice(), &*set)?;
+            }
+            let record = StateRecord { revision, object: bytes.clone() };
+            state.insert(key.as_str(), record.encode_to_vec().as_slice())?;
+            Some(bytes)
+        }
+        None => {
+            state.remove(key.as_str())?;
+            None
+        }
+    };
+    write.open_table(CHANGED)?.insert((key.as_str(), revision), ())?;
+    Ok(ChangeRecord { object: key, before, after })
+}
+
+/// The newest revision and the hash of its entry.
+fn head(write: &WriteTransaction) -> Result<(Revision, Hash), StoreError> {
+    let history = write.open_table(HISTORY)?;
+    Ok(match history.last()? {
+        Some((revision, bytes)) => (revision.value(), sha256(bytes.value())),
+        None => (0, [0; 32]),
+    })
+}
+
+impl Store for Embedded {
+    fn load(&self) -> Result<Desired, StoreError> {
+        let read = self.database.begin_read()?;
+        let mut desired = Desired::default();
+        for item in read.open_table(STATE)?.iter()? {
+            let (key, bytes) = item?;
+            let damaged = |why: String| StoreError::Damaged { revision: 0, why };
+            let record =
+                StateRecord::decode(bytes.value()).map_err(|error| damaged(error.to_string()))?;
+            let key: ObjectKey = key.value().parse().map_err(|e| damaged(format!("{e}")))?;
+            let object =
+                record::decode(&key, &record.object, record.revision, &|hash| blob(&read, hash))?;
+            desired.set(&Edit { key, after: Some(object) }, record.revision);
+        }
+        let last = read.open_table(HISTORY)?.last()?.map(|(revision, _)| revision.value());
+        desired.revision = last.unwrap_or(0);
+        Ok(desired)
+    }
+
+    fn commit(&self, commit: &Commit) -> Result<Entry, StoreError> {
+        let write = self.begin()?;
+        let (now, previous) = head(&write)?;
+        if now != commit.base {
+            return Err(StoreError::Conflict { base: commit.base, now });
+        }
+        let revision = now + 1;
+        let changes = commit
+            .edits
+            .iter()
+            .map(|edit| write_edit(&write, edit, revision))
+            .collect::<Result<_, _>>()?;
+        let record = EntryRecord {
+            revision,
+            nanos: commit.nanos,
+            actor: commit.actor.clone(),
+            reason: commit.reason.clone(),
+            action: commit.action.as_str().to_owned(),
+            changes,
+            previous: previous.to_vec(),
+        };
+        write.open_table(HISTORY)?.insert(revision, record.encode_to_vec().as_slice())?;
+        write.commit()?;
+        let read = self.database.begin_read()?;
+        record::entry(record, &|hash| blob(&read, hash))
+    }
+
+    fn history(&self, of: Option<&ObjectKey>, limit: usize) -> Result<Vec<Entry>, StoreError> {
+        let read = self.database.begin_read()?;
+        let mut revisions = Vec::new();
+        match of {
+            None => {
+                for item in read.open_table(HISTORY)?.iter()?.rev().take(limit) {
+                    revisions.push(item?.0.value());
+                }
+            }
+            Some(key) => {
+                let key = key.to_string();
+                let changed = read.open_table(CHANGED)?;
+                let range = (key.as_str(), 0)..=(key.as_str(), Revision::MAX);
+                for item in changed.range(range)?.rev().take(limit) {
+                    revisions.push(item?.0.value().1);
+                }
+            }
+        }
+        revisions.into_iter().filter_map(|revision| entry(&read, revision).transpose()).collect()
+    }
+
+    fn last_change(&self, of: &ObjectKey, revision: Revision) -> Result<Option<Entry>, StoreError> {
+        let read = self.database.begin_read()?;
+        let key = of.to_string();
+        let changed = read.open_table(CHANGED)?;
+        let newest = changed.range((key.as_str(), 0)..=(key.as_str(), revision))?.next_back();
+        match newest {
+            None => Ok(None),
+            Some(item) => entry(&read, item?.0.value().1),
+        }
+    }
+
+    fn reserve(&self, count: u64) -> Result<Range<u64>, StoreError> {
+        let write = self.begin()?;
+        let range = {
+            let mut meta = write.open_table(META)?;
+            let start = meta.get(NEXT)?.map_or(1, |value| value.value());
+            let end = start.saturating_add(count);
+            meta.insert(NEXT, end)?;
+            start..end
+        };
+        write.commit()?;
+        Ok(range)
+    }
+}

@@ -1,0 +1,150 @@
+//! How objects and entries are written to disk: protobuf, so that fields can be
+//! added later. A service's descriptor set, which is large and seldom changes, is
+//! kept once, by its SHA-256.
+
+use std::sync::Arc;
+
+use aws_lc_rs::digest::{SHA256, digest};
+use bytes::Bytes;
+use prost::Message;
+use weir_mesh::wire;
+use weir_proto::weir::mesh::v1 as pb;
+
+use super::{Action, Change, Entry, Object, ObjectKey, Revision, StoreError};
+
+/// A SHA-256.
+pub(super) type Hash = [u8; 32];
+
+/// SHA-256 of some bytes.
+pub(super) fn sha256(bytes: &[u8]) -> Hash {
+    let mut hash = [0; 32];
+    hash.copy_from_slice(digest(&SHA256, bytes).as_ref());
+    hash
+}
+
+/// An object of the newest desired state.
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct StateRecord {
+    #[prost(uint32, tag = "1")]
+    pub revision: u32,
+    #[prost(bytes = "bytes", tag = "2")]
+    pub object: Bytes,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct ServiceRecord {
+    /// Without its descriptor set.
+    #[prost(message, optional, tag = "1")]
+    service: Option<pb::Service>,
+    /// Empty: no descriptor set.
+    #[prost(bytes = "bytes", tag = "2")]
+    descriptor_sha256: Bytes,
+}
+
+/// An entry of the history. Its own SHA-256 is over exactly these bytes.
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct EntryRecord {
+    #[prost(uint32, tag = "1")]
+    pub revision: u32,
+    #[prost(fixed64, tag = "2")]
+    pub nanos: u64,
+    #[prost(string, tag = "3")]
+    pub actor: String,
+    #[prost(string, tag = "4")]
+    pub reason: String,
+    #[prost(string, tag = "5")]
+    pub action: String,
+    #[prost(message, repeated, tag = "6")]
+    pub changes: Vec<ChangeRecord>,
+    /// SHA-256 of the entry before this one; all zero for the first.
+    #[prost(bytes = "vec", tag = "7")]
+    pub previous: Vec<u8>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct ChangeRecord {
+    #[prost(string, tag = "1")]
+    pub object: String,
+    #[prost(bytes = "bytes", optional, tag = "2")]
+    pub before: Option<Bytes>,
+    #[prost(bytes = "bytes", optional, tag = "3")]
+    pub after: Option<Bytes>,
+}
+
+/// An object's bytes, and the descriptor set that must be kept beside them.
+pub(super) fn encode(object: &Object) -> (Bytes, Option<(Hash, Bytes)>) {
+    match object {
+        Object::Service(service) => {
+            let mut message = pb::Service::from(&**service);
+            let set = std::mem::take(&mut message.descriptor_set);
+            let blob = (!set.is_empty()).then(|| (sha256(&set), set));
+            let descriptor_sha256 =
+                blob.as_ref().map(|(hash, _)| Bytes::copy_from_slice(hash)).unwrap_or_default();
+            let record = ServiceRecord { service: Some(message), descriptor_sha256 };
+            (record.encode_to_vec().into(), blob)
+        }
+        Object::Route(route) => (pb::Route::from(&**route).encode_to_vec().into(), None),
+        Object::Options(options) => (pb::Options::from(&**options).encode_to_vec().into(), None),
+    }
+}
+
+/// Finds a descriptor set by its SHA-256.
+pub(super) type Blobs<'a> = &'a dyn Fn(&[u8]) -> Result<Option<Bytes>, StoreError>;
+
+/// Reads an object back. `revision` is only for the error's text.
+pub(super) fn decode(
+    key: &ObjectKey,
+    bytes: &[u8],
+    revision: Revision,
+    blobs: Blobs<'_>,
+) -> Result<Object, StoreError> {
+    let damaged =
+        |why: String| StoreError::Damaged { revision, why: format!("{key} cannot be read: {why}") };
+    Ok(match key {
+        ObjectKey::Service(_) => {
+            let record = ServiceRecord::decode(bytes).map_err(|e| damaged(e.to_string()))?;
+            let mut message = record.service.unwrap_or_default();
+            if !record.descriptor_sha256.is_empty() {
+                message.descriptor_set = blobs(&record.descriptor_sha256)?
+                    .ok_or_else(|| damaged("its descriptor set is missing".to_owned()))?;
+            }
+            let service = wire::service(&message, "").map_err(|e| damaged(e.to_string()))?;
+            Object::Service(Arc::new(service))
+        }
+        ObjectKey::Route(_) => {
+            let message = pb::Route::decode(bytes).map_err(|e| damaged(e.to_string()))?;
+            let route = wire::route(&message, "").map_err(|e| damaged(e.to_string()))?;
+            Object::Route(Arc::new(route))
+        }
+        ObjectKey::Options => {
+            let message = pb::Options::decode(bytes).map_err(|e| damaged(e.to_string()))?;
+            let options = wire::options(&message, "").map_err(|e| damaged(e.to_string()))?;
+            Object::Options(Arc::new(options))
+        }
+    })
+}
+
+/// Reads an entry back.
+pub(super) fn entry(record: EntryRecord, blobs: Blobs<'_>) -> Result<Entry, StoreError> {
+    let revision = record.revision;
+    let damaged = |why: String| StoreError::Damaged { revision, why };
+    let mut changes = Vec::with_capacity(record.changes.len());
+    for change in record.changes {
+        let key: ObjectKey = change.object.parse().map_err(|e| damaged(format!("{e}")))?;
+        let read = |bytes: Option<Bytes>| {
+            bytes.map(|bytes| decode(&key, &bytes, revision, blobs)).transpose()
+        };
+        let (before, after) = (read(change.before)?, read(change.after)?);
+        changes.push(Change { key, before, after });
+    }
+    let action = Action::parse(&record.action)
+        .ok_or_else(|| damaged(format!("{:?} is no action", record.action)))?;
+    Ok(Entry {
+        revision,
+        nanos: record.nanos,
+        actor: record.actor,
+        reason: record.reason,
+        action,
+        changes,
+    })
+}

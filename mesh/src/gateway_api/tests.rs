@@ -1,0 +1,607 @@
+//! Documents as people write them, and the mistakes they make.
+
+use std::time::Duration;
+
+use http::{HeaderName, HeaderValue, Method};
+use proptest::prelude::*;
+use serde_json::{Value, json};
+
+use super::{KnownServices, parse_route, to_document};
+use crate::model::{
+    BackendRef, HeaderModifier, HostPattern, Parent, PathMatch, Route, RouteFilter, RouteKind,
+    RouteMatch, RouteRule, Weight,
+};
+
+fn services() -> KnownServices {
+    let versions = |names: &[&str]| names.iter().map(|n| n.parse().unwrap()).collect();
+    [
+        ("auth", versions(&["v1"])),
+        ("products", versions(&["v1", "v2"])),
+        ("products-v2", versions(&["v1"])),
+        ("users", versions(&["v1", "a-b"])),
+        ("users-a", versions(&["b"])),
+    ]
+    .into_iter()
+    .map(|(name, versions)| (name.parse().unwrap(), versions))
+    .collect()
+}
+
+fn route_with(spec: &Value) -> Value {
+    json!({
+        "apiVersion": "gateway.networking.k8s.io/v1",
+        "kind": "HTTPRoute",
+        "metadata": {"name": "web"},
+        "spec": spec,
+    })
+}
+
+/// A route that is right, but for its one rule.
+fn rule_with(rule: &Value) -> Value {
+    route_with(&json!({"parentRefs": [{"name": "gateway"}], "rules": [rule]}))
+}
+
+fn refused(document: &Value) -> Vec<String> {
+    let invalid = parse_route(document, "routes[0]", &services()).unwrap_err();
+    invalid.0.iter().map(ToString::to_string).collect()
+}
+
+/// What a rule is refused for, by paths within it.
+fn refused_rule(rule: &Value) -> Vec<String> {
+    let within = |error: String| error.replace("routes[0].spec.rules[0].", "");
+    refused(&rule_with(rule)).into_iter().map(within).collect()
+}
+
+fn backend(service: &str, version: Option<&str>, weight: i64) -> BackendRef {
+    BackendRef {
+        service: service.parse().unwrap(),
+        version: version.map(|version| version.parse().unwrap()),
+        weight: Weight::try_from(weight).unwrap(),
+    }
+}
+
+#[test]
+fn an_http_route_with_everything() {
+    let document = json!({
+        "apiVersion": "gateway.networking.k8s.io/v1",
+        "kind": "HTTPRoute",
+        "metadata": {"name": "web.shop", "namespace": "default", "labels": {"a": "b"}},
+        "spec": {
+            "parentRefs": [
+                {"name": "gateway", "group": "gateway.networking.k8s.io", "kind": "Gateway"},
+                {"name": "products", "group": "", "kind": "Service", "port": 80},
+            ],
+            "hostnames": ["shop.test", "*.shop.test"],
+            "rules": [{
+                "name": "canary",
+                "matches": [
+                    {
+                        "path": {"type": "Exact", "value": "/v1/x"},
+                        "method": "POST",
+                        "headers": [{"type": "Exact", "name": "X-Beta", "value": "yes"}],
+                        "queryParams": [{"name": "q", "value": "1"}],
+                    },
+                    {"path": {"value": "/v2/"}},
+                    {},
+                ],
+                "filters": [
+                    {"type": "RequestHeaderModifier", "requestHeaderModifier": {
+                        "set": [{"name": "a", "value": "1"}], "remove": ["b"]}},
+                    {"type": "ResponseHeaderModifier", "responseHeaderModifier": {
+                        "add": [{"name": "c", "value": "2"}]}},
+                ],
+                "backendRefs": [
+                    {"name": "products", "kind": "Service", "group": "", "port": 80, "weight": 9},
+                    {"name": "products-v1", "namespace": "default"},
+                ],
+                "timeouts": {"request": "1m30s"},
+            }],
+        },
+    });
+    let header = |name: &'static str, value: &'static str| {
+        (HeaderName::from_static(name), HeaderValue::from_static(value))
+    };
+    let expected = Route {
+        name: "web.shop".into(),
+        kind: RouteKind::Http,
+        parents: vec![Parent::Gateway, Parent::Service("products".parse().unwrap())],
+        hostnames: vec![
+            HostPattern::Exact("shop.test".into()),
+            HostPattern::Suffix(".shop.test".into()),
+        ],
+        rules: vec![RouteRule {
+            name: "canary".into(),
+            matches: vec![
+                RouteMatch {
+                    path: PathMatch::Exact("/v1/x".into()),
+                    method: Some(Method::POST),
+                    headers: vec![header("x-beta", "yes")],
+                    query: vec![("q".into(), "1".into())],
+                },
+                RouteMatch { path: PathMatch::Prefix("/v2".into()), ..RouteMatch::any() },
+                RouteMatch::any(),
+            ],
+            filters: vec![
+                RouteFilter::RequestHeaderModifier(HeaderModifier {
+                    set: vec![header("a", "1")],
+                    remove: vec![HeaderName::from_static("b")],
+                    ..HeaderModifier::default()
+                }),
+                RouteFilter::ResponseHeaderModifier(HeaderModifier {
+                    add: vec![header("c", "2")],
+                    ..HeaderModifier::default()
+                }),
+            ],
+            backends: vec![backend("products", None, 9), backend("products", Some("v1"), 1)],
+            timeout: Some(Duration::from_secs(90)),
+        }],
+    };
+    assert_eq!(parse_route(&document, "", &services()), Ok(expected));
+}
+
+#[test]
+fn methods_of_a_grpc_route_are_paths() {
+    let mut document = rule_with(&json!({
+        "matches": [
+            {"method": {"service": "weir.users.v1.UsersService", "method": "GetMe"}},
+            {"method": {"type": "Exact", "service": "weir.users.v1.UsersService"}},
+            {"headers": [{"name": "a", "value": "b"}]},
+        ],
+        "backendRefs": [{"name": "users"}],
+    }));
+    document["kind"] = "GRPCRoute".into();
+    let route = parse_route(&document, "", &services()).unwrap();
+    assert_eq!(route.kind, RouteKind::Grpc);
+    let paths: Vec<&PathMatch> = route.rules[0].matches.iter().map(|m| &m.path).collect();
+    assert_eq!(
+        paths,
+        [
+            &PathMatch::Exact("/weir.users.v1.UsersService/GetMe".into()),
+            &PathMatch::Prefix("/weir.users.v1.UsersService".into()),
+            &PathMatch::any(),
+        ]
+    );
+    document["spec"]["rules"][0]["matches"] = json!([
+        {"method": {"method": "GetMe"}},
+        {"method": {}},
+        {"method": {"type": "RegularExpression", "service": "a/b", "method": "1"}},
+        {"path": {"value": "/"}},
+    ]);
+    assert_eq!(
+        refused(&document),
+        [
+            "routes[0].spec.rules[0].matches[0].method.service: is missing; a method without its \
+             service is not supported yet",
+            "routes[0].spec.rules[0].matches[1].method: names neither a service nor a method; \
+             leave it out to match all",
+            "routes[0].spec.rules[0].matches[2].method.type: RegularExpression is not supported \
+             yet; use Exact",
+            "routes[0].spec.rules[0].matches[2].method.service: \"a/b\" is no gRPC service, such \
+             as weir.users.v1.UsersService",
+            "routes[0].spec.rules[0].matches[2].method.method: \"1\" is no gRPC method, such as \
+             GetMe",
+            "routes[0].spec.rules[0].matches[3].path: is not known; there are: method, headers",
+        ]
+    );
+}
+
+#[test]
+fn a_name_means_a_service_before_it_means_a_version() {
+    let services = services();
+    let resolve = |name: &str| {
+        services.resolve(name).map(|(service, version)| {
+            format!("{service}/{}", version.map(|v| v.to_string()).unwrap_or_default())
+        })
+    };
+    assert_eq!(resolve("products"), Ok("products/".into()));
+    assert_eq!(resolve("products-v1"), Ok("products/v1".into()));
+    assert_eq!(resolve("products-v2"), Ok("products-v2/".into()));
+    assert_eq!(resolve("products-v2-v1"), Ok("products-v2/v1".into()));
+    assert_eq!(resolve("users-a-b"), Ok("users-a/b".into()), "the longest service");
+    assert_eq!(
+        resolve("products-v3"),
+        Err("service products has no version \"v3\"; there are: v1, v2".into())
+    );
+    assert_eq!(
+        resolve("produtcs"),
+        Err("no service \"produtcs\"; there are: auth, products, products-v2, users, users-a \
+             (a version is named as products-v1)"
+            .into())
+    );
+    assert_eq!(
+        KnownServices::default().resolve("a"),
+        Err("no service \"a\"; there are none".into())
+    );
+}
+
+#[test]
+fn all_violations_are_reported_at_once() {
+    let document = json!({
+        "apiVersion": "gateway.networking.k8s.io/v1beta1",
+        "kind": "HTTPRoute",
+        "metadata": {"name": "Web", "namespace": "shop", "nmae": 1},
+        "sepc": {},
+        "status": {},
+        "spec": {
+            "parentRefs": [
+                {"kind": "Gateway", "name": "other", "sectionName": "https"},
+                {"kind": "Service", "name": "produtcs", "group": "apps", "port": 0},
+                {"kind": "service", "name": "users"},
+                7,
+            ],
+            "hostnames": ["10.0.0.1", 5],
+            "rules": [
+                {"backendRefs": [{"name": "users"}], "retry": {}, "name": true},
+                {},
+            ],
+        },
+    });
+    let there_are = "there are: auth, products, products-v2, users, users-a";
+    assert_eq!(
+        refused(&document),
+        [
+            "routes[0].sepc: is not known; did you mean spec?".to_owned(),
+            "routes[0].status: is not supported yet".into(),
+            "routes[0].apiVersion: \"gateway.networking.k8s.io/v1beta1\" is not supported; use \
+             gateway.networking.k8s.io/v1"
+                .into(),
+            "routes[0].metadata.nmae: is not known; did you mean name?".into(),
+            "routes[0].metadata.namespace: \"shop\" is not supported yet; use default, or leave \
+             it out"
+                .into(),
+            "routes[0].metadata.name: \"Web\" is not a DNS subdomain name (RFC 1123), such as web \
+             or a.web"
+                .into(),
+            "routes[0].spec.parentRefs[0].sectionName: is not supported yet".into(),
+            "routes[0].spec.parentRefs[0].name: no gateway \"other\"; a mesh has one, which is \
+             called gateway"
+                .into(),
+            "routes[0].spec.parentRefs[1].port: 0 is not from 1 to 65535".into(),
+            format!("routes[0].spec.parentRefs[1].name: no service \"produtcs\"; {there_are}"),
+            "routes[0].spec.parentRefs[1].group: \"apps\" is not the group of this kind; use \"\""
+                .into(),
+            "routes[0].spec.parentRefs[2].kind: \"service\" is not supported; did you mean \
+             Service?"
+                .into(),
+            "routes[0].spec.parentRefs[3]: must be an object, not a number".into(),
+            "routes[0].spec.hostnames[0]: \"10.0.0.1\" is not a host name; use \
+             `name.example.com`, or `*.example.com` for a wildcard"
+                .into(),
+            "routes[0].spec.hostnames[1]: must be text, not a number; put it in quotes".into(),
+            "routes[0].spec.rules[0].retry: is not supported yet".into(),
+            "routes[0].spec.rules[0].name: must be text, not true or false; put it in quotes"
+                .into(),
+            "routes[0].spec.rules[1].backendRefs: is empty; name at least one backend".into(),
+        ]
+    );
+}
+
+#[test]
+fn kinds_and_missing_parts() {
+    assert_eq!(
+        refused(&json!({})),
+        [
+            "routes[0].apiVersion: is missing",
+            "routes[0].kind: is missing",
+            "routes[0].metadata: is missing",
+            "routes[0].spec: is missing",
+        ]
+    );
+    assert_eq!(refused(&json!([])), ["routes[0]: must be an object, not a list"]);
+    let mut document = route_with(&json!({}));
+    assert_eq!(
+        refused(&document),
+        [
+            "routes[0].spec.parentRefs: is empty; name a Gateway or a Service, or the route would \
+             do nothing",
+            "routes[0].spec.rules: is empty; a route without rules does nothing",
+        ]
+    );
+    document["spec"]["parentRefs"] = json!([{"name": "gateway"}]);
+    for (kind, error) in [
+        ("TCPRoute", "TCPRoute is not supported yet"),
+        ("HttpRoute", "\"HttpRoute\" is no kind of route; did you mean HTTPRoute?"),
+        ("Service", "\"Service\" is no kind of route; use HTTPRoute or GRPCRoute"),
+    ] {
+        document["kind"] = kind.into();
+        assert_eq!(refused(&document), [format!("routes[0].kind: {error}")]);
+    }
+}
+
+#[test]
+fn weights() {
+    let weights = |weights: &[Value]| {
+        let refs: Vec<Value> =
+            weights.iter().map(|weight| json!({"name": "users", "weight": weight})).collect();
+        refused_rule(&json!({ "backendRefs": refs }))
+    };
+    assert_eq!(weights(&[json!(-5)]), ["backendRefs[0].weight: -5 is below 0"]);
+    assert_eq!(
+        weights(&[json!(1), json!(1_000_001), json!(u64::MAX)]),
+        [
+            "backendRefs[1].weight: 1000001 is above 1000000",
+            "backendRefs[2].weight: 9223372036854775807 is above 1000000",
+        ]
+    );
+    assert_eq!(
+        weights(&[json!(0), json!(0)]),
+        ["backendRefs: all weights are 0; at least one must be above 0"]
+    );
+    assert_eq!(
+        weights(&[json!(1.5), json!("1")]),
+        [
+            "backendRefs[0].weight: 1.5 is not a whole number",
+            "backendRefs[1].weight: must be a number, not text",
+        ]
+    );
+    assert_eq!(
+        refused_rule(&json!({"backendRefs": [{"name": "s3", "kind": "Bucket", "group": "aws"}]})),
+        [
+            "backendRefs[0].group: \"aws\" is not supported yet; use \"\"",
+            "backendRefs[0].kind: \"Bucket\" is not supported yet; use \"Service\"",
+            "backendRefs[0].name: no service \"s3\"; there are: auth, products, products-v2, \
+             users, users-a (a version is named as auth-v1)",
+        ]
+    );
+}
+
+#[test]
+fn what_weir_does_not_do_yet_is_named() {
+    let backend_refs = json!([{"name": "users", "filters": []}]);
+    assert_eq!(
+        refused_rule(&json!({
+            "matches": [{
+                "path": {"type": "RegularExpression", "value": "/a.*"},
+                "headers": [{"type": "RegularExpression", "name": "a", "value": "b"}],
+                "queryParams": [{"type": "Regex", "name": "a", "value": "b"}],
+            }],
+            "filters": [
+                {"type": "RequestMirror", "requestMirror": {"backendRef": {"name": "x"}}},
+                {"type": "UrlRewrite"},
+                {"type": "Nonsense"},
+                {"type": "RequestHeaderModifier", "urlRewrite": {}, "extra": 1},
+                {},
+            ],
+            "backendRefs": backend_refs,
+            "timeouts": {"request": "90", "backendRequest": "1s"},
+        })),
+        [
+            "matches[0].path.type: RegularExpression is not supported yet; use PathPrefix or Exact",
+            "matches[0].headers[0].type: RegularExpression is not supported yet; use Exact",
+            "matches[0].queryParams[0].type: \"Regex\" is not known; use Exact",
+            "filters[0].type: RequestMirror is not supported yet",
+            "filters[1].type: \"UrlRewrite\" is not known; did you mean URLRewrite?",
+            "filters[2].type: \"Nonsense\" is not known; use RequestHeaderModifier or \
+             ResponseHeaderModifier",
+            "filters[3].extra: is not known; there are: type, requestHeaderModifier",
+            "filters[3].urlRewrite: does not belong to a filter of type RequestHeaderModifier",
+            "filters[3].requestHeaderModifier: is missing",
+            "filters[4].type: is missing",
+            "backendRefs[0].filters: is not supported yet",
+            "timeouts.backendRequest: is not supported yet",
+            "timeouts.request: \"90\" is not a duration (GEP-2257), such as 10s, 500ms or 1m30s",
+        ]
+    );
+}
+
+#[test]
+fn matches_that_cannot_be() {
+    let with = |matched: Value| {
+        refused_rule(&json!({"matches": [matched], "backendRefs": [{"name": "users"}]}))
+    };
+    for (path, why) in [
+        ("v1", "does not begin with '/'"),
+        ("/a//b", "has an empty segment or a dot segment"),
+        ("/a/../b", "has an empty segment or a dot segment"),
+        ("/a/..", "ends in a dot segment"),
+        ("/a?b=c", "has a query or a fragment; match those by queryParams"),
+    ] {
+        let errors = with(json!({"path": {"value": path}}));
+        assert_eq!(errors, [format!("matches[0].path.value: {path:?} {why}")]);
+    }
+    assert_eq!(
+        with(json!({"method": "get"})),
+        ["matches[0].method: \"get\" is not a method; did you mean GET?"]
+    );
+    assert_eq!(
+        with(json!({"headers": [
+            {"name": "a b", "value": "c"},
+            {"name": "X", "value": "\n"},
+            {"name": "y", "value": "1"},
+            {"name": "Y", "value": "2"},
+            {"name": "", "valeu": "2"},
+        ]})),
+        [
+            "matches[0].headers[0].name: \"a b\" is no header name",
+            "matches[0].headers[1].value: has a character no header may hold",
+            "matches[0].headers[3].name: y is here twice",
+            "matches[0].headers[4].valeu: is not known; did you mean value?",
+            "matches[0].headers[4].value: is missing",
+            "matches[0].headers[4].name: is empty",
+        ]
+    );
+}
+
+#[test]
+fn a_grpc_route_that_no_document_can_say_is_written_as_an_http_route() {
+    let matched = RouteMatch { method: Some(Method::GET), ..RouteMatch::any() };
+    let rule = RouteRule {
+        name: "".into(),
+        matches: vec![matched],
+        filters: Vec::new(),
+        backends: vec![backend("users", None, 1)],
+        timeout: None,
+    };
+    let route = Route {
+        name: "web".into(),
+        kind: RouteKind::Grpc,
+        parents: vec![Parent::Gateway],
+        hostnames: Vec::new(),
+        rules: vec![rule],
+    };
+    assert_eq!(to_document(&route)["kind"], "HTTPRoute");
+}
+
+fn header() -> impl Strategy<Value = (HeaderName, HeaderValue)> {
+    ("[a-z][a-z0-9-]{0,8}", "[ -~]{0,8}")
+        .prop_map(|(name, value)| (name.parse().unwrap(), HeaderValue::from_str(&value).unwrap()))
+}
+
+/// Headers, each once.
+fn headers() -> impl Strategy<Value = Vec<(HeaderName, HeaderValue)>> {
+    prop::collection::vec(header(), 0..3).prop_map(|mut headers| {
+        headers.sort_by(|a, b| a.0.as_str().cmp(b.0.as_str()));
+        headers.dedup_by(|a, b| a.0 == b.0);
+        headers
+    })
+}
+
+fn matched(kind: RouteKind) -> BoxedStrategy<RouteMatch> {
+    match kind {
+        RouteKind::Http => {
+            let path = prop_oneof![
+                "(/[a-z:]{1,5}){1,3}/?".prop_map(|p| PathMatch::Exact(p.into())),
+                "(/[a-z:]{1,5}){0,3}".prop_map(|p| PathMatch::Prefix(p.into())),
+            ];
+            let method = prop::option::of(prop::sample::select(super::METHODS.to_vec()));
+            let query = prop::collection::btree_map("\\PC{1,5}", "\\PC{0,5}", 0..3);
+            (path, method, headers(), query)
+                .prop_map(|(path, method, headers, query)| RouteMatch {
+                    path,
+                    method,
+                    headers,
+                    query: query.into_iter().map(|(k, v)| (k.into(), v.into())).collect(),
+                })
+                .boxed()
+        }
+        RouteKind::Grpc => {
+            let path = prop_oneof![
+                "/[a-z]{1,4}(\\.[A-Z_][a-z1]{0,4}){0,2}/[A-Z][a-z_0-9]{0,5}"
+                    .prop_map(|p| PathMatch::Exact(p.into())),
+                "(/[a-z]{1,4}(\\.[A-Z_][a-z1]{0,4}){0,2})?"
+                    .prop_map(|p| PathMatch::Prefix(p.into())),
+            ];
+            (path, headers())
+                .prop_map(|(path, headers)| RouteMatch { path, headers, ..RouteMatch::any() })
+                .boxed()
+        }
+    }
+}
+
+prop_compose! {
+    fn modifier()(
+        set in headers(),
+        add in headers(),
+        remove in prop::collection::vec(header(), 0..3),
+    ) -> HeaderModifier {
+        HeaderModifier { set, add, remove: remove.into_iter().map(|(name, _)| name).collect() }
+    }
+}
+
+fn filter() -> impl Strategy<Value = RouteFilter> {
+    prop_oneof![
+        modifier().prop_map(RouteFilter::RequestHeaderModifier),
+        modifier().prop_map(RouteFilter::ResponseHeaderModifier),
+    ]
+}
+
+prop_compose! {
+    fn rule(kind: RouteKind)(
+        name in "[a-z]{0,5}",
+        matches in prop::collection::vec(matched(kind), 1..3),
+        filters in prop::collection::vec(filter(), 0..3),
+        backends in prop::collection::vec(
+            (prop::sample::select(vec![
+                ("auth", None), ("auth", Some("v1")), ("products", Some("v1")), ("users", None),
+            ]), 1i64..=1_000_000), 1..3),
+        timeout in prop::option::of(1u32..),
+    ) -> RouteRule {
+        let backend = |((service, version), weight): (_, i64)| backend(service, version, weight);
+        RouteRule {
+            name: name.into(),
+            matches,
+            filters,
+            backends: backends.into_iter().map(backend).collect(),
+            timeout: timeout.map(|ms| Duration::from_millis(ms.into())),
+        }
+    }
+}
+
+prop_compose! {
+    fn route()(kind in prop::sample::select(vec![RouteKind::Http, RouteKind::Grpc]))(
+        name in "[a-z]{1,5}(\\.[a-z0-9]{1,3})?",
+        rules in prop::collection::vec(rule(kind), 1..3),
+        parents in prop::collection::vec(prop_oneof![
+            Just(Parent::Gateway),
+            Just(Parent::Service("users".parse().unwrap())),
+        ], 1..3),
+        hostnames in prop::collection::vec("(\\*\\.)?[a-z]{1,5}\\.test", 0..3),
+        kind in Just(kind),
+    ) -> Route {
+        let hostnames = hostnames.iter().map(|host| HostPattern::parse(host).unwrap()).collect();
+        Route { name: name.into(), kind, parents, hostnames, rules }
+    }
+}
+
+/// Any JSON, with a taste for the fields of routes.
+fn anything() -> impl Strategy<Value = Value> {
+    let leaf = prop_oneof![
+        Just(Value::Null),
+        any::<bool>().prop_map(Value::from),
+        any::<i64>().prop_map(Value::from),
+        any::<f64>().prop_map(Value::from),
+        "\\PC{0,6}".prop_map(Value::from),
+        Just(json!("HTTPRoute")),
+        Just(json!("RequestHeaderModifier")),
+    ];
+    let field = prop::sample::select(vec![
+        "apiVersion",
+        "kind",
+        "metadata",
+        "spec",
+        "parentRefs",
+        "hostnames",
+        "rules",
+        "matches",
+        "path",
+        "headers",
+        "queryParams",
+        "filters",
+        "backendRefs",
+        "timeouts",
+        "weight",
+        "type",
+        "name",
+        "value",
+        "requestHeaderModifier",
+        "set",
+        "request",
+        "other",
+    ]);
+    leaf.prop_recursive(6, 60, 6, move |inner| {
+        prop_oneof![
+            prop::collection::vec(inner.clone(), 0..3).prop_map(Value::from),
+            prop::collection::hash_map(field.clone(), inner, 0..6).prop_map(|map| {
+                Value::Object(map.into_iter().map(|(k, v)| (k.to_owned(), v)).collect())
+            }),
+        ]
+    })
+}
+
+proptest! {
+    #[test]
+    fn what_is_written_is_read_again(route in route()) {
+        let document = to_document(&route);
+        prop_assert_eq!(parse_route(&document, "", &services()), Ok(route), "{}", document);
+    }
+
+    #[test]
+    fn any_document_is_read_or_refused_with_reasons(value in anything()) {
+        let rule = rule_with(&value);
+        for document in [&value, &rule] {
+            if let Err(invalid) = parse_route(document, "routes[0]", &services()) {
+                prop_assert!(!invalid.0.is_empty());
+                prop_assert!(invalid.0.iter().all(|v| v.field.starts_with("routes[0]")));
+            }
+        }
+    }
+}

@@ -1,0 +1,18 @@
+//! What every part of Weir shares: plain types, their wire form, identity,
+//! telemetry, and what a server needs around it.
+
+pub mod file;
+#[cfg(feature = "gateway-api")]
+pub mod gateway_api;
+pub mod identity;
+#[cfg(feature = "service")]
+pub mod jwt;
+pub mod model;
+pub mod ready;
+#[cfg(feature = "service")]
+pub mod server;
+pub mod shutdown;
+pub mod telemetry;
+#[cfg(feature = "transcode")]
+pub mod transcode;
+pub mod wire;

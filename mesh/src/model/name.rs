@@ -1,0 +1,126 @@
+//! Names of services and versions: DNS labels.
+
+use std::fmt;
+use std::str::FromStr;
+use std::sync::Arc;
+
+/// Why a text is no name.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum NameError {
+    /// Nothing was given.
+    #[error("is empty; a name has 1 to 63 lower-case letters, digits or '-'")]
+    Empty,
+    /// RFC 1123 allows 63.
+    #[error("has {0} characters; a name has at most 63")]
+    Long(usize),
+    /// Not a letter, digit or hyphen, or a hyphen at an end.
+    #[error(
+        "{0:?} is not a DNS label (RFC 1123): use lower-case letters, digits and '-', \
+         beginning and ending with a letter or digit"
+    )]
+    Shape(String),
+}
+
+fn check(text: &str) -> Result<(), NameError> {
+    if text.is_empty() {
+        return Err(NameError::Empty);
+    }
+    if text.len() > 63 {
+        return Err(NameError::Long(text.len()));
+    }
+    let inner = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
+    if !text.bytes().all(inner) || text.starts_with('-') || text.ends_with('-') {
+        return Err(NameError::Shape(text.chars().take(80).collect()));
+    }
+    Ok(())
+}
+
+macro_rules! name {
+    ($(#[$doc:meta])* $name:ident) => {
+        $(#[$doc])*
+        #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        pub struct $name(Arc<str>);
+
+        impl $name {
+            /// The name as text.
+            #[must_use]
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = NameError;
+
+            fn from_str(text: &str) -> Result<Self, NameError> {
+                check(text)?;
+                Ok(Self(text.into()))
+            }
+        }
+
+        impl TryFrom<&str> for $name {
+            type Error = NameError;
+
+            fn try_from(text: &str) -> Result<Self, NameError> {
+                text.parse()
+            }
+        }
+
+        impl TryFrom<String> for $name {
+            type Error = NameError;
+
+            fn try_from(text: String) -> Result<Self, NameError> {
+                text.parse()
+            }
+        }
+
+        impl std::borrow::Borrow<str> for $name {
+            fn borrow(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, "{:?}", &*self.0)
+            }
+        }
+    };
+}
+
+name! {
+    /// A service: a DNS label (RFC 1123 §2.1). Cheap to clone.
+    ServiceName
+}
+name! {
+    /// A version of a service: a DNS label (RFC 1123 §2.1). Cheap to clone.
+    VersionName
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn labels_only() {
+        assert!(ServiceName::try_from("products").is_ok());
+        assert!(ServiceName::try_from("a-1").is_ok());
+        for bad in ["", "-a", "a-", "A", "a.b", "a_b", "ä", &"a".repeat(64)] {
+            assert!(ServiceName::try_from(bad).is_err(), "{bad}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn what_parses_prints_itself(text in "[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?") {
+            prop_assert_eq!(ServiceName::try_from(text.as_str()).unwrap().to_string(), text);
+        }
+    }
+}

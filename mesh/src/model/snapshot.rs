@@ -1,0 +1,47 @@
+//! All that one router needs.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::{Instance, Route, Service, ServiceName};
+
+/// Mesh-wide switches.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Options {
+    /// Share of new traces that are recorded: 0.0 to 1.0.
+    pub trace_sampling: f64,
+    /// The gateway adds `x-weir-version` to its answers.
+    pub show_version: bool,
+    /// Origins that browsers may call the gateway from; `*`: any.
+    pub cors_origins: Vec<Arc<str>>,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { trace_sampling: 1.0, show_version: false, cors_origins: Vec::new() }
+    }
+}
+
+/// Everything one router needs, at one moment. Valid by construction: every
+/// backend of every route and every instance's service is among `services`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Snapshot {
+    /// Grows with every snapshot.
+    pub sequence: u64,
+    /// The desired state that it was made from.
+    pub revision: u32,
+    /// SPIFFE trust domain.
+    pub trust_domain: Arc<str>,
+    /// By name.
+    pub services: BTreeMap<ServiceName, Service>,
+    /// In no order that matters.
+    pub routes: Vec<Route>,
+    /// Healthy and not.
+    pub instances: Vec<Instance>,
+    /// Switches.
+    pub options: Options,
+    /// DER roots to trust.
+    pub trust_bundle: Vec<Bytes>,
+}

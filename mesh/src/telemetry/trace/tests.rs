@@ -1,0 +1,3 @@
+mod export;
+mod propagation;
+mod spans;

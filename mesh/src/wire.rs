@@ -1,0 +1,10 @@
+//! Between protobuf and the model. Wire types stop here: what comes in is
+//! checked whole, and every violation is named by its path.
+
+mod decode;
+mod encode;
+
+pub use decode::{instance, options, route, service, snapshot, sticky};
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,147 @@
+//! The admin listener: probes, metrics, and the configuration in use.
+
+use std::convert::Infallible;
+use std::net::TcpListener;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+
+use bytes::Bytes;
+use http::{HeaderValue, Method, Request, Response, StatusCode, header};
+use http_body_util::Full;
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use serde_json::{Value, json};
+
+use crate::config::Role;
+use crate::table::{Table, VersionEntry};
+use crate::worker::Shared;
+
+const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
+const JSON: HeaderValue = HeaderValue::from_static("application/json");
+const PROMETHEUS: HeaderValue = HeaderValue::from_static("text/plain; version=0.0.4");
+
+/// What the admin listener shows.
+pub struct Admin {
+    /// The router.
+    pub shared: Arc<Shared>,
+    /// Set once it drains: no longer ready.
+    pub draining: AtomicBool,
+}
+
+impl Admin {
+    /// Serves until the runtime ends.
+    pub async fn serve(self: Arc<Self>, listener: TcpListener) {
+        let listener = match tokio::net::TcpListener::from_std(listener) {
+            Ok(listener) => listener,
+            Err(error) => {
+                tracing::error!(%error, "admin listener");
+                return;
+            }
+        };
+        loop {
+            let Ok((stream, _)) = listener.accept().await else {
+                tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+                continue;
+            };
+            let admin = self.clone();
+            tokio::spawn(async move {
+                let service = service_fn(|request: Request<Incoming>| {
+                    let response = admin.answer(request.method(), request.uri().path());
+                    async { Ok::<_, Infallible>(response) }
+                });
+                // A probe that went early is no news.
+                let _ = http1::Builder::new()
+                    .timer(TokioTimer::new())
+                    .serve_connection(TokioIo::new(stream), service)
+                    .await;
+            });
+        }
+    }
+
+    fn answer(&self, method: &Method, path: &str) -> Response<Full<Bytes>> {
+        let (status, content_type, body) = match path {
+            _ if method != Method::GET && method != Method::HEAD => {
+                (StatusCode::METHOD_NOT_ALLOWED, TEXT, "only GET is answered here\n".into())
+            }
+            "/live" => (StatusCode::OK, TEXT, "live\n".into()),
+            "/ready" => match self.not_ready() {
+                None => (StatusCode::OK, TEXT, "ready\n".into()),
+                Some(why) => (StatusCode::SERVICE_UNAVAILABLE, TEXT, format!("{why}\n")),
+            },
+            "/metrics" => (StatusCode::OK, PROMETHEUS, self.shared.metrics.registry().render()),
+            "/config" => (StatusCode::OK, JSON, format!("{:#}\n", self.config())),
+            _ => {
+                let known = "there are /live, /ready, /metrics and /config\n";
+                (StatusCode::NOT_FOUND, TEXT, known.to_owned())
+            }
+        };
+        let mut response = Response::new(Full::from(body));
+        *response.status_mut() = status;
+        response.headers_mut().insert(header::CONTENT_TYPE, content_type);
+        response
+    }
+
+    fn not_ready(&self) -> Option<&'static str> {
+        if self.draining.load(Relaxed) {
+            Some("draining")
+        } else if self.shared.identity.current().is_none() {
+            Some("no certificate yet; is the control plane running?")
+        } else if self.shared.table.load().is_none() {
+            Some("no snapshot yet; is the control plane running?")
+        } else {
+            None
+        }
+    }
+
+    fn config(&self) -> Value {
+        let config = &self.shared.config;
+        let certificate = self.shared.identity.current().map(|(svid, bundle)| {
+            json!({
+                "id": svid.id().to_string(),
+                "notBefore": svid.not_before(),
+                "notAfter": svid.not_after(),
+                "trustedRoots": bundle.roots().len(),
+            })
+        });
+        json!({
+            "role": if config.role == Role::Gateway { "gateway" } else { "sidecar" },
+            "service": config.service.as_str(),
+            "version": config.version.as_str(),
+            "instance": &*config.instance_id,
+            "certificate": certificate,
+            "snapshot": self.shared.table.load().as_ref().map(|table| snapshot(table)),
+        })
+    }
+}
+
+fn snapshot(table: &Table) -> Value {
+    let mut services: Vec<_> = table.services.values().collect();
+    services.sort_by(|a, b| a.service.name.cmp(&b.service.name));
+    let service = |destination: &&crate::table::Destination| {
+        let service = &destination.service;
+        json!({
+            "name": service.name.as_str(),
+            "protocol": format!("{:?}", service.protocol).to_lowercase(),
+            "identity": service.identity.to_string(),
+            "sticky": service.sticky.as_ref().map(|sticky| format!("{sticky:?}")),
+            "versions": service.versions.iter().map(version).collect::<Vec<_>>(),
+            "jsonMapping": service.transcoder.is_some(),
+        })
+    };
+    json!({
+        "sequence": table.sequence,
+        "revision": table.revision,
+        "services": services.iter().map(service).collect::<Vec<_>>(),
+    })
+}
+
+fn version(version: &VersionEntry) -> Value {
+    let endpoint = |e: &crate::table::Endpoint| json!({"instance": &*e.id, "address": e.address.to_string(), "healthy": e.healthy});
+    json!({
+        "name": version.name.as_str(),
+        "weight": version.weight,
+        "instances": version.endpoints.iter().map(endpoint).collect::<Vec<_>>(),
+    })
+}

@@ -1,0 +1,192 @@
+//! What a router is told at its start.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use clap::{Args as ClapArgs, ValueEnum};
+use weir_mesh::model::{NameError, Protocol, ServiceName, VersionName};
+
+/// What this router stands in front of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum RoleArg {
+    /// Beside one instance of a service.
+    Sidecar,
+    /// Where requests from outside enter.
+    Gateway,
+}
+
+/// What the application speaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum ProtocolArg {
+    /// HTTP/1.1.
+    Http1,
+    /// HTTP/2 by prior knowledge.
+    Http2,
+    /// gRPC.
+    Grpc,
+}
+
+/// Command line of a router.
+#[derive(Debug, Clone, ClapArgs)]
+pub struct Args {
+    /// What it stands in front of.
+    #[arg(long, value_enum, default_value = "sidecar", env = "WEIR_ROLE")]
+    pub role: RoleArg,
+    /// The service whose identity it takes (`gateway` for the gateway).
+    #[arg(long, env = "WEIR_SERVICE")]
+    pub service: String,
+    /// The version that its application runs.
+    #[arg(long, default_value = "v1", env = "WEIR_VERSION")]
+    pub version_name: String,
+    /// Unique in the mesh; made up when it is not given.
+    #[arg(long, env = "WEIR_INSTANCE_ID")]
+    pub instance_id: Option<String>,
+    /// Where it runs.
+    #[arg(long, default_value = "", env = "WEIR_ZONE")]
+    pub zone: String,
+    /// The control plane's mesh listener.
+    #[arg(long, value_name = "IP:PORT", env = "WEIR_CONTROL_MESH")]
+    pub control: SocketAddr,
+    /// Roots to trust at the start, PEM.
+    #[arg(long, value_name = "FILE", env = "WEIR_TRUST_BUNDLE")]
+    pub trust_bundle: PathBuf,
+    /// Proof of its service.
+    #[arg(long, value_name = "FILE", env = "WEIR_JOIN_TOKEN_FILE")]
+    pub join_token_file: PathBuf,
+    /// SPIFFE trust domain.
+    #[arg(long, default_value = "weir.local", env = "WEIR_TRUST_DOMAIN")]
+    pub trust_domain: String,
+    /// From other routers (mutual TLS).
+    #[arg(long, value_name = "IP:PORT", default_value = "127.0.0.1:0")]
+    pub inbound_listen: SocketAddr,
+    /// From its own application.
+    #[arg(long, value_name = "IP:PORT", default_value = "127.0.0.1:0")]
+    pub outbound_listen: SocketAddr,
+    /// Probes, metrics and configuration.
+    #[arg(long, value_name = "IP:PORT", default_value = "127.0.0.1:0")]
+    pub admin_listen: SocketAddr,
+    /// From outside (gateway).
+    #[arg(long, value_name = "IP:PORT", default_value = "127.0.0.1:0")]
+    pub listen: SocketAddr,
+    /// The address that other routers reach `--inbound-listen` by, when it is
+    /// not the one that is bound.
+    #[arg(long, value_name = "IP")]
+    pub advertise: Option<std::net::IpAddr>,
+    /// The application.
+    #[arg(long, value_name = "IP:PORT", env = "WEIR_APP")]
+    pub app: Option<SocketAddr>,
+    /// What the application speaks.
+    #[arg(long, value_enum, default_value = "grpc", env = "WEIR_APP_PROTOCOL")]
+    pub app_protocol: ProtocolArg,
+    /// Keeps certificate and last good snapshot, so that a router that starts
+    /// while the control plane is away can serve.
+    #[arg(long, value_name = "DIR", env = "WEIR_STATE_DIR")]
+    pub state_dir: Option<PathBuf>,
+    /// Where spans go, by OTLP over gRPC.
+    #[arg(long, value_name = "URL", env = "OTEL_EXPORTER_OTLP_ENDPOINT")]
+    pub otlp_endpoint: Option<String>,
+    /// Threads that carry requests.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=256))]
+    pub workers: u16,
+    /// A file, `-` for standard output, or `off`.
+    #[arg(long, value_name = "FILE", default_value = "off", env = "WEIR_ACCESS_LOG")]
+    pub access_log: String,
+    /// How long requests in flight may take after SIGTERM.
+    #[arg(long, value_name = "SECONDS", default_value_t = 30)]
+    pub drain_timeout: u64,
+    /// Written once the listeners are bound.
+    #[arg(long, value_name = "FILE")]
+    pub ready_file: Option<PathBuf>,
+    /// `error`, `warn`, `info`, `debug` or `trace`.
+    #[arg(long, default_value = "info", env = "WEIR_LOG")]
+    pub log_level: String,
+}
+
+/// Why a command line is not accepted.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// Not a service's or version's name.
+    #[error("--{0}: {1}")]
+    Name(&'static str, #[source] NameError),
+    /// A sidecar needs one.
+    #[error("--app is missing: a sidecar needs the IP:PORT of its application")]
+    NoApp,
+}
+
+/// What stands behind a router.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    /// One instance of a service.
+    Sidecar {
+        /// The application's address.
+        app: SocketAddr,
+    },
+    /// Nothing: requests come from outside.
+    Gateway,
+}
+
+/// [`Args`], checked.
+#[derive(Debug)]
+pub struct Config {
+    /// What stands behind it.
+    pub role: Role,
+    /// Whose identity it takes.
+    pub service: ServiceName,
+    /// What its application runs.
+    pub version: VersionName,
+    /// Unique in the mesh.
+    pub instance_id: Arc<str>,
+    /// What the application speaks.
+    pub app_protocol: Protocol,
+    /// How long requests in flight may take after SIGTERM.
+    pub drain_timeout: Duration,
+    /// The rest, as it was given.
+    pub args: Args,
+}
+
+impl TryFrom<Args> for Config {
+    type Error = ConfigError;
+
+    fn try_from(args: Args) -> Result<Self, ConfigError> {
+        let service: ServiceName =
+            args.service.parse().map_err(|e| ConfigError::Name("service", e))?;
+        let version: VersionName =
+            args.version_name.parse().map_err(|e| ConfigError::Name("version-name", e))?;
+        let role = match (args.role, args.app) {
+            (RoleArg::Gateway, _) => Role::Gateway,
+            (RoleArg::Sidecar, Some(app)) => Role::Sidecar { app },
+            (RoleArg::Sidecar, None) => return Err(ConfigError::NoApp),
+        };
+        let instance_id = args
+            .instance_id
+            .clone()
+            .unwrap_or_else(|| format!("{service}-{version}-{:08x}", fastrand::u32(..)));
+        let app_protocol = match args.app_protocol {
+            ProtocolArg::Http1 => Protocol::Http1,
+            ProtocolArg::Http2 => Protocol::Http2,
+            ProtocolArg::Grpc => Protocol::Grpc,
+        };
+        Ok(Self {
+            role,
+            service,
+            version,
+            instance_id: instance_id.into(),
+            app_protocol,
+            drain_timeout: Duration::from_secs(args.drain_timeout),
+            args,
+        })
+    }
+}
+
+impl Config {
+    /// The application's address; unspecified for a gateway, which never asks.
+    #[must_use]
+    pub fn app(&self) -> SocketAddr {
+        match self.role {
+            Role::Sidecar { app } => app,
+            Role::Gateway => (Ipv4Addr::UNSPECIFIED, 0).into(),
+        }
+    }
+}

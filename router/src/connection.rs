@@ -1,0 +1,209 @@
+//! One connection from its acceptance to its end.
+
+use std::convert::Infallible;
+use std::io;
+use std::net::SocketAddr;
+use std::pin::pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::{HeaderValue, Request};
+use hyper::body::Incoming;
+use hyper::server::conn::{http1, http2};
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
+use tokio::sync::watch;
+use tokio::time::timeout;
+use weir_mesh::identity::peer_id;
+
+use crate::request::{handler, inbound};
+use crate::upstream::LocalExecutor;
+use crate::upstream::{CONNECTION_WINDOW, STREAM_WINDOW};
+use crate::worker::Worker;
+
+/// For the TLS handshake, and for the first bytes of a request's head.
+const HANDSHAKE: Duration = Duration::from_secs(10);
+/// For the whole head of an HTTP/1.1 request.
+const HEAD: Duration = Duration::from_secs(30);
+/// Of all headers of one request. Larger is refused with 431.
+const HEADER_BYTES: u32 = 64 * 1024;
+/// Number of headers of one HTTP/1.1 request.
+const HEADERS: usize = 128;
+/// Streams of one HTTP/2 connection.
+const STREAMS: u32 = 1024;
+/// Buffer of an HTTP/1.1 connection at most.
+const BUFFER: usize = 128 * 1024;
+
+/// Which listener a connection came by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Side {
+    /// From outside, at the gateway.
+    Gateway,
+    /// From our own application.
+    Outbound,
+    /// From another router.
+    Inbound,
+}
+
+/// What is known of a connection.
+pub struct Connected {
+    /// Which listener.
+    pub side: Side,
+    /// The other end.
+    pub peer_address: SocketAddr,
+    /// Whose certificate it showed: the service's name; empty without one.
+    pub peer: Arc<str>,
+    /// The same for the application, in the form of Envoy's
+    /// `x-forwarded-client-cert`.
+    pub client_cert: Option<HeaderValue>,
+}
+
+/// Told to every connection: finish and close.
+pub type Closing = watch::Receiver<bool>;
+
+/// Serves a connection until it ends, or until `closing` and its requests are
+/// done.
+pub async fn serve(
+    worker: Rc<Worker>,
+    side: Side,
+    stream: TcpStream,
+    peer_address: SocketAddr,
+    closing: Closing,
+) {
+    // Failing it costs latency, not the connection.
+    let _ = stream.set_nodelay(true);
+    let result = match side {
+        Side::Inbound => serve_inbound(worker, stream, peer_address, closing).await,
+        Side::Outbound | Side::Gateway => {
+            serve_plain(worker, side, stream, peer_address, closing).await
+        }
+    };
+    if let Err(error) = result {
+        tracing::debug!(%peer_address, ?side, %error, "connection ended");
+    }
+}
+
+async fn serve_inbound(
+    worker: Rc<Worker>,
+    stream: TcpStream,
+    peer_address: SocketAddr,
+    closing: Closing,
+) -> io::Result<()> {
+    let acceptor = worker.shared.identity.acceptor().ok_or(io::ErrorKind::NotConnected)?;
+    let accepted = timeout(HANDSHAKE, acceptor.accept(stream)).await;
+    let stream = match accepted {
+        Ok(Ok(stream)) => stream,
+        Ok(Err(error)) => {
+            worker.shared.metrics.tls_failed();
+            return Err(error);
+        }
+        Err(_) => return Err(io::ErrorKind::TimedOut.into()),
+    };
+    let chain = stream.get_ref().1.peer_certificates().unwrap_or_default();
+    let peer = peer_id(chain).map_err(io::Error::other)?;
+    let own = worker.shared.identity.current();
+    let own = own.as_ref().map(|(svid, _)| svid.id().as_str()).unwrap_or_default();
+    let client_cert = HeaderValue::from_str(&format!("By={own};URI={peer}")).ok();
+    let connected = Rc::new(Connected {
+        side: Side::Inbound,
+        peer_address,
+        peer: peer.service().into(),
+        client_cert,
+    });
+    let service = service_fn(move |request: Request<Incoming>| {
+        inbound::handle(worker.clone(), connected.clone(), request)
+    });
+    drive_http2(TokioIo::new(stream), service, closing).await
+}
+
+async fn serve_plain(
+    worker: Rc<Worker>,
+    side: Side,
+    stream: TcpStream,
+    peer_address: SocketAddr,
+    closing: Closing,
+) -> io::Result<()> {
+    let http2 = match timeout(HANDSHAKE, is_http2(&stream)).await {
+        Ok(result) => result?,
+        // Not a word: an idle connection that some client keeps at hand.
+        Err(_) => false,
+    };
+    let connected =
+        Rc::new(Connected { side, peer_address, peer: Arc::from(""), client_cert: None });
+    let service = service_fn(move |request: Request<Incoming>| {
+        let answer = handler::handle(worker.clone(), connected.clone(), request);
+        async move { Ok::<_, Infallible>(answer.await) }
+    });
+    if http2 {
+        return drive_http2(TokioIo::new(stream), service, closing).await;
+    }
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD)
+        .max_headers(HEADERS)
+        .max_buf_size(BUFFER)
+        .serve_connection(TokioIo::new(stream), service);
+    let mut connection = pin!(connection);
+    tokio::select! {
+        result = connection.as_mut() => return result.map_err(io::Error::other),
+        () = requested(closing) => connection.as_mut().graceful_shutdown(),
+    }
+    connection.await.map_err(io::Error::other)
+}
+
+async fn drive_http2<S, H, B>(io: TokioIo<S>, service: H, closing: Closing) -> io::Result<()>
+where
+    S: AsyncRead + AsyncWrite + Unpin + 'static,
+    H: hyper::service::HttpService<Incoming, ResBody = B> + 'static,
+    H::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    H::Future: 'static,
+    B: http_body::Body + 'static,
+    B::Data: Send + 'static,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    let connection = http2::Builder::new(LocalExecutor)
+        .timer(TokioTimer::new())
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .max_concurrent_streams(STREAMS)
+        .max_header_list_size(HEADER_BYTES)
+        .keep_alive_interval(Duration::from_secs(30))
+        .keep_alive_timeout(Duration::from_secs(10))
+        .serve_connection(io, service);
+    let mut connection = pin!(connection);
+    tokio::select! {
+        result = connection.as_mut() => return result.map_err(io::Error::other),
+        () = requested(closing) => connection.as_mut().graceful_shutdown(),
+    }
+    connection.await.map_err(io::Error::other)
+}
+
+async fn requested(mut closing: Closing) {
+    // Gone means that the router stops: the same to a connection.
+    let _ = closing.wait_for(|closing| *closing).await;
+}
+
+/// Whether a client speaks HTTP/2 by prior knowledge: by its preface
+/// (RFC 9113 §3.4), of which one byte that differs is enough.
+async fn is_http2(stream: &TcpStream) -> io::Result<bool> {
+    const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+    let mut buffer = [0; PREFACE.len()];
+    let mut seen = 0;
+    loop {
+        let peeked = stream.peek(&mut buffer).await?;
+        if peeked == 0 || buffer[..peeked] != PREFACE[..peeked] {
+            return Ok(false);
+        }
+        if peeked == PREFACE.len() {
+            return Ok(true);
+        }
+        if peeked == seen {
+            // More is to come, and readiness alone would not wait for it.
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        seen = peeked;
+    }
+}

@@ -1,0 +1,23 @@
+//! The router: beside one instance of a service (sidecar), or where requests
+//! from outside enter (gateway).
+//!
+//! [`app`] wires everything; [`request`] lists a request's way.
+
+mod access_log;
+mod admin;
+mod app;
+mod config;
+mod connection;
+mod control;
+mod error;
+mod health;
+mod identity;
+mod listener;
+mod metrics;
+mod request;
+mod table;
+mod upstream;
+mod worker;
+
+pub use app::{RunError, run};
+pub use config::{Args, ConfigError, ProtocolArg, RoleArg};

@@ -1,0 +1,268 @@
+//! What a router counts. Handles are bound once for each worker and set of
+//! labels; after that, recording takes no lock.
+
+use std::collections::HashMap;
+use std::hash::{BuildHasher as _, RandomState};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use weir_mesh::telemetry::DURATION_BOUNDS;
+use weir_mesh::telemetry::metrics::{Counter, Gauge, Histogram, Registry};
+use weir_proto::weir::mesh::v1::Edge;
+
+use crate::connection::Side;
+
+/// All metrics of a router.
+pub struct Metrics {
+    registry: Registry,
+    edges: Mutex<HashMap<(String, String), Arc<EdgeCounts>>>,
+    tls_failures: Counter,
+    /// The sequence of the snapshot in use.
+    pub applied: Gauge,
+    /// Snapshots that were refused.
+    pub refused: Counter,
+    /// 1 while connected to the control plane.
+    pub connected: Gauge,
+    /// When the certificate in use ceases to be valid, Unix seconds.
+    pub certificate_expiry: Gauge,
+    /// Lines that did not fit into the access log's queue.
+    pub log_dropped: Counter,
+}
+
+/// Requests of one edge, for the control plane.
+#[derive(Default)]
+struct EdgeCounts {
+    requests: AtomicU64,
+    failures: AtomicU64,
+    buckets: [AtomicU64; DURATION_BOUNDS.len() + 1],
+    /// What was reported already.
+    reported: Mutex<Edge>,
+}
+
+/// The labels of one request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Key<'a> {
+    /// By which listener it came.
+    pub side: Side,
+    /// Where it went.
+    pub service: &'a str,
+    /// The version of it.
+    pub version: &'a str,
+    /// Who sent it.
+    pub peer: &'a str,
+    /// Route and rule.
+    pub route: &'a str,
+    /// HTTP status.
+    pub status: u16,
+    /// gRPC status.
+    pub grpc: Option<u8>,
+}
+
+/// What became of it.
+pub struct Outcome<'a> {
+    /// From its arrival to the end of the answer.
+    pub took: Duration,
+    /// The server's fault.
+    pub failed: bool,
+    /// Tries after the first.
+    pub retries: u32,
+    /// Response flags.
+    pub flags: &'a [&'static str],
+}
+
+/// One worker's handles.
+#[derive(Default)]
+pub struct Bound {
+    hasher: RandomState,
+    handles: HashMap<u64, Handles>,
+}
+
+struct Handles {
+    http: Histogram,
+    rpc: Option<Histogram>,
+    retries: Counter,
+    edge: Option<Arc<EdgeCounts>>,
+}
+
+impl Metrics {
+    /// Nothing is counted yet.
+    #[must_use]
+    pub fn new() -> Self {
+        let registry = Registry::new();
+        let counter = |name, help| registry.counter(name, help, "", &[]);
+        let gauge = |name, help, unit| registry.gauge(name, help, unit, &[]);
+        Self {
+            tls_failures: counter("weir.router.tls.failures", "TLS handshakes that failed."),
+            applied: gauge("weir.router.snapshot.sequence", "Snapshot in use.", ""),
+            refused: counter("weir.router.snapshot.refused", "Snapshots that were refused."),
+            connected: gauge(
+                "weir.router.control_plane.connected",
+                "1 while connected to the control plane.",
+                "",
+            ),
+            certificate_expiry: gauge(
+                "weir.router.certificate.expiry",
+                "When the certificate ceases to be valid, Unix time.",
+                "s",
+            ),
+            log_dropped: counter(
+                "weir.router.access_log.dropped",
+                "Lines that did not fit into the queue of the access log.",
+            ),
+            edges: Mutex::default(),
+            registry,
+        }
+    }
+
+    /// Where further metrics are registered.
+    #[must_use]
+    pub fn registry(&self) -> &Registry {
+        &self.registry
+    }
+
+    /// A TLS handshake failed.
+    pub fn tls_failed(&self) {
+        self.tls_failures.inc();
+    }
+
+    /// What was seen on each edge since the last report.
+    #[must_use]
+    pub fn report(&self, source: &str) -> Vec<Edge> {
+        let edges = self.edges.lock().unwrap_or_else(PoisonError::into_inner);
+        let news = edges.iter().filter_map(|((service, version), counts)| {
+            let mut last = counts.reported.lock().unwrap_or_else(PoisonError::into_inner);
+            let now = Edge {
+                requests: counts.requests.load(Relaxed),
+                failures: counts.failures.load(Relaxed),
+                buckets: counts.buckets.iter().map(|b| b.load(Relaxed)).collect(),
+                ..Edge::default()
+            };
+            if now.requests == last.requests {
+                return None;
+            }
+            let before = last.buckets.iter().chain(std::iter::repeat(&0));
+            let edge = Edge {
+                source: source.to_owned(),
+                destination: service.clone(),
+                version: version.clone(),
+                requests: now.requests - last.requests,
+                failures: now.failures.saturating_sub(last.failures),
+                buckets: now
+                    .buckets
+                    .iter()
+                    .zip(before)
+                    .map(|(a, b)| a.saturating_sub(*b))
+                    .collect(),
+            };
+            *last = now;
+            Some(edge)
+        });
+        news.collect()
+    }
+
+    fn edge(&self, service: &str, version: &str) -> Arc<EdgeCounts> {
+        let mut edges = self.edges.lock().unwrap_or_else(PoisonError::into_inner);
+        edges.entry((service.to_owned(), version.to_owned())).or_default().clone()
+    }
+
+    fn bind(&self, key: &Key<'_>) -> Handles {
+        let status = key.status.to_string();
+        let common = [
+            ("weir_service", key.service),
+            ("weir_version", key.version),
+            ("weir_peer", key.peer),
+            ("weir_route", key.route),
+            ("http_response_status_code", &status),
+        ];
+        let server = key.side != Side::Outbound;
+        let (http, rpc, help) = if server {
+            ("http.server.request.duration", "rpc.server.call.duration", "Time to answer requests.")
+        } else {
+            (
+                "http.client.request.duration",
+                "rpc.client.call.duration",
+                "Time until answers ended.",
+            )
+        };
+        let histogram =
+            |name, labels: &[(&str, &str)]| self.registry.histogram(name, help, "s", labels);
+        let code = key.grpc.map(|code| code_name(code).to_owned());
+        Handles {
+            http: histogram(http, &common),
+            rpc: code.map(|code| {
+                let mut labels = common.to_vec();
+                labels[4] = ("rpc_response_status_code", &code);
+                histogram(rpc, &labels)
+            }),
+            retries: self.registry.counter(
+                "weir.router.retries",
+                "Tries after the first.",
+                "",
+                &common[..2],
+            ),
+            edge: (key.side != Side::Inbound && !key.service.is_empty())
+                .then(|| self.edge(key.service, key.version)),
+        }
+    }
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Bound {
+    /// Counts one request.
+    pub fn record(&mut self, metrics: &Metrics, key: &Key<'_>, outcome: &Outcome<'_>) {
+        // The hash alone is the key: keyed and of 64 bits, two label sets in a
+        // process do not meet.
+        let hash = self.hasher.hash_one(key);
+        let handles = self.handles.entry(hash).or_insert_with(|| metrics.bind(key));
+        let seconds = outcome.took.as_secs_f64();
+        handles.http.observe(seconds);
+        if let Some(rpc) = &handles.rpc {
+            rpc.observe(seconds);
+        }
+        if outcome.retries > 0 {
+            handles.retries.add(u64::from(outcome.retries));
+        }
+        if let Some(edge) = &handles.edge {
+            edge.requests.fetch_add(1, Relaxed);
+            edge.failures.fetch_add(u64::from(outcome.failed), Relaxed);
+            let bucket = DURATION_BOUNDS.partition_point(|bound| *bound < seconds);
+            edge.buckets[bucket].fetch_add(1, Relaxed);
+        }
+        for flag in outcome.flags {
+            // Rare: an error or a stand-in each time.
+            let labels = [("flag", *flag), ("weir_service", key.service)];
+            let help = "Requests by response flag; see the documentation of the access log.";
+            metrics.registry.counter("weir.router.response.flags", help, "", &labels).inc();
+        }
+    }
+}
+
+/// OpenTelemetry's `rpc.response.status_code` for gRPC.
+fn code_name(code: u8) -> &'static str {
+    const NAMES: [&str; 17] = [
+        "OK",
+        "CANCELLED",
+        "UNKNOWN",
+        "INVALID_ARGUMENT",
+        "DEADLINE_EXCEEDED",
+        "NOT_FOUND",
+        "ALREADY_EXISTS",
+        "PERMISSION_DENIED",
+        "RESOURCE_EXHAUSTED",
+        "FAILED_PRECONDITION",
+        "ABORTED",
+        "OUT_OF_RANGE",
+        "UNIMPLEMENTED",
+        "INTERNAL",
+        "UNAVAILABLE",
+        "DATA_LOSS",
+        "UNAUTHENTICATED",
+    ];
+    NAMES.get(usize::from(code)).copied().unwrap_or("UNKNOWN")
+}

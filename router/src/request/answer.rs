@@ -1,0 +1,221 @@
+//! Answers on their way to the client.
+
+use std::future::Future as _;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD_NO_PAD;
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
+use http_body::{Body, Frame, SizeHint};
+use hyper::body::Incoming;
+use prost::Message as _;
+use tokio::time::Sleep;
+use weir_mesh::transcode;
+
+use super::adapt::GRPC;
+use super::body::BodyError;
+use super::call::{Call, Speaks};
+use crate::error::{RouterError, grpc};
+
+/// The body of an answer. When it ends, breaks or is dropped, its request is
+/// recorded.
+pub struct DownBody {
+    kind: Kind,
+    call: Option<Box<Call>>,
+    deadline: Option<Pin<Box<Sleep>>>,
+    ended: bool,
+}
+
+enum Kind {
+    Empty,
+    Full(Option<Bytes>),
+    Stream(Incoming),
+    Mapped(Pin<Box<dyn Body<Data = Bytes, Error = BodyError>>>),
+}
+
+impl DownBody {
+    fn new(kind: Kind) -> Self {
+        Self { kind, call: None, deadline: None, ended: false }
+    }
+
+    /// Nothing.
+    #[must_use]
+    pub fn empty() -> Self {
+        Self::new(Kind::Empty)
+    }
+
+    /// One piece.
+    pub fn full(bytes: impl Into<Bytes>) -> Self {
+        Self::new(Kind::Full(Some(bytes.into())))
+    }
+
+    /// As it comes.
+    #[must_use]
+    pub fn stream(body: Incoming) -> Self {
+        Self::new(Kind::Stream(body))
+    }
+
+    /// Through a translation.
+    pub fn mapped(body: impl Body<Data = Bytes, Error = BodyError> + 'static) -> Self {
+        Self::new(Kind::Mapped(Box::pin(body)))
+    }
+
+    fn over(&mut self) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        self.ended = true;
+        self.kind = Kind::Empty;
+        let Some(call) = self.call.as_mut() else { return Poll::Ready(None) };
+        call.flag("UT");
+        call.grpc_status(grpc::DEADLINE_EXCEEDED);
+        if call.speaks() == Speaks::Grpc {
+            let mut trailers = HeaderMap::new();
+            let error = RouterError::Timeout(call.budget());
+            grpc_status(&mut trailers, error.grpc_code(), &error.to_string());
+            return Poll::Ready(Some(Ok(Frame::trailers(trailers))));
+        }
+        Poll::Ready(Some(Err(h2::Error::from(h2::Reason::CANCEL).into())))
+    }
+}
+
+impl Body for DownBody {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let this = self.get_mut();
+        if this.ended {
+            return Poll::Ready(None);
+        }
+        let polled = match &mut this.kind {
+            Kind::Empty => Poll::Ready(None),
+            Kind::Full(bytes) => Poll::Ready(bytes.take().map(|b| Ok(Frame::data(b)))),
+            Kind::Stream(body) => Pin::new(body).poll_frame(cx).map_err(Into::into),
+            Kind::Mapped(body) => body.as_mut().poll_frame(cx),
+        };
+        match &polled {
+            Poll::Pending => {
+                if let Some(deadline) = this.deadline.as_mut()
+                    && deadline.as_mut().poll(cx).is_ready()
+                {
+                    return this.over();
+                }
+            }
+            Poll::Ready(None) => this.ended = true,
+            Poll::Ready(Some(Err(error))) => {
+                this.ended = true;
+                if let Some(call) = this.call.as_mut() {
+                    call.broke(&**error);
+                }
+            }
+            Poll::Ready(Some(Ok(frame))) => {
+                if let Some(call) = this.call.as_mut() {
+                    match frame.data_ref() {
+                        Some(data) => call.sent(data.len()),
+                        None => call.trailers(frame.trailers_ref()),
+                    }
+                }
+            }
+        }
+        polled
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.ended
+            || match &self.kind {
+                Kind::Empty | Kind::Full(None) => true,
+                Kind::Full(Some(_)) => false,
+                Kind::Stream(body) => body.is_end_stream(),
+                Kind::Mapped(body) => body.is_end_stream(),
+            }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.kind {
+            Kind::Empty | Kind::Full(None) => SizeHint::with_exact(0),
+            Kind::Full(Some(bytes)) => SizeHint::with_exact(bytes.len() as u64),
+            Kind::Stream(body) => body.size_hint(),
+            Kind::Mapped(body) => body.size_hint(),
+        }
+    }
+}
+
+impl Drop for DownBody {
+    fn drop(&mut self) {
+        if let Some(call) = self.call.take() {
+            let whole = self.is_end_stream();
+            call.end(whole);
+        }
+    }
+}
+
+/// Binds an answer to what is remembered of its request.
+pub fn finish(response: Response<DownBody>, mut call: Call) -> Response<DownBody> {
+    call.status(response.status());
+    response.map(|mut body| {
+        body.deadline = call.deadline().map(|at| Box::pin(tokio::time::sleep_until(at)));
+        body.call = Some(Box::new(call));
+        body
+    })
+}
+
+/// Tells a client why there is no answer, in what it speaks.
+pub fn of_error(error: &RouterError, call: &mut Call) -> Response<DownBody> {
+    call.failed(error);
+    let details = match error {
+        RouterError::Fields(status) => Some(status.encode_to_vec()),
+        _ => None,
+    };
+    let message = error.to_string();
+    if call.speaks() != Speaks::Http {
+        let mut response = Response::new(DownBody::empty());
+        let content_type = match call.speaks() {
+            Speaks::GrpcWeb => HeaderValue::from_static("application/grpc-web+proto"),
+            _ => GRPC,
+        };
+        response.headers_mut().insert(header::CONTENT_TYPE, content_type);
+        grpc_status(response.headers_mut(), error.grpc_code(), &message);
+        if let Some(details) = details
+            && let Ok(value) = STANDARD_NO_PAD.encode(details).parse()
+        {
+            response.headers_mut().insert("grpc-status-details-bin", value);
+        }
+        return response;
+    }
+    let code = i32::from(error.grpc_code());
+    let mut json = transcode::error_json(code, &message, details.as_deref());
+    json.push(b'\n');
+    let mut response = Response::new(DownBody::full(json));
+    *response.status_mut() = error.status();
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    if let RouterError::MethodNotAllowed(allowed) = error
+        && let Ok(value) = allowed.parse()
+    {
+        headers.insert(header::ALLOW, value);
+    }
+    if error.status() == StatusCode::SERVICE_UNAVAILABLE {
+        headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+    }
+    response
+}
+
+/// Sets `grpc-status` and `grpc-message` (percent-encoded, as gRPC over HTTP/2
+/// says).
+fn grpc_status(headers: &mut HeaderMap, code: u8, message: &str) {
+    headers.insert("grpc-status", HeaderValue::from(u16::from(code)));
+    let mut escaped = String::with_capacity(message.len());
+    for byte in message.bytes() {
+        if (b' '..=b'~').contains(&byte) && byte != b'%' {
+            escaped.push(char::from(byte));
+        } else {
+            escaped.push_str(&format!("%{byte:02X}"));
+        }
+    }
+    if let Ok(value) = escaped.parse() {
+        headers.insert("grpc-message", value);
+    }
+}

@@ -1,0 +1,369 @@
+//! What is remembered of a request until its answer has ended: then it becomes
+//! spans, metrics and a line of the access log.
+
+mod record;
+mod timeout;
+
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use http::{HeaderMap, Method, Request, Response, StatusCode, header, request};
+use tokio::time::Instant as Deadline;
+use weir_mesh::model::VersionName;
+use weir_mesh::telemetry::trace::{Span, SpanContext};
+
+use super::adapt::is_grpc;
+use crate::connection::{Connected, Side};
+use crate::error::{RouterError, grpc};
+use crate::table::{Action, ServiceEntry, VersionEntry};
+use crate::upstream::{Lease, Pending, Upstream};
+use crate::worker::Worker;
+
+/// What the client speaks, and errors must be told in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Speaks {
+    /// HTTP: errors are JSON.
+    Http,
+    /// gRPC: errors are trailers.
+    Grpc,
+    /// gRPC-Web.
+    GrpcWeb,
+}
+
+/// One request.
+pub struct Call {
+    worker: Rc<Worker>,
+    side: Side,
+    peer: Arc<str>,
+    speaks: Speaks,
+    method: Method,
+    path: Box<str>,
+    began: Instant,
+    began_at: SystemTime,
+    deadline: Option<Deadline>,
+    budget: Duration,
+    route: Option<Arc<str>>,
+    service: Option<Arc<ServiceEntry>>,
+    version: Option<(VersionName, u32)>,
+    instance: Option<Arc<str>>,
+    server: Option<Span>,
+    client: Option<Span>,
+    status: StatusCode,
+    grpc: Option<u8>,
+    bytes: u64,
+    retries: u32,
+    flags: Vec<&'static str>,
+    error: Option<String>,
+    held: Option<(Lease, Option<Pending>)>,
+    recorded: bool,
+}
+
+impl Call {
+    /// Begins to remember.
+    #[must_use]
+    pub fn begin<B>(worker: &Rc<Worker>, connected: &Connected, request: &Request<B>) -> Self {
+        let speaks = if is_grpc(request.headers()) {
+            Speaks::Grpc
+        } else if is_grpc_web(request.headers()) {
+            Speaks::GrpcWeb
+        } else {
+            Speaks::Http
+        };
+        let context = SpanContext::accept(request.headers(), || sample(worker));
+        let name = span_name(speaks, request);
+        let (server, client) = match connected.side {
+            Side::Outbound => (None, Some(Span::client(name, context))),
+            Side::Inbound | Side::Gateway => (Some(Span::server(name, context)), None),
+        };
+        let mut call = Self {
+            worker: worker.clone(),
+            side: connected.side,
+            peer: match connected.side {
+                Side::Outbound => worker.shared.config.service.as_str().into(),
+                Side::Inbound | Side::Gateway => connected.peer.clone(),
+            },
+            speaks,
+            method: request.method().clone(),
+            path: request.uri().path().into(),
+            began: Instant::now(),
+            began_at: SystemTime::now(),
+            deadline: None,
+            budget: Duration::ZERO,
+            route: None,
+            service: None,
+            version: None,
+            instance: None,
+            server,
+            client,
+            status: StatusCode::OK,
+            grpc: None,
+            bytes: 0,
+            retries: 0,
+            flags: Vec::new(),
+            error: None,
+            held: None,
+            recorded: false,
+        };
+        call.describe();
+        call
+    }
+
+    fn describe(&mut self) {
+        let (method, path, peer) = (self.method.clone(), self.path.clone(), self.peer.clone());
+        let rpc = (self.speaks != Speaks::Http).then(|| path.trim_start_matches('/').to_owned());
+        let inbound = self.side == Side::Inbound;
+        let own = self.worker.shared.config.version.to_string();
+        for span in self.spans() {
+            if !span.is_recording() {
+                continue;
+            }
+            span.set("http.request.method", method.to_string());
+            span.set("url.path", path.to_string());
+            if let Some((service, method)) = rpc.as_deref().and_then(|p| p.rsplit_once('/')) {
+                span.set("rpc.system", "grpc");
+                span.set("rpc.service", service.to_owned());
+                span.set("rpc.method", method.to_owned());
+            }
+            if inbound {
+                span.set("weir.peer", peer.to_string());
+                span.set("weir.version", own.clone());
+            }
+        }
+    }
+
+    fn spans(&mut self) -> impl Iterator<Item = &mut Span> {
+        self.server.as_mut().into_iter().chain(self.client.as_mut())
+    }
+
+    /// What the client speaks.
+    #[must_use]
+    pub fn speaks(&self) -> Speaks {
+        self.speaks
+    }
+
+    /// The rule that takes it.
+    pub fn matched(&mut self, action: &Action) {
+        self.route = Some(action.label.clone());
+        let label = action.label.to_string();
+        if let Some(server) = &mut self.server
+            && server.is_recording()
+        {
+            server.set("http.route", label.clone());
+            if self.speaks == Speaks::Http {
+                server.rename(format!("{} {label}", self.method));
+            }
+        }
+    }
+
+    /// The service that it goes to.
+    pub fn to(&mut self, service: &Arc<ServiceEntry>) {
+        self.service = Some(service.clone());
+    }
+
+    /// Takes `grpc-timeout` (gRPC over HTTP/2) and the route's own into account.
+    pub fn set_deadline(&mut self, parts: &request::Parts, timeout: Option<Duration>) {
+        let asked = parts.headers.get("grpc-timeout").and_then(|v| timeout::parse(v.as_bytes()));
+        let Some(budget) = asked.into_iter().chain(timeout).min() else { return };
+        self.budget = budget;
+        self.deadline = Some(Deadline::from_std(self.began) + budget);
+    }
+
+    /// When it must be answered.
+    #[must_use]
+    pub fn deadline(&self) -> Option<Deadline> {
+        self.deadline
+    }
+
+    /// The time that it had from its arrival.
+    #[must_use]
+    pub fn budget(&self) -> Duration {
+        self.budget
+    }
+
+    /// Waits, but not past the deadline.
+    ///
+    /// # Errors
+    /// [`RouterError::Timeout`].
+    pub async fn in_time<T>(&self, future: impl Future<Output = T>) -> Result<T, RouterError> {
+        match self.deadline {
+            None => Ok(future.await),
+            Some(deadline) => tokio::time::timeout_at(deadline, future)
+                .await
+                .map_err(|_| RouterError::Timeout(self.budget)),
+        }
+    }
+
+    /// An instance is about to be asked.
+    pub fn tries(&mut self, version: &VersionEntry, upstream: &Upstream) {
+        self.version = Some((version.name.clone(), version.id));
+        self.instance = Some(upstream.id.clone());
+        if self.client.is_none()
+            && let Some(server) = &self.server
+        {
+            let name = match &self.service {
+                Some(service) => format!("{} {}", self.method, service.name),
+                None => self.method.to_string(),
+            };
+            self.client = Some(Span::client(name, server.context().child()));
+        }
+        if let Some(client) = &mut self.client
+            && client.is_recording()
+        {
+            if let Some(service) = &self.service {
+                client.set("weir.service", service.name.to_string());
+            }
+            client.set("weir.version", version.name.to_string());
+            client.set("weir.instance", upstream.id.to_string());
+            client.set("server.address", upstream.address.to_string());
+        }
+    }
+
+    /// Puts the trace into headers that are sent on, and what is left of the
+    /// deadline.
+    pub fn inject(&self, headers: &mut HeaderMap) {
+        if let Some(span) = self.client.as_ref().or(self.server.as_ref()) {
+            span.context().inject(headers);
+        }
+        if let Some(deadline) = self.deadline
+            && (self.speaks != Speaks::Http || headers.contains_key("grpc-timeout"))
+        {
+            let left = deadline.saturating_duration_since(Deadline::now());
+            if let Ok(value) = timeout::format(left).parse() {
+                headers.insert("grpc-timeout", value);
+            }
+        }
+    }
+
+    /// One more try.
+    pub fn retried(&mut self) {
+        self.retries += 1;
+        let retries = i64::from(self.retries);
+        if let Some(span) = self.client.as_mut().or(self.server.as_mut()) {
+            span.event("retry", [("http.request.resend_count", retries.into())]);
+        }
+    }
+
+    /// A response flag of the access log.
+    pub fn flag(&mut self, flag: &'static str) {
+        if !self.flags.contains(&flag) {
+            self.flags.push(flag);
+        }
+    }
+
+    /// Keeps connection and load count until the answer has ended.
+    pub fn hold(&mut self, lease: Lease, pending: Pending) {
+        self.held = Some((lease, Some(pending)));
+    }
+
+    /// The same for a connection to the application.
+    pub fn hold_app(&mut self, lease: Lease) {
+        self.held = Some((lease, None));
+    }
+
+    /// `products-v1`, or what is known of it.
+    #[must_use]
+    pub fn backend_name(&self) -> String {
+        match (&self.service, &self.version) {
+            (Some(service), Some((version, _))) => format!("{}-{version}", service.name),
+            (Some(service), None) => service.name.to_string(),
+            _ => "the backend".to_owned(),
+        }
+    }
+
+    /// The version that was asked last.
+    #[must_use]
+    pub fn version(&self) -> Option<&VersionName> {
+        self.version.as_ref().map(|(name, _)| name)
+    }
+
+    /// The status that the client gets.
+    pub fn status(&mut self, status: StatusCode) {
+        self.status = status;
+    }
+
+    /// The gRPC status of the answer.
+    pub fn grpc_status(&mut self, code: u8) {
+        self.grpc = Some(code);
+    }
+
+    /// The head of an answer that is passed on.
+    pub fn answered<B>(&mut self, response: &Response<B>) {
+        self.status = response.status();
+        self.read_grpc_status(response.headers());
+    }
+
+    /// The trailers of an answer that is passed on.
+    pub fn trailers(&mut self, trailers: Option<&HeaderMap>) {
+        if let Some(trailers) = trailers {
+            self.read_grpc_status(trailers);
+        }
+    }
+
+    fn read_grpc_status(&mut self, headers: &HeaderMap) {
+        if let Some(value) = headers.get("grpc-status") {
+            let code = value.to_str().ok().and_then(|value| value.parse().ok());
+            self.grpc = Some(code.unwrap_or(grpc::UNKNOWN));
+        }
+    }
+
+    /// Bytes of the answer's body went out.
+    pub fn sent(&mut self, bytes: usize) {
+        self.bytes += bytes as u64;
+    }
+
+    /// The router itself answers, with an error.
+    pub fn failed(&mut self, error: &RouterError) {
+        self.status = error.status();
+        if self.speaks != Speaks::Http {
+            self.grpc = Some(error.grpc_code());
+        }
+        self.flag(error.flag());
+        self.error = Some(error.to_string());
+    }
+
+    /// The answer's body broke off.
+    pub fn broke(&mut self, error: &(dyn std::error::Error + 'static)) {
+        self.flag("UC");
+        self.error = Some(error.to_string());
+        if self.speaks != Speaks::Http && self.grpc.is_none() {
+            self.grpc = Some(grpc::UNAVAILABLE);
+        }
+    }
+
+    /// Ends it. `whole` is false when the client went before it had everything.
+    pub fn end(mut self, whole: bool) {
+        self.record(whole);
+    }
+}
+
+impl Drop for Call {
+    fn drop(&mut self) {
+        // The client went before there was an answer.
+        if !self.recorded {
+            self.status = StatusCode::from_u16(499).unwrap_or(StatusCode::REQUEST_TIMEOUT);
+            self.record(false);
+        }
+    }
+}
+
+fn sample(worker: &Rc<Worker>) -> bool {
+    if !worker.shared.spans.is_enabled() {
+        return false;
+    }
+    let share = worker.table().map_or(1.0, |table| table.options.trace_sampling);
+    share >= 1.0 || fastrand::f64() < share
+}
+
+fn span_name<B>(speaks: Speaks, request: &Request<B>) -> String {
+    match speaks {
+        Speaks::Http => request.method().to_string(),
+        Speaks::Grpc | Speaks::GrpcWeb => request.uri().path().trim_start_matches('/').to_owned(),
+    }
+}
+
+fn is_grpc_web(headers: &HeaderMap) -> bool {
+    headers
+        .get(header::CONTENT_TYPE)
+        .is_some_and(|value| value.as_bytes().starts_with(b"application/grpc-web"))
+}

@@ -1,0 +1,109 @@
+//! What a request becomes when it has ended.
+
+use std::time::Duration;
+
+use super::{Call, Speaks};
+use crate::access_log::Line;
+use crate::connection::Side;
+use crate::error::grpc;
+use crate::metrics::{Key, Outcome};
+
+impl Call {
+    pub(super) fn record(&mut self, whole: bool) {
+        self.recorded = true;
+        if !whole && self.flags.is_empty() {
+            self.flag("DC");
+            if self.speaks != Speaks::Http && self.grpc.is_none() {
+                self.grpc = Some(grpc::CANCELLED);
+            }
+        }
+        let took = self.began.elapsed();
+        let failed = self.is_server_fault();
+        let worker = self.worker.clone();
+        let service: &str = match (&self.service, self.side) {
+            (Some(service), _) => service.name.as_str(),
+            (None, Side::Inbound) => worker.shared.config.service.as_str(),
+            (None, _) => "",
+        };
+        let version = match (&self.version, self.side) {
+            (Some((version, _)), _) => version.as_str(),
+            (None, Side::Inbound) => worker.shared.config.version.as_str(),
+            (None, _) => "",
+        };
+        let key = Key {
+            side: self.side,
+            service,
+            version,
+            peer: &self.peer,
+            route: self.route.as_deref().unwrap_or_default(),
+            status: self.status.as_u16(),
+            grpc: self.grpc,
+        };
+        let outcome = Outcome { took, failed, retries: self.retries, flags: &self.flags };
+        worker.bound.borrow_mut().record(&worker.shared.metrics, &key, &outcome);
+        if worker.shared.access_log.is_on() {
+            self.log(service, version, took);
+        }
+        self.finish_spans(failed);
+    }
+
+    fn log(&self, service: &str, version: &str, took: Duration) {
+        let trace = self.server.as_ref().or(self.client.as_ref());
+        self.worker.shared.access_log.write(&Line {
+            time: self.began_at,
+            trace_id: trace.map(|span| span.context().trace_id()),
+            side: self.side,
+            method: self.method.as_str(),
+            path: &self.path,
+            route: self.route.as_deref(),
+            service,
+            version,
+            instance: self.instance.as_deref(),
+            peer: &self.peer,
+            status: self.status.as_u16(),
+            grpc: self.grpc,
+            took,
+            bytes: self.bytes,
+            retries: self.retries,
+            flags: &self.flags,
+            error: self.error.as_deref(),
+        });
+    }
+
+    /// HTTP 5xx, or a gRPC status that is not the client's doing.
+    fn is_server_fault(&self) -> bool {
+        match self.grpc {
+            Some(code) => matches!(
+                code,
+                grpc::UNKNOWN
+                    | grpc::DEADLINE_EXCEEDED
+                    | grpc::UNIMPLEMENTED
+                    | grpc::INTERNAL
+                    | grpc::UNAVAILABLE
+                    | grpc::DATA_LOSS
+            ),
+            None => self.status.is_server_error(),
+        }
+    }
+
+    fn finish_spans(&mut self, failed: bool) {
+        let (status, grpc, error) = (self.status.as_u16(), self.grpc, self.error.take());
+        let flags = self.flags.join(",");
+        let sink = self.worker.shared.spans.clone();
+        for mut span in [self.client.take(), self.server.take()].into_iter().flatten() {
+            if span.is_recording() {
+                span.set("http.response.status_code", i64::from(status));
+                if let Some(code) = grpc {
+                    span.set("rpc.grpc.status_code", i64::from(code));
+                }
+                if !flags.is_empty() {
+                    span.set("weir.flags", flags.clone());
+                }
+                if failed || error.is_some() {
+                    span.error(error.clone().unwrap_or_default());
+                }
+            }
+            span.finish(&sink);
+        }
+    }
+}

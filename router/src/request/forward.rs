@@ -1,0 +1,207 @@
+//! Sending: an instance, a deadline, and another try where that is safe.
+
+use std::rc::Rc;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::{Method, Request, Response, Uri, Version, request};
+use hyper::body::Incoming;
+use tokio::time::timeout_at;
+
+use super::body::{Source, UpBody};
+use super::call::Call;
+use super::choose::Choice;
+use crate::error::RouterError;
+use crate::table::{ServiceEntry, VersionEntry};
+use crate::upstream::{Failure, Pending, Pick, Upstream, pick};
+use crate::worker::Worker;
+
+/// Tries of one request, the first included.
+const ATTEMPTS: usize = 4;
+
+/// A request's body, for as many tries as it allows.
+pub enum Payload {
+    /// Read as it comes, held for a retry while it is small.
+    Stream(Source),
+    /// All of it.
+    Full(Bytes),
+    /// A translation of what comes: one try once it was begun.
+    Once(Option<UpBody>),
+}
+
+impl Payload {
+    /// Of a body that is not changed.
+    #[must_use]
+    pub fn stream(body: Incoming) -> Self {
+        Self::Stream(Source::new(body))
+    }
+
+    fn attempt(&mut self) -> Option<UpBody> {
+        match self {
+            Self::Stream(source) => source.attempt(),
+            Self::Full(bytes) if bytes.is_empty() => Some(UpBody::Empty),
+            Self::Full(bytes) => Some(UpBody::Full(Some(bytes.clone()))),
+            Self::Once(body) => body.take(),
+        }
+    }
+
+    /// Puts a body back that was never read.
+    fn unread(&mut self, body: UpBody) {
+        if let Self::Once(slot) = self {
+            *slot = Some(body);
+        }
+    }
+
+    fn settle(&self) {
+        if let Self::Stream(source) = self {
+            source.settle();
+        }
+    }
+}
+
+/// Sends a request to an instance of the chosen version and waits for the head
+/// of the answer.
+///
+/// # Errors
+/// When no try succeeded, or the deadline passed.
+pub async fn send(
+    worker: &Rc<Worker>,
+    service: &Arc<ServiceEntry>,
+    choice: &Choice,
+    parts: request::Parts,
+    mut payload: Payload,
+    call: &mut Call,
+) -> Result<Response<Incoming>, RouterError> {
+    let mut tried: Vec<u32> = Vec::new();
+    let mut last = None;
+    for attempt in 0..ATTEMPTS {
+        let Some((version, upstream)) = next_instance(worker, service, choice, &tried, call) else {
+            break;
+        };
+        let Some(body) = payload.attempt() else { break };
+        if attempt > 0 {
+            call.retried();
+        }
+        call.tries(version, &upstream);
+        let request = outgoing(&parts, body, call);
+        let index = version.endpoints.iter().find(|e| e.id == upstream.id).map(|e| e.index);
+        let pending = Pending::new(upstream.clone());
+        let began = std::time::Instant::now();
+        let result = match call.deadline() {
+            None => upstream.pool.send(request).await,
+            Some(deadline) => match timeout_at(deadline, upstream.pool.send(request)).await {
+                Ok(result) => result,
+                Err(_) => return Err(RouterError::Timeout(call.budget())),
+            },
+        };
+        let failed = match result {
+            Ok(sent) => {
+                upstream.load.answered(began.elapsed());
+                payload.settle();
+                call.hold(sent.lease, pending);
+                return Ok(sent.response);
+            }
+            Err(failure) => failure,
+        };
+        let name = || format!("{}-{}", service.name, version.name);
+        match failed {
+            Failure::Connect(error, request) => {
+                upstream.load.failed();
+                tried.extend(index);
+                payload.unread(request.into_body());
+                last = Some(RouterError::Connect(name(), error));
+            }
+            // Its connection was closing: another one to the same instance will do.
+            Failure::Unsent(error, request) => {
+                payload.unread(request.into_body());
+                last = Some(RouterError::Upstream(name(), error));
+            }
+            Failure::Refused(error) => {
+                upstream.load.failed();
+                tried.extend(index);
+                last = Some(RouterError::Upstream(name(), error));
+            }
+            Failure::Broken(error) => {
+                upstream.load.failed();
+                tried.extend(index);
+                let error = RouterError::Upstream(name(), error);
+                if !is_idempotent(&parts.method) {
+                    return Err(error);
+                }
+                last = Some(error);
+            }
+        }
+    }
+    Err(last.unwrap_or_else(|| {
+        let version = &service.versions[choice.version].name;
+        RouterError::NoInstance(format!("{}-{version}", service.name))
+    }))
+}
+
+/// The instance for the next try. When the chosen version has none that is
+/// healthy, another version that gets traffic stands in, if the route allows.
+fn next_instance<'a>(
+    worker: &Rc<Worker>,
+    service: &'a ServiceEntry,
+    choice: &Choice,
+    tried: &[u32],
+    call: &mut Call,
+) -> Option<(&'a VersionEntry, Rc<Upstream>)> {
+    let chosen = &service.versions[choice.version];
+    let of = |version: &VersionEntry| pick(version, tried, |e| worker.upstream(e, service));
+    let fallback = match of(chosen) {
+        Pick::Good(upstream) => return Some((chosen, upstream)),
+        Pick::Panic(upstream) => Some((chosen, upstream)),
+        Pick::None => None,
+    };
+    if choice.may_fall_over {
+        let others = service.versions.iter().enumerate();
+        for (_, version) in others.filter(|(i, v)| *i != choice.version && v.weight > 0) {
+            if let Pick::Good(upstream) = of(version) {
+                call.flag("FO");
+                return Some((version, upstream));
+            }
+        }
+    }
+    if fallback.is_some() {
+        call.flag("PR");
+    }
+    fallback
+}
+
+/// The request as an upstream gets it.
+fn outgoing(parts: &request::Parts, body: UpBody, call: &mut Call) -> Request<UpBody> {
+    let mut request = Request::new(body);
+    *request.method_mut() = parts.method.clone();
+    *request.version_mut() = Version::HTTP_2;
+    *request.uri_mut() = absolute(parts);
+    *request.headers_mut() = parts.headers.clone();
+    request.headers_mut().remove(http::header::HOST);
+    call.inject(request.headers_mut());
+    request
+}
+
+/// HTTP/2 needs scheme and authority (RFC 9113 §8.3.1).
+fn absolute(parts: &request::Parts) -> Uri {
+    if parts.uri.scheme().is_some() && parts.uri.authority().is_some() {
+        return parts.uri.clone();
+    }
+    let mut uri = parts.uri.clone().into_parts();
+    uri.scheme = Some(http::uri::Scheme::HTTP);
+    if uri.authority.is_none() {
+        let host = parts.headers.get(http::header::HOST);
+        uri.authority = host.and_then(|host| host.as_bytes().try_into().ok());
+    }
+    if uri.path_and_query.is_none() {
+        uri.path_and_query = Some(http::uri::PathAndQuery::from_static("/"));
+    }
+    Uri::from_parts(uri).unwrap_or_else(|_| parts.uri.clone())
+}
+
+/// RFC 9110 §9.2.2.
+fn is_idempotent(method: &Method) -> bool {
+    matches!(
+        *method,
+        Method::GET | Method::HEAD | Method::OPTIONS | Method::TRACE | Method::PUT | Method::DELETE
+    )
+}

@@ -1,0 +1,71 @@
+//! THE path: a request from our application, or from outside at the gateway.
+
+use std::rc::Rc;
+
+use http::{Method, Request, Response};
+use hyper::body::Incoming;
+
+use super::answer::{self, DownBody};
+use super::call::Call;
+use super::forward::{self, Payload};
+use super::{adapt, choose, cors, headers, target};
+use crate::connection::Connected;
+use crate::error::RouterError;
+use crate::worker::Worker;
+
+/// Answers one request. Never fails: an error becomes an answer.
+pub async fn handle(
+    worker: Rc<Worker>,
+    connected: Rc<Connected>,
+    request: Request<Incoming>,
+) -> Response<DownBody> {
+    let mut call = Call::begin(&worker, &connected, &request);
+    let origin = cors::origin(&connected, &request);
+    let answer = match steps(&worker, &connected, request, &mut call).await {
+        Ok(response) => response,
+        Err(error) => answer::of_error(&error, &mut call),
+    };
+    answer::finish(cors::allow(&worker, origin, answer), call)
+}
+
+async fn steps(
+    worker: &Rc<Worker>,
+    connected: &Connected,
+    request: Request<Incoming>,
+    call: &mut Call,
+) -> Result<Response<DownBody>, RouterError> {
+    let table = worker.table().ok_or(RouterError::NotReady)?;
+    if request.method() == Method::CONNECT {
+        return Err(RouterError::Unsupported("CONNECT is not supported"));
+    }
+    if let Some(preflight) = cors::preflight(connected, &table, &request) {
+        return Ok(preflight);
+    }
+    let action = target::find(&table, connected, &request)?;
+    call.matched(&action);
+
+    let backend = choose::backend(worker, &action);
+    let service = &backend.service;
+    call.to(service);
+
+    let (mut parts, body) = request.into_parts();
+    headers::forwarded(&mut parts, connected);
+    headers::modify(&mut parts.headers, &action.request_headers);
+    let (adapter, payload) = adapt::request(connected, service, &mut parts, body).await?;
+    call.set_deadline(&parts, action.timeout);
+
+    let version = choose::version(worker, backend, &parts.headers);
+    let sent = forward::send(worker, service, &version, parts, payload, call).await?;
+
+    let mut response = adapter.response(sent, call).await?;
+    headers::modify(response.headers_mut(), &action.response_headers);
+    headers::reveal(&mut response, connected, &table, call);
+    version.set_cookie(&mut response);
+    Ok(response)
+}
+
+/// What [`adapt::request`] gives a request that needs no translation.
+#[must_use]
+pub fn as_it_is(body: Incoming) -> Payload {
+    Payload::stream(body)
+}

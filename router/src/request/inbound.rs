@@ -1,0 +1,151 @@
+//! A request that another router sent by mTLS, for the application beside us.
+
+use std::rc::Rc;
+
+use http::{Method, Request, Response, Uri, Version, header};
+use hyper::body::Incoming;
+use tokio::time::timeout_at;
+use weir_mesh::model::Protocol;
+
+use super::answer::{self, DownBody};
+use super::body::UpBody;
+use super::call::Call;
+use super::headers;
+use crate::connection::Connected;
+use crate::error::RouterError;
+use crate::upstream::{Failure, Sent};
+use crate::worker::Worker;
+
+/// Answers one request.
+///
+/// # Errors
+/// REFUSED_STREAM (RFC 9113 §8.7) when the application got nothing of it: the
+/// router that sent it may try another instance.
+pub async fn handle(
+    worker: Rc<Worker>,
+    connected: Rc<Connected>,
+    request: Request<Incoming>,
+) -> Result<Response<DownBody>, h2::Error> {
+    let mut call = Call::begin(&worker, &connected, &request);
+    let request = for_application(&worker, &connected, request, &mut call);
+    let answer = match send(&worker, request, &mut call).await {
+        Ok(response) => response.map(DownBody::stream),
+        Err(Refusal::Answer(error)) => answer::of_error(&error, &mut call),
+        Err(Refusal::Reset(error)) => {
+            call.failed(&error);
+            call.end(true);
+            return Err(h2::Reason::REFUSED_STREAM.into());
+        }
+    };
+    Ok(answer::finish(answer, call))
+}
+
+enum Refusal {
+    /// The client is told.
+    Answer(RouterError),
+    /// The other router may try elsewhere.
+    Reset(RouterError),
+}
+
+fn for_application(
+    worker: &Worker,
+    connected: &Connected,
+    request: Request<Incoming>,
+    call: &mut Call,
+) -> Request<UpBody> {
+    let (mut parts, body) = request.into_parts();
+    headers::forwarded(&mut parts, connected);
+    if let Some(peer) = &connected.client_cert {
+        parts.headers.insert(headers::CLIENT_CERT, peer.clone());
+    }
+    call.set_deadline(&parts, None);
+    call.inject(&mut parts.headers);
+    if worker.shared.config.app_protocol == Protocol::Http1 {
+        if let Some(authority) = parts.uri.authority()
+            && let Ok(host) = authority.as_str().parse()
+        {
+            parts.headers.insert(header::HOST, host);
+        }
+        parts.uri = parts
+            .uri
+            .path_and_query()
+            .map_or_else(|| Uri::from_static("/"), |path| Uri::from(path.clone()));
+        parts.version = Version::HTTP_11;
+    } else {
+        parts.version = Version::HTTP_2;
+    }
+    let empty = hyper::body::Body::is_end_stream(&body);
+    let body = if empty { UpBody::Empty } else { UpBody::Stream(body) };
+    Request::from_parts(parts, body)
+}
+
+async fn send(
+    worker: &Rc<Worker>,
+    request: Request<UpBody>,
+    call: &mut Call,
+) -> Result<Response<Incoming>, Refusal> {
+    let again = repeatable(&request);
+    let first = once(worker, request, call).await?;
+    let second = match first {
+        Ok(response) => return Ok(response),
+        // An idle connection that the application had just closed.
+        Err((_, Some(request))) => request,
+        Err((error, None)) => match again {
+            Some(request) => request,
+            None => return Err(Refusal::Answer(error)),
+        },
+    };
+    call.retried();
+    match once(worker, second, call).await? {
+        Ok(response) => Ok(response),
+        Err((error, Some(_))) => Err(Refusal::Reset(error)),
+        Err((error, None)) => Err(Refusal::Answer(error)),
+    }
+}
+
+type Attempt = Result<Response<Incoming>, (RouterError, Option<Request<UpBody>>)>;
+
+async fn once(
+    worker: &Rc<Worker>,
+    request: Request<UpBody>,
+    call: &mut Call,
+) -> Result<Attempt, Refusal> {
+    let sending = worker.app.pool.send(request);
+    let result = match call.deadline() {
+        None => sending.await,
+        Some(deadline) => match timeout_at(deadline, sending).await {
+            Ok(result) => result,
+            Err(_) => return Err(Refusal::Answer(RouterError::Timeout(call.budget()))),
+        },
+    };
+    let name = || "the application".to_owned();
+    match result {
+        Ok(Sent { mut response, lease }) => {
+            headers::strip_hop_by_hop(response.headers_mut());
+            call.answered(&response);
+            call.hold_app(lease);
+            Ok(Ok(response))
+        }
+        Err(Failure::Connect(error, _)) => Err(Refusal::Reset(RouterError::Connect(name(), error))),
+        Err(Failure::Refused(error)) => Err(Refusal::Reset(RouterError::Upstream(name(), error))),
+        Err(Failure::Unsent(error, request)) => {
+            Ok(Err((RouterError::Upstream(name(), error), Some(*request))))
+        }
+        Err(Failure::Broken(error)) => Ok(Err((RouterError::Upstream(name(), error), None))),
+    }
+}
+
+/// A copy of a request that may be sent twice without harm: idempotent
+/// (RFC 9110 §9.2.2) and without a body.
+fn repeatable(request: &Request<UpBody>) -> Option<Request<UpBody>> {
+    let harmless = matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS);
+    if !harmless || !matches!(request.body(), UpBody::Empty) {
+        return None;
+    }
+    let mut copy = Request::new(UpBody::Empty);
+    *copy.method_mut() = request.method().clone();
+    *copy.uri_mut() = request.uri().clone();
+    *copy.version_mut() = request.version();
+    *copy.headers_mut() = request.headers().clone();
+    Some(copy)
+}

@@ -1,0 +1,103 @@
+//! Which rule takes a request.
+
+use std::sync::Arc;
+
+use http::Request;
+
+use crate::connection::{Connected, Side};
+use crate::error::RouterError;
+use crate::table::{Action, Query, Table};
+
+/// The rule for a request.
+///
+/// # Errors
+/// When it names no host or service, or no rule takes it.
+pub fn find<B>(
+    table: &Table,
+    connected: &Connected,
+    request: &Request<B>,
+) -> Result<Arc<Action>, RouterError> {
+    let host = host(request).ok_or(RouterError::NoHost)?;
+    let query = Query {
+        host,
+        path: request.uri().path(),
+        query: request.uri().query(),
+        method: request.method(),
+        headers: request.headers(),
+    };
+    if connected.side == Side::Gateway {
+        let lower;
+        let query = if host.bytes().any(|b| b.is_ascii_uppercase()) {
+            lower = host.to_ascii_lowercase();
+            Query { host: &lower, ..query }
+        } else {
+            query
+        };
+        return table.gateway.find(&query).cloned().ok_or(RouterError::NoRoute);
+    }
+    let destination = table
+        .services
+        .get(service_label(host))
+        .or_else(|| table.services.get(service_label(&host.to_ascii_lowercase())))
+        .ok_or_else(|| RouterError::NoService(host.chars().take(80).collect()))?;
+    if destination.routes.is_empty() {
+        return Ok(destination.default.clone());
+    }
+    destination.routes.find(&query).cloned().ok_or(RouterError::NoRoute)
+}
+
+/// The host that a request names, without port: `:authority` (or the absolute
+/// form of HTTP/1.1) before `Host` (RFC 9112 §3.2.2).
+pub fn host<B>(request: &Request<B>) -> Option<&str> {
+    let authority = match request.uri().authority() {
+        Some(authority) => authority.as_str(),
+        None => request.headers().get(http::header::HOST)?.to_str().ok()?,
+    };
+    let host = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
+    let host = match host.strip_prefix('[') {
+        Some(rest) => rest.split_once(']')?.0,
+        None => host.split_once(':').map_or(host, |(host, _)| host),
+    };
+    let host = host.strip_suffix('.').unwrap_or(host);
+    (!host.is_empty()).then_some(host)
+}
+
+/// `products`, of `products`, `products.mesh`, `products.default` or
+/// `products.default.svc.cluster.local`. Anything else is taken as it is.
+fn service_label(host: &str) -> &str {
+    match host.split_once('.') {
+        Some((label, "mesh" | "default" | "default.svc" | "default.svc.cluster.local")) => label,
+        _ => host,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(uri: &str, header: Option<&str>) -> Option<String> {
+        let mut request = Request::builder().uri(uri);
+        if let Some(header) = header {
+            request = request.header("host", header);
+        }
+        host(&request.body(()).unwrap()).map(str::to_owned)
+    }
+
+    #[test]
+    fn the_host_is_found_in_every_form() {
+        assert_eq!(of("http://products/x", None).unwrap(), "products");
+        assert_eq!(of("http://products:80/x", Some("other")).unwrap(), "products");
+        assert_eq!(of("/x", Some("products.mesh:8080")).unwrap(), "products.mesh");
+        assert_eq!(of("/x", Some("[::1]:8080")).unwrap(), "::1");
+        assert_eq!(of("/x", Some("products.")).unwrap(), "products");
+        assert_eq!(of("/x", None), None);
+        assert_eq!(of("/x", Some("")), None);
+    }
+
+    #[test]
+    fn only_our_own_suffixes_are_taken_off() {
+        assert_eq!(service_label("products.default.svc.cluster.local"), "products");
+        assert_eq!(service_label("products.mesh"), "products");
+        assert_eq!(service_label("products.example.com"), "products.example.com");
+    }
+}

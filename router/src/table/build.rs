@@ -1,0 +1,204 @@
+//! Snapshot -> table.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use weir_mesh::identity::SpiffeId;
+use weir_mesh::model::{
+    Instance, Invalid, Parent, Route, RouteFilter, RouteRule, Service, ServiceName, Snapshot,
+    VersionName,
+};
+use weir_mesh::transcode::Transcoder;
+
+use super::{
+    Action, Backend, Destination, Endpoint, Interner, Matcher, ServiceEntry, Splitter, Table,
+    VersionEntry,
+};
+
+/// Compiles snapshots. It remembers what must stay the same from one table to
+/// the next.
+#[derive(Default)]
+pub struct Builder {
+    endpoints: Interner<(Arc<str>, SocketAddr)>,
+    versions: Interner<(ServiceName, VersionName)>,
+    splits: Interner<String>,
+    transcoders: HashMap<ServiceName, (Bytes, Arc<Transcoder>)>,
+}
+
+impl Builder {
+    /// The table of a snapshot.
+    ///
+    /// # Errors
+    /// What makes the snapshot unusable, by field; no table is made then.
+    pub fn build(&mut self, snapshot: &Snapshot) -> Result<Table, Invalid> {
+        self.endpoints.begin();
+        self.versions.begin();
+        self.splits.begin();
+        let mut instances: HashMap<(&str, &str), Vec<&Instance>> = HashMap::new();
+        for instance in &snapshot.instances {
+            let key = (instance.service.as_str(), instance.version.as_str());
+            instances.entry(key).or_default().push(instance);
+        }
+        let mut entries = HashMap::new();
+        for service in snapshot.services.values() {
+            let entry = self.service(service, &snapshot.trust_domain, &instances)?;
+            entries.insert(service.name.clone(), Arc::new(entry));
+        }
+        let mut gateway = Matcher::default();
+        let mut mesh: HashMap<ServiceName, Matcher> = HashMap::new();
+        for route in &snapshot.routes {
+            self.route(route, &entries, &mut gateway, &mut mesh)?;
+        }
+        let mut services = HashMap::new();
+        for (name, service) in &entries {
+            let destination = Destination {
+                service: service.clone(),
+                routes: mesh.remove(name).unwrap_or_default(),
+                default: Arc::new(self.default_action(service)),
+            };
+            services.insert(name.clone(), destination);
+        }
+        self.endpoints.sweep();
+        self.versions.sweep();
+        self.splits.sweep();
+        Ok(Table {
+            sequence: snapshot.sequence,
+            revision: snapshot.revision,
+            services,
+            gateway,
+            options: snapshot.options.clone(),
+        })
+    }
+
+    fn service(
+        &mut self,
+        service: &Service,
+        trust_domain: &str,
+        instances: &HashMap<(&str, &str), Vec<&Instance>>,
+    ) -> Result<ServiceEntry, Invalid> {
+        let at = |error: String| Invalid::one(format!("services[{}]", service.name), error);
+        let identity = SpiffeId::new(trust_domain, "default", service.name.as_str())
+            .map_err(|error| at(error.to_string()))?;
+        let mut versions = Vec::new();
+        for (name, weight) in service.split.versions() {
+            let of_version = instances.get(&(service.name.as_str(), name.as_str()));
+            let endpoint = |instance: &&Instance| Endpoint {
+                index: self.endpoints.number(&(instance.id.clone(), instance.address)),
+                id: instance.id.clone(),
+                address: instance.address,
+                healthy: instance.healthy,
+            };
+            versions.push(VersionEntry {
+                name: name.clone(),
+                weight: weight.get(),
+                endpoints: of_version.map_or_else(Vec::new, |of| of.iter().map(endpoint).collect()),
+                id: self.versions.number(&(service.name.clone(), name.clone())),
+            });
+        }
+        let weights: Vec<u32> = versions.iter().map(|v| v.weight).collect();
+        let split = self.splits.number(&format!("service/{}", service.name));
+        Ok(ServiceEntry {
+            name: service.name.clone(),
+            protocol: service.protocol,
+            identity: Arc::new(identity),
+            versions,
+            splitter: Splitter::new(split, weights),
+            sticky: service.split.sticky.clone(),
+            transcoder: self.transcoder(service).map_err(at)?,
+        })
+    }
+
+    fn transcoder(&mut self, service: &Service) -> Result<Option<Arc<Transcoder>>, String> {
+        if service.descriptor_set.is_empty() {
+            self.transcoders.remove(&service.name);
+            return Ok(None);
+        }
+        if let Some((set, transcoder)) = self.transcoders.get(&service.name)
+            && *set == service.descriptor_set
+        {
+            return Ok(Some(transcoder.clone()));
+        }
+        let transcoder = Transcoder::new(&service.descriptor_set)
+            .map_err(|error| format!("descriptorSet: {error}"))?;
+        let transcoder = Arc::new(transcoder);
+        let kept = (service.descriptor_set.clone(), transcoder.clone());
+        self.transcoders.insert(service.name.clone(), kept);
+        Ok(Some(transcoder))
+    }
+
+    fn default_action(&mut self, service: &Arc<ServiceEntry>) -> Action {
+        Action {
+            label: service.name.to_string().into(),
+            backends: vec![Backend { service: service.clone(), version: None }],
+            splitter: Splitter::new(self.splits.number(&"one".to_owned()), vec![1]),
+            request_headers: Vec::new(),
+            response_headers: Vec::new(),
+            timeout: None,
+        }
+    }
+
+    fn route(
+        &mut self,
+        route: &Route,
+        services: &HashMap<ServiceName, Arc<ServiceEntry>>,
+        gateway: &mut Matcher,
+        mesh: &mut HashMap<ServiceName, Matcher>,
+    ) -> Result<(), Invalid> {
+        for (i, rule) in route.rules.iter().enumerate() {
+            let action = Arc::new(self.action(route, i, rule, services)?);
+            for parent in &route.parents {
+                // Host names of a route do not matter to a Service parent (GEP-1294).
+                let (matcher, hosts) = match parent {
+                    Parent::Gateway => (&mut *gateway, route.hostnames.as_slice()),
+                    Parent::Service(name) => (mesh.entry(name.clone()).or_default(), &[][..]),
+                };
+                for wants in &rule.matches {
+                    matcher.add(hosts, wants, &route.name, i, &action);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn action(
+        &mut self,
+        route: &Route,
+        index: usize,
+        rule: &RouteRule,
+        services: &HashMap<ServiceName, Arc<ServiceEntry>>,
+    ) -> Result<Action, Invalid> {
+        let mut backends = Vec::new();
+        for backend in &rule.backends {
+            let at = || format!("routes[{}].rules[{index}].backendRefs", route.name);
+            let service = services
+                .get(&backend.service)
+                .ok_or_else(|| Invalid::one(at(), format!("no service {}", backend.service)))?;
+            let version = match &backend.version {
+                None => None,
+                Some(name) => Some(service.version(name).ok_or_else(|| {
+                    Invalid::one(at(), format!("{} has no version {name}", backend.service))
+                })?),
+            };
+            backends.push(Backend { service: service.clone(), version });
+        }
+        let weights: Vec<u32> = rule.backends.iter().map(|b| b.weight.get()).collect();
+        let split = self.splits.number(&format!("route/{}/{index}", route.name));
+        let mut action = Action {
+            label: format!("{}/{index}", route.name).into(),
+            backends,
+            splitter: Splitter::new(split, weights),
+            request_headers: Vec::new(),
+            response_headers: Vec::new(),
+            timeout: rule.timeout,
+        };
+        for filter in &rule.filters {
+            match filter {
+                RouteFilter::RequestHeaderModifier(m) => action.request_headers.push(m.clone()),
+                RouteFilter::ResponseHeaderModifier(m) => action.response_headers.push(m.clone()),
+            }
+        }
+        Ok(action)
+    }
+}

@@ -1,0 +1,36 @@
+//! Where requests go: instances of other services through their routers, and
+//! the application beside this one. Each worker has its own.
+
+mod balance;
+mod dial;
+mod load;
+mod pool;
+
+pub use balance::{Pick, pick};
+pub use dial::{CONNECTION_WINDOW, Dial, LocalExecutor, STREAM_WINDOW};
+pub use load::{Load, Pending};
+pub use pool::{Failure, Lease, Pool, Sent};
+
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+
+/// One instance, as one worker sees it. It outlives tables.
+pub struct Upstream {
+    /// The instance's id.
+    pub id: Arc<str>,
+    /// Where it is reached.
+    pub address: SocketAddr,
+    /// How busy and how quick it is.
+    pub load: Load,
+    /// Connections to it.
+    pub pool: Rc<Pool>,
+}
+
+impl Upstream {
+    /// Nothing is connected yet.
+    #[must_use]
+    pub fn new(id: Arc<str>, address: SocketAddr, dial: Dial) -> Self {
+        Self { id, address, load: Load::new(), pool: Rc::new(Pool::new(address, dial)) }
+    }
+}

@@ -1,0 +1,132 @@
+//! How quick an instance is: peak-EWMA of its latency, and passive health.
+
+use std::cell::Cell;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use super::Upstream;
+
+/// How long the past counts.
+const DECAY: Duration = Duration::from_secs(10);
+/// An instance that was never asked counts as this quick, so that a new one is
+/// tried without being flooded.
+const UNKNOWN: f64 = 0.001;
+/// The first time out after a failed connection; doubles to `EJECT_MAX`.
+const EJECT: Duration = Duration::from_millis(250);
+const EJECT_MAX: Duration = Duration::from_secs(10);
+
+/// One instance's load, seen by one worker.
+#[derive(Debug)]
+pub struct Load {
+    /// Seconds.
+    latency: Cell<f64>,
+    seen: Cell<Instant>,
+    pending: Cell<u32>,
+    failures: Cell<u32>,
+    out_until: Cell<Option<Instant>>,
+}
+
+impl Load {
+    /// Not asked yet.
+    #[must_use]
+    pub fn new() -> Self {
+        Self {
+            latency: Cell::new(UNKNOWN),
+            seen: Cell::new(Instant::now()),
+            pending: Cell::new(0),
+            failures: Cell::new(0),
+            out_until: Cell::new(None),
+        }
+    }
+
+    /// Expected cost of one more request: smaller is better.
+    #[must_use]
+    pub fn cost(&self) -> f64 {
+        self.latency.get() * f64::from(self.pending.get() + 1)
+    }
+
+    /// True while passive health checks keep it out.
+    #[must_use]
+    pub fn is_out(&self) -> bool {
+        match self.out_until.get() {
+            None => false,
+            Some(until) if Instant::now() < until => true,
+            Some(_) => {
+                self.out_until.set(None);
+                false
+            }
+        }
+    }
+
+    /// An answer began after `took`.
+    pub fn answered(&self, took: Duration) {
+        self.failures.set(0);
+        let took = took.as_secs_f64();
+        let now = Instant::now();
+        let since = now.duration_since(self.seen.replace(now)).as_secs_f64();
+        let old = self.latency.get();
+        // Peaks count at once, improvements slowly.
+        self.latency.set(if took > old {
+            took
+        } else {
+            let keep = (-since / DECAY.as_secs_f64()).exp();
+            old * keep + took * (1.0 - keep)
+        });
+    }
+
+    /// It could not be reached, or refused.
+    pub fn failed(&self) {
+        let failures = self.failures.get().saturating_add(1);
+        self.failures.set(failures);
+        let out = EJECT.saturating_mul(1 << failures.min(10).saturating_sub(1)).min(EJECT_MAX);
+        self.out_until.set(Some(Instant::now() + out));
+    }
+}
+
+impl Default for Load {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// Counts a request as pending for as long as it lives.
+pub struct Pending(Rc<Upstream>);
+
+impl Pending {
+    /// One more.
+    #[must_use]
+    pub fn new(upstream: Rc<Upstream>) -> Self {
+        upstream.load.pending.set(upstream.load.pending.get() + 1);
+        Self(upstream)
+    }
+}
+
+impl Drop for Pending {
+    fn drop(&mut self) {
+        self.0.load.pending.set(self.0.load.pending.get().saturating_sub(1));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_peak_counts_at_once_and_fades_slowly() {
+        let load = Load::new();
+        load.answered(Duration::from_millis(100));
+        assert!((load.cost() - 0.1).abs() < 1e-9);
+        load.answered(Duration::from_millis(1));
+        assert!(load.cost() > 0.09);
+    }
+
+    #[test]
+    fn a_failure_keeps_it_out_and_an_answer_forgives() {
+        let load = Load::new();
+        assert!(!load.is_out());
+        load.failed();
+        assert!(load.is_out());
+        load.answered(Duration::from_millis(1));
+        assert_eq!(load.failures.get(), 0);
+    }
+}

@@ -1,0 +1,207 @@
+//! One worker's connections to one address.
+
+use std::cell::{Cell, RefCell};
+use std::io;
+use std::net::SocketAddr;
+use std::rc::Rc;
+
+use http::{Request, Response};
+use hyper::body::Incoming;
+use hyper::client::conn::{http1, http2};
+
+use super::Dial;
+use super::dial::Connection;
+use crate::request::body::UpBody;
+
+/// Streams on one connection before another is opened. Peers of this field
+/// allow 100 to 250 by default.
+const STREAMS: usize = 200;
+/// Idle HTTP/1.1 connections that are kept.
+const IDLE: usize = 64;
+
+/// Connections to one address.
+pub struct Pool {
+    address: SocketAddr,
+    dial: Dial,
+    http2: RefCell<Vec<Rc<Http2>>>,
+    http1: RefCell<Vec<http1::SendRequest<UpBody>>>,
+    /// Held while connecting, so that a burst of requests opens one connection.
+    dialing: tokio::sync::Mutex<()>,
+}
+
+struct Http2 {
+    sender: http2::SendRequest<UpBody>,
+    streams: Cell<usize>,
+}
+
+/// Why a request did not get an answer.
+pub enum Failure {
+    /// Nothing was sent: no connection. The request comes back.
+    Connect(io::Error, Box<Request<UpBody>>),
+    /// It was not sent: the connection went away first. The request comes back.
+    Unsent(hyper::Error, Box<Request<UpBody>>),
+    /// The peer says that it did nothing with it (REFUSED_STREAM, or a GOAWAY
+    /// that leaves it out; RFC 9113 §8.7): safe to send again.
+    Refused(hyper::Error),
+    /// It was sent, and what became of it is not known.
+    Broken(hyper::Error),
+}
+
+/// An answer, and what must live as long as its body.
+pub struct Sent {
+    /// The answer.
+    pub response: Response<Incoming>,
+    /// Frees the connection when dropped.
+    pub lease: Lease,
+}
+
+/// Holds a connection, or a stream of one.
+#[expect(dead_code, reason = "held for what its parts do when they are dropped")]
+pub enum Lease {
+    /// A stream.
+    Stream(StreamLease),
+    /// A whole HTTP/1.1 connection.
+    Connection(ConnectionLease),
+}
+
+/// One stream of an HTTP/2 connection.
+pub struct StreamLease(Rc<Http2>);
+
+impl Drop for StreamLease {
+    fn drop(&mut self) {
+        self.0.streams.set(self.0.streams.get() - 1);
+    }
+}
+
+/// An HTTP/1.1 connection; goes back to its pool when it can be used again.
+pub struct ConnectionLease(Option<http1::SendRequest<UpBody>>, Rc<Pool>);
+
+impl Drop for ConnectionLease {
+    fn drop(&mut self) {
+        let (Some(mut sender), pool) = (self.0.take(), self.1.clone()) else { return };
+        if sender.is_closed() {
+            return;
+        }
+        tokio::task::spawn_local(async move {
+            if sender.ready().await.is_ok() && pool.http1.borrow().len() < IDLE {
+                pool.http1.borrow_mut().push(sender);
+            }
+        });
+    }
+}
+
+impl Pool {
+    /// Nothing is connected yet.
+    #[must_use]
+    pub fn new(address: SocketAddr, dial: Dial) -> Self {
+        Self {
+            address,
+            dial,
+            http2: RefCell::default(),
+            http1: RefCell::default(),
+            dialing: tokio::sync::Mutex::new(()),
+        }
+    }
+
+    /// Sends a request and waits for the head of its answer.
+    ///
+    /// # Errors
+    /// [`Failure`] says whether it may be sent again.
+    pub async fn send(self: &Rc<Self>, request: Request<UpBody>) -> Result<Sent, Failure> {
+        if self.dial.is_http1() {
+            return self.send_http1(request).await;
+        }
+        let lease = match self.stream() {
+            Some(lease) => lease,
+            None => match self.connect_stream().await {
+                Ok(lease) => lease,
+                Err(error) => return Err(Failure::Connect(error, Box::new(request))),
+            },
+        };
+        let mut sender = lease.0.sender.clone();
+        match sender.try_send_request(request).await {
+            Ok(response) => Ok(Sent { response, lease: Lease::Stream(lease) }),
+            Err(mut error) => Err(match error.take_message() {
+                Some(request) => Failure::Unsent(error.into_error(), Box::new(request)),
+                None => {
+                    let error = error.into_error();
+                    if was_refused(&error) {
+                        Failure::Refused(error)
+                    } else {
+                        Failure::Broken(error)
+                    }
+                }
+            }),
+        }
+    }
+
+    fn stream(&self) -> Option<StreamLease> {
+        let mut connections = self.http2.borrow_mut();
+        connections.retain(|c| !c.sender.is_closed());
+        let least = connections.iter().min_by_key(|c| c.streams.get())?;
+        if least.streams.get() >= STREAMS {
+            return None;
+        }
+        least.streams.set(least.streams.get() + 1);
+        Some(StreamLease(least.clone()))
+    }
+
+    async fn connect_stream(&self) -> io::Result<StreamLease> {
+        let _dialing = self.dialing.lock().await;
+        if let Some(lease) = self.stream() {
+            return Ok(lease);
+        }
+        match self.dial.connect(self.address).await? {
+            Connection::Http2(sender) => {
+                let connection = Rc::new(Http2 { sender, streams: Cell::new(1) });
+                self.http2.borrow_mut().push(connection.clone());
+                Ok(StreamLease(connection))
+            }
+            Connection::Http1(_) => Err(io::Error::other("dialled HTTP/1.1 for HTTP/2")),
+        }
+    }
+
+    async fn send_http1(self: &Rc<Self>, request: Request<UpBody>) -> Result<Sent, Failure> {
+        let idle = loop {
+            let idle = self.http1.borrow_mut().pop();
+            match idle {
+                Some(sender) if sender.is_closed() => {}
+                idle => break idle,
+            }
+        };
+        let mut sender = match idle {
+            Some(sender) => sender,
+            None => match self.dial.connect(self.address).await {
+                Ok(Connection::Http1(sender)) => sender,
+                Ok(Connection::Http2(_)) => {
+                    let error = io::Error::other("dialled HTTP/2 for HTTP/1.1");
+                    return Err(Failure::Connect(error, Box::new(request)));
+                }
+                Err(error) => return Err(Failure::Connect(error, Box::new(request))),
+            },
+        };
+        match sender.try_send_request(request).await {
+            Ok(response) => {
+                let lease = ConnectionLease(Some(sender), self.clone());
+                Ok(Sent { response, lease: Lease::Connection(lease) })
+            }
+            Err(mut error) => Err(match error.take_message() {
+                Some(request) => Failure::Unsent(error.into_error(), Box::new(request)),
+                None => Failure::Broken(error.into_error()),
+            }),
+        }
+    }
+}
+
+fn was_refused(error: &hyper::Error) -> bool {
+    let mut source = std::error::Error::source(error);
+    while let Some(inner) = source {
+        if let Some(h2) = inner.downcast_ref::<h2::Error>() {
+            let reason = h2.reason();
+            return reason == Some(h2::Reason::REFUSED_STREAM)
+                || (h2.is_go_away() && h2.is_remote() && reason == Some(h2::Reason::NO_ERROR));
+        }
+        source = inner.source();
+    }
+    false
+}

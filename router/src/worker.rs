@@ -1,0 +1,101 @@
+//! One thread that carries requests: its own runtime, pools and counters. What
+//! it shares with others is read without a lock.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use arc_swap::ArcSwapOption;
+use weir_mesh::model::Protocol;
+
+use crate::access_log::AccessLog;
+use crate::config::Config;
+use crate::identity::Identity;
+use crate::metrics::{Bound, Metrics};
+use crate::table::{Endpoint, ServiceEntry, SplitState, Splitter, Table};
+use crate::upstream::{Dial, Upstream};
+use weir_mesh::telemetry::trace::SpanSink;
+
+/// What all threads of a router share.
+pub struct Shared {
+    /// What it was told at its start.
+    pub config: Config,
+    /// The compiled snapshot in use; none before the first.
+    pub table: ArcSwapOption<Table>,
+    /// Who it is.
+    pub identity: Arc<Identity>,
+    /// What it counts.
+    pub metrics: Metrics,
+    /// Where spans go.
+    pub spans: SpanSink,
+    /// Where lines about requests go.
+    pub access_log: AccessLog,
+}
+
+/// One worker.
+pub struct Worker {
+    /// What all share.
+    pub shared: Arc<Shared>,
+    /// The application beside us.
+    pub app: Rc<Upstream>,
+    /// Counters that are bound already.
+    pub bound: RefCell<Bound>,
+    upstreams: RefCell<Vec<Option<Rc<Upstream>>>>,
+    splits: RefCell<Vec<SplitState>>,
+}
+
+impl Worker {
+    /// A worker without connections.
+    #[must_use]
+    pub fn new(shared: Arc<Shared>) -> Self {
+        let dial = match shared.config.app_protocol {
+            Protocol::Http1 => Dial::Http1,
+            Protocol::Http2 | Protocol::Grpc => Dial::Http2,
+        };
+        let app = Upstream::new("app".into(), shared.config.app(), dial);
+        Self {
+            shared,
+            app: Rc::new(app),
+            bound: RefCell::default(),
+            upstreams: RefCell::default(),
+            splits: RefCell::default(),
+        }
+    }
+
+    /// The table in use.
+    #[must_use]
+    pub fn table(&self) -> Option<Arc<Table>> {
+        self.shared.table.load_full()
+    }
+
+    /// The next part of a split, exactly by weight.
+    #[must_use]
+    pub fn next_of(&self, splitter: &Splitter) -> usize {
+        let index = splitter.index as usize;
+        let mut splits = self.splits.borrow_mut();
+        if splits.len() <= index {
+            splits.resize_with(index + 1, SplitState::default);
+        }
+        splitter.exact(&mut splits[index])
+    }
+
+    /// What this worker knows of an instance.
+    #[must_use]
+    pub fn upstream(&self, endpoint: &Endpoint, service: &ServiceEntry) -> Rc<Upstream> {
+        let index = endpoint.index as usize;
+        let mut upstreams = self.upstreams.borrow_mut();
+        if upstreams.len() <= index {
+            upstreams.resize_with(index + 1, || None);
+        }
+        if let Some(known) = &upstreams[index]
+            && known.address == endpoint.address
+            && known.id == endpoint.id
+        {
+            return known.clone();
+        }
+        let dial = Dial::Mesh(self.shared.identity.clone(), service.identity.clone());
+        let upstream = Rc::new(Upstream::new(endpoint.id.clone(), endpoint.address, dial));
+        upstreams[index] = Some(upstream.clone());
+        upstream
+    }
+}
