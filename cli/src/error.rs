@@ -55,7 +55,10 @@ impl From<tonic::Status> for Error {
             _ => status.message().to_owned(),
         };
         let line = if line.is_empty() { format!("{:?}", status.code()) } else { line };
-        Self::new(line).with(fields(&status))
+        // Some messages are their only violation.
+        let mut fields = fields(&status);
+        fields.retain(|field| !line.contains(field));
+        Self::new(line).with(fields)
     }
 }
 
@@ -78,6 +81,15 @@ mod tests {
 
     #[test]
     fn each_field_violation_has_a_line() {
+        assert_eq!(
+            Error::from(refusal("refused")).to_string(),
+            "refused\n  weights.v9: is no version"
+        );
+        let whole = "weights.v9: is no version";
+        assert_eq!(Error::from(refusal(whole)).to_string(), whole);
+    }
+
+    fn refusal(message: &str) -> tonic::Status {
         let bad = rpc::BadRequest {
             field_violations: vec![rpc::bad_request::FieldViolation {
                 field: "weights.v9".into(),
@@ -87,17 +99,12 @@ mod tests {
         };
         let details = rpc::Status {
             code: 3,
-            message: "refused".into(),
+            message: message.into(),
             details: vec![prost_types::Any {
                 type_url: "type.googleapis.com/google.rpc.BadRequest".into(),
                 value: bad.encode_to_vec(),
             }],
         };
-        let status = tonic::Status::with_details(
-            Code::InvalidArgument,
-            "refused",
-            details.encode_to_vec().into(),
-        );
-        assert_eq!(Error::from(status).to_string(), "refused\n  weights.v9: is no version");
+        tonic::Status::with_details(Code::InvalidArgument, message, details.encode_to_vec().into())
     }
 }

@@ -140,6 +140,9 @@ fn read_mesh(node: &Node, origin: Origin<'_>, violations: &mut Violations) -> Op
         check_trust_domain(domain, violations);
     }
     let certificate_lifetime = fields.text("certificateLifetime", violations).map(str::to_owned);
+    if certificate_lifetime.as_deref().is_some_and(|text| !is_lifetime(text)) {
+        violations.add("certificateLifetime", "is not a duration from 1m to 7d, such as 1h");
+    }
     let mut options = Options::default();
     let otlp_endpoint = read_tracing(fields.get("tracing"), &mut options, violations);
     let gateway_port = read_gateway(fields.get("gateway"), &mut options, violations);
@@ -190,6 +193,17 @@ fn check_trust_domain(domain: &str, violations: &mut Violations) {
             "is no SPIFFE trust domain; use 1 to 255 of a-z, 0-9, '.', '-' and '_'",
         );
     }
+}
+
+/// Asks the control plane's own options, which will be given it.
+fn is_lifetime(text: &str) -> bool {
+    #[derive(clap::Parser)]
+    struct Options {
+        #[command(flatten)]
+        _control_plane: weir_control_plane::Args,
+    }
+    let option = format!("--certificate-lifetime={text}");
+    <Options as clap::Parser>::try_parse_from(["", "--data=.", &option]).is_ok()
 }
 
 fn read_tracing(

@@ -51,6 +51,12 @@ pub fn print(text: &str) -> Result<(), Error> {
     }
 }
 
+/// Prints a line while something runs that must go on though nobody reads it.
+pub fn say(line: &str) {
+    let mut out = io::stdout().lock();
+    let _ = out.write_all(format!("{line}\n").as_bytes()).and_then(|()| out.flush());
+}
+
 /// Prints a message of `weir.control.v1` or `weir.mesh.v1` as JSON.
 ///
 /// # Errors

@@ -23,6 +23,9 @@ pub struct RuntimeFile {
     pub started: u64,
     /// A directory to remove with the mesh.
     pub temporary: Option<PathBuf>,
+    /// Whether commands may take it for the mesh that is meant. A tour's is not:
+    /// what it measures must not change under it.
+    pub listed: bool,
 }
 
 /// Removes the file when dropped.
@@ -41,10 +44,15 @@ pub const TEMPORARY_PREFIX: &str = "weir-up-";
 impl RuntimeFile {
     /// Describes the mesh that this process runs.
     #[must_use]
-    pub fn new(control: String, token_file: PathBuf, temporary: Option<PathBuf>) -> Self {
+    pub fn new(
+        control: String,
+        token_file: PathBuf,
+        temporary: Option<PathBuf>,
+        listed: bool,
+    ) -> Self {
         let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let started = u64::try_from(since.as_millis()).unwrap_or(u64::MAX);
-        Self { control, token_file, pid: std::process::id(), started, temporary }
+        Self { control, token_file, pid: std::process::id(), started, temporary, listed }
     }
 
     /// Announces the mesh until the guard is dropped.
@@ -82,7 +90,7 @@ fn newest_in(directory: &Path) -> Option<RuntimeFile> {
         };
         if !is_alive(mesh.pid) {
             clean(&path, &mesh);
-        } else if newest.as_ref().is_none_or(|other| other.started <= mesh.started) {
+        } else if mesh.listed && newest.as_ref().is_none_or(|other| other.started <= mesh.started) {
             newest = Some(mesh);
         }
     }
@@ -137,6 +145,7 @@ mod tests {
             pid,
             started,
             temporary: None,
+            listed: true,
         }
     }
 
@@ -155,6 +164,8 @@ mod tests {
         let mode = fs::metadata(&parent.0).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
         drop(parent);
+        let hidden = RuntimeFile { listed: false, ..mesh(std::os::unix::process::parent_id(), 30) };
+        let _hidden = hidden.publish_in(&dir).unwrap();
         assert_eq!(newest_in(&dir).unwrap().started, 10);
     }
 }

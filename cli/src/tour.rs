@@ -18,6 +18,7 @@ use weir_proto::weir::control::v1::{
 use weir_proto::weir::mesh::v1 as pb;
 
 use crate::Error;
+use crate::output;
 use crate::up::start::Running;
 
 /// The service whose traffic is moved.
@@ -42,17 +43,20 @@ pub async fn run(running: &mut Running) -> ExitCode {
     let mut tour = Tour { running, account: None };
     match tour.walk().await {
         Ok(steps) => {
-            println!(
+            output::say(&format!(
                 "\nthe tour is complete: {steps} steps in {:.1} s, after a start of {:.1} s",
                 began.elapsed().as_secs_f64(),
                 started_in.as_secs_f64()
-            );
+            ));
             ExitCode::SUCCESS
         }
         Err(error) => {
-            println!("   FAILED: {error}");
+            output::say(&format!("   FAILED: {error}"));
             tour.tell_deaths();
-            println!("\nthe tour stops here; logs are in {} until this ends", tour.logs());
+            output::say(&format!(
+                "\nthe tour stops here; logs are in {} until this ends",
+                tour.logs()
+            ));
             ExitCode::FAILURE
         }
     }
@@ -62,10 +66,10 @@ pub async fn run(running: &mut Running) -> ExitCode {
 macro_rules! step {
     ($number:ident, $title:literal, $step:expr) => {{
         $number += 1;
-        println!("{}. {}", $number, $title);
+        output::say(&format!("{}. {}", $number, $title));
         let began = Instant::now();
         $step.await?;
-        println!("   ok ({:.1} s)", began.elapsed().as_secs_f64());
+        output::say(&format!("   ok ({:.1} s)", began.elapsed().as_secs_f64()));
     }};
 }
 
@@ -92,7 +96,7 @@ impl Tour<'_> {
     /// Deaths that nobody ordered explain much.
     fn tell_deaths(&self) {
         for state in self.running.supervisor.states().iter().filter(|state| state.deaths > 0) {
-            println!("   {} died {} times", state.name, state.deaths);
+            output::say(&format!("   {} died {} times", state.name, state.deaths));
         }
     }
 
@@ -200,7 +204,7 @@ fn ensure(holds: bool, otherwise: impl FnOnce() -> String) -> Result<(), Error> 
 
 /// Says something measured.
 fn say(line: &str) {
-    println!("   {line}");
+    output::say(&format!("   {line}"));
 }
 
 /// Asserts that at most `allowed` requests failed.

@@ -21,6 +21,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::Error;
 use crate::mesh_file::{self, MeshFile};
+use crate::output::say;
 use crate::{runtime_file, tour};
 use data::Data;
 use show::Edges;
@@ -84,13 +85,13 @@ async fn up(args: UpArgs, mesh: MeshFile) -> Result<ExitCode, Error> {
     let data = Data::open(args.data.as_deref())?;
     let (mut supervisor, events) = Supervisor::new();
     let began = Instant::now();
-    println!("starting {} ...", describe(&args, &mesh));
+    say(&format!("starting {} ...", describe(&args, &mesh)));
     let started = tokio::select! {
         started = start(&args, &mesh, &data, &mut supervisor) => started,
         () = signals.next() => Err(Error::new("stopped while starting")),
     };
     let mut running = match started {
-        Ok(started) => started.running(supervisor, events, data, began.elapsed()),
+        Ok(started) => started.running(supervisor, events, data, began.elapsed(), !args.tour),
         Err(error) => {
             supervisor.stop(STOP_DEADLINE, signals.next()).await;
             return Err(error);
@@ -100,7 +101,7 @@ async fn up(args: UpArgs, mesh: MeshFile) -> Result<ExitCode, Error> {
         outcome = run(&args, &mesh, &mut running) => outcome,
         () = signals.next() => Ok(ExitCode::SUCCESS),
     };
-    println!("stopping ...");
+    say("stopping ...");
     let hurry = signals.next();
     running.supervisor.stop(STOP_DEADLINE, hurry).await;
     if let Some(path) = &args.ready_file {
@@ -121,33 +122,36 @@ async fn run(args: &UpArgs, mesh: &MeshFile, running: &mut Running) -> Result<Ex
 }
 
 fn describe(args: &UpArgs, mesh: &MeshFile) -> String {
-    let services = mesh.services.len();
+    let services = match mesh.services.len() {
+        1 => "1 service".to_owned(),
+        n => format!("{n} services"),
+    };
     let what = match &args.file {
         Some(path) => path.display().to_string(),
         None => "the example mesh".to_owned(),
     };
-    format!("{what}: {services} services, their routers, a gateway and the control plane")
+    format!("{what}: {services}, their routers, a gateway and the control plane")
 }
 
 /// Says what runs where, and one thing to try.
 fn introduce(mesh: &MeshFile, running: &Running) {
     let states = running.supervisor.states();
-    println!(
+    say(&format!(
         "{} processes are ready after {:.1} s\n\n{}",
         states.len(),
         running.took.as_secs_f64(),
         show::text(&show::processes(&states))
-    );
-    println!("gateway      {}", running.urls.gateway);
-    println!("control API  {}/openapi.json", running.urls.control);
-    println!("logs         {}", running.data.join("logs").display());
+    ));
+    say(&format!("gateway      {}", running.urls.gateway));
+    say(&format!("control API  {}/openapi.json", running.urls.control));
+    say(&format!("logs         {}", running.data.join("logs").display()));
     for note in &running.notes {
-        println!("note: {note}");
+        say(&format!("note: {note}"));
     }
     if let Some(command) = curl(mesh, &running.urls.gateway) {
-        println!("\ntry: {command}");
+        say(&format!("\ntry: {command}"));
     }
-    println!("Ctrl-C stops everything\n");
+    say("Ctrl-C stops everything\n");
 }
 
 /// A request that the first suitable route of the gateway serves.
@@ -189,7 +193,9 @@ async fn watch(args: &UpArgs, running: &mut Running) -> Result<ExitCode, Error> 
                 }
             }
             _ = ticks.tick() => {
-                edges.refresh(&mut running.client).await;
+                // A control plane that hangs must not keep the ready file from being true.
+                let shown = edges.refresh(&mut running.client);
+                let _ = tokio::time::timeout(show::PERIOD, shown).await;
                 cut_logs(&running.data.join("logs"));
             }
         }

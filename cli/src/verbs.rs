@@ -80,6 +80,8 @@ enum Verb {
     Traces(traces::Traces),
     /// Rotate the mesh's certificates
     Certificates(certificates::Certificates),
+    /// Run the control plane
+    ControlPlane(weir_control_plane::Args),
     /// Run a router
     Router(weir_router::Args),
     /// Run one of the services that ship with weir
@@ -133,6 +135,7 @@ impl Cli {
             Verb::Get(args) => args.run()?,
             Verb::Traces(args) => args.run()?,
             Verb::Certificates(args) => args.run()?,
+            Verb::ControlPlane(args) => weir_control_plane::run(args).map_err(told)?,
             Verb::Router(args) => weir_router::run(args).map_err(told)?,
             Verb::Service(args) => args.run()?,
             Verb::Completions { shell } => {

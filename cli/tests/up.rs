@@ -1,5 +1,8 @@
 //! `weir up` as a user meets it: a process with flags, files and signals.
 
+// A test that cannot go on says so by panicking.
+#![allow(clippy::unwrap_used)]
+
 use std::fs;
 use std::net::TcpListener;
 use std::os::unix::process::CommandExt as _;
@@ -215,6 +218,8 @@ fn children_die_with_a_killed_parent() {
 fn a_child_that_dies_is_started_again_on_the_same_ports() {
     let world = World::new();
     let up = world.up(&["--data", "data"]);
+    let error = one_error(&world.run(&["up", "--file", "mesh.yaml", "--data", "data"]));
+    assert!(error.contains("in use by another `weir up`"), "{error}");
     let find = |ready: &serde_json::Value, name: &str| {
         let processes = ready["processes"].as_array().unwrap();
         processes.iter().find(|one| one["name"] == name).unwrap().clone()

@@ -27,6 +27,9 @@ pub use watch::{Peer, Watch};
 
 use crate::control::Control;
 
+/// Bytes of one request: descriptor sets are the largest part.
+pub const MAX_MESSAGE: usize = 16 * 1024 * 1024;
+
 /// Who calls, as the front door found out. Goes into the history.
 #[derive(Debug, Clone)]
 pub struct Actor(pub String);

@@ -23,7 +23,7 @@ use tokio::sync::watch;
 use weir_mesh::file;
 use weir_mesh::identity::{IdentityError, SpiffeId, Svid, TrustBundle};
 
-pub use csr::{CsrError, public_key};
+pub use csr::public_key;
 pub use join::{JoinTokens, JoinTokensError};
 pub use roots::RootsError;
 pub use tls::OwnCertificate;
@@ -89,11 +89,7 @@ impl Authority {
     /// # Errors
     /// [`CaError`] when its files cannot be read, written or understood, or are
     /// another trust domain's.
-    pub fn open(
-        directory: &Path,
-        trust_domain: &str,
-        lifetime: Duration,
-    ) -> Result<Self, CaError> {
+    pub fn open(directory: &Path, trust_domain: &str, lifetime: Duration) -> Result<Self, CaError> {
         files::directory(directory)?;
         let path = directory.join("authority.json");
         let mut roots = match files::read(&path)? {
@@ -128,7 +124,10 @@ impl Authority {
     }
 
     /// Makes a change durable, then shows it.
-    fn update(&self, change: impl FnOnce(&mut Roots) -> Result<(), CaError>) -> Result<(), CaError> {
+    fn update(
+        &self,
+        change: impl FnOnce(&mut Roots) -> Result<(), CaError>,
+    ) -> Result<(), CaError> {
         let mut held = self.lock();
         let mut roots = held.clone();
         change(&mut roots)?;

@@ -21,14 +21,6 @@ pub struct Converged {
     pub pending: Vec<(Arc<str>, String)>,
 }
 
-impl Converged {
-    /// Whether every router uses the change.
-    #[must_use]
-    pub fn complete(&self) -> bool {
-        self.pending.is_empty()
-    }
-}
-
 /// Waits until every live router uses a desired state at least as new as
 /// `revision`, or `limit` is over. Answers early when whoever is left has refused:
 /// waiting longer would not change that.

@@ -196,8 +196,7 @@ impl Publisher {
         }
         let store = self.store.clone();
         let reserve = tokio::task::spawn_blocking(move || store.reserve(BLOCK)).await;
-        sequences.block =
-            reserve.map_err(|lost| StoreError::Task(lost.to_string())).flatten()?;
+        sequences.block = reserve.map_err(|lost| StoreError::Task(lost.to_string())).flatten()?;
         sequences.block.next().ok_or_else(|| StoreError::Task("no numbers are left".to_owned()))
     }
 }

@@ -203,9 +203,10 @@ impl Registry {
         if let Some(instance) = &registration.instance {
             // A broken stream's instance whose place or name is taken is gone for good.
             inner.slots.retain(|other, slot| {
-                let same = slot.router.registration.instance.as_ref().is_some_and(|gone| {
-                    gone.id == instance.id || gone.address == instance.address
-                });
+                let same =
+                    slot.router.registration.instance.as_ref().is_some_and(|gone| {
+                        gone.id == instance.id || gone.address == instance.address
+                    });
                 *other == id || slot.until.is_none() || !same
             });
         }

@@ -40,7 +40,11 @@ pub enum SnapshotError {
 }
 
 fn known(what: &str, names: &[String]) -> String {
-    if names.is_empty() { format!("there are no {what}") } else { format!("{what}: {}", names.join(", ")) }
+    if names.is_empty() {
+        format!("there are no {what}")
+    } else {
+        format!("{what}: {}", names.join(", "))
+    }
 }
 
 /// One backend of one rule of one route.
@@ -127,11 +131,8 @@ pub fn build(
     if let Some(error) = check(desired).into_iter().next() {
         return Err(error);
     }
-    let services: BTreeMap<_, _> = desired
-        .services
-        .iter()
-        .map(|(name, held)| (name.clone(), (*held.value).clone()))
-        .collect();
+    let services: BTreeMap<_, _> =
+        desired.services.iter().map(|(name, held)| (name.clone(), (*held.value).clone())).collect();
     Ok(Snapshot {
         sequence,
         revision: desired.revision,
@@ -193,8 +194,7 @@ mod tests {
     fn it_is_what_routers_accept_and_only_gateways_get_descriptor_sets() {
         let instances = vec![instance("a", "products"), instance("b", "stranger")];
         let root = Bytes::from_static(b"root");
-        let snapshot =
-            build(&desired(), instances, &[root], &"weir.local".into(), 9).unwrap();
+        let snapshot = build(&desired(), instances, &[root], &"weir.local".into(), 9).unwrap();
         assert_eq!((snapshot.sequence, snapshot.revision), (9, 3));
         assert_eq!(snapshot.instances.len(), 1, "an unhealthy one stays, a stranger does not");
         for (role, set) in [(Role::Sidecar, &b""[..]), (Role::Gateway, b"large")] {

@@ -111,7 +111,7 @@ pub struct Traces {
 
 impl Traces {
     /// Keeps so much.
-    #[must_use]
+    #[cfg(test)]
     pub fn new(limits: Limits) -> Self {
         Self { limits, inner: Mutex::default() }
     }

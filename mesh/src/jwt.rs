@@ -4,6 +4,9 @@
 mod keys;
 mod verifier;
 
+#[cfg(test)]
+mod tests;
+
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;

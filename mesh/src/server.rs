@@ -30,6 +30,9 @@ pub mod sqlite;
 mod status;
 mod watched;
 
+#[cfg(test)]
+mod tests;
+
 pub use call::Call;
 pub use common::Common;
 pub use layer::{CallLayer, CallService, MAX_CONCURRENT_CALLS};

@@ -116,11 +116,7 @@ impl AccessLog {
         let json = Json {
             time: rfc3339(line.time),
             trace_id: line.trace_id.map(|id| id.to_string()),
-            side: match line.side {
-                Side::Gateway => "gateway",
-                Side::Outbound => "outbound",
-                Side::Inbound => "inbound",
-            },
+            side: line.side.as_str(),
             method: line.method,
             path: line.path,
             route: line.route,

@@ -1,8 +1,10 @@
 //! Wires the parts and spawns everything that lives long: the workers' threads,
 //! and on this one the control plane's stream, health checks and the admin page.
 
+use std::fs::DirBuilder;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
+use std::os::unix::fs::DirBuilderExt as _;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -96,18 +98,20 @@ async fn serve(config: Config) -> Result<(), RunError> {
         address
     });
     let addresses = Addresses { inbound: advertised, admin: Some(admin_address) };
-    let ready = json!({
-        "inbound": address_of(Side::Inbound),
-        "outbound": address_of(Side::Outbound),
-        "gateway": address_of(Side::Gateway),
-        "admin": admin_address,
-    });
+    let mut ready = json!({"admin": admin_address});
+    for Bound { side, address, .. } in &bound {
+        ready[side.as_str()] = address.to_string().into();
+    }
 
     let admin = Arc::new(Admin { shared: shared.clone(), draining: AtomicBool::new(false) });
     tokio::spawn(admin.clone().serve(admin_socket));
     let (healthy, health) = watch::channel(false);
     if let Role::Sidecar { app } = shared.config.role {
         tokio::spawn(health::check(app, healthy));
+    }
+    if let Some(dir) = &shared.config.args.state_dir {
+        let named = |e: io::Error| io::Error::new(e.kind(), format!("{}: {e}", dir.display()));
+        DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(named)?;
     }
     let control = Control::new(shared.clone(), addresses, health);
     let control = tokio::spawn(control.run(shutdown.clone()));

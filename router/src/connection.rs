@@ -48,6 +48,18 @@ pub enum Side {
     Inbound,
 }
 
+impl Side {
+    /// `gateway`, `outbound` or `inbound`.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Gateway => "gateway",
+            Self::Outbound => "outbound",
+            Self::Inbound => "inbound",
+        }
+    }
+}
+
 /// What is known of a connection.
 pub struct Connected {
     /// Which listener.

@@ -11,7 +11,8 @@ use crate::up::plan::CONTROL_PLANE;
 
 /// Requests run this long before something is killed, and after it is back.
 const CALM: Duration = Duration::from_millis(300);
-/// Requests that were in flight at the kill have failed by then, if they do.
+/// Until every router knows of the death. What is sent before that may be lost
+/// with what was in flight.
 const SETTLED: Duration = Duration::from_millis(200);
 
 /// The processes that are killed: an instance that serves v1, which has all the
@@ -117,11 +118,11 @@ impl Tour<'_> {
     }
 }
 
-/// Only what was in flight may fail, so nothing may fail once it has settled.
+/// Nothing that was sent once routers knew may fail.
 fn nothing_failed_later(stats: &Stats, killed: Instant) -> Result<(), Error> {
-    match stats.last_failure {
+    match stats.last_failed {
         Some(last) if last > killed + SETTLED => Err(Error::new(format!(
-            "a request failed {} ms after the kill: {}",
+            "a request that was sent {} ms after the kill failed: {}",
             (last - killed).as_millis(),
             stats.failures.join("; ")
         ))),

@@ -25,8 +25,8 @@ pub struct Stats {
     /// The first few failures.
     pub failures: Vec<String>,
     durations: Vec<Duration>,
-    /// When the last failure was seen.
-    pub last_failure: Option<Instant>,
+    /// When the latest request that failed was sent.
+    pub last_failed: Option<Instant>,
 }
 
 impl Stats {
@@ -45,14 +45,14 @@ impl Stats {
         sorted.get(index).copied().unwrap_or_default()
     }
 
-    fn note(&mut self, outcome: Result<String, String>, took: Duration) {
+    fn note(&mut self, outcome: Result<String, String>, began: Instant) {
         self.requests += 1;
-        self.durations.push(took);
+        self.durations.push(began.elapsed());
         match outcome {
             Ok(version) => *self.versions.entry(version).or_default() += 1,
             Err(failure) => {
                 self.failed += 1;
-                self.last_failure = Some(Instant::now());
+                self.last_failed = self.last_failed.max(Some(began));
                 if self.failures.len() < 5 {
                     self.failures.push(failure);
                 }
@@ -134,7 +134,6 @@ async fn work(gateway: SocketAddr, path: &'static str, shared: Arc<Shared>) {
             )),
             Err(error) => Err(error.to_string()),
         };
-        let took = began.elapsed();
-        shared.stats.lock().unwrap_or_else(PoisonError::into_inner).note(outcome, took);
+        shared.stats.lock().unwrap_or_else(PoisonError::into_inner).note(outcome, began);
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::io;
-use std::os::unix::fs::DirBuilderExt as _;
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
 use weir_mesh::file::write_secret;
@@ -18,6 +18,8 @@ use crate::runtime_file::TEMPORARY_PREFIX;
 pub struct Data {
     path: PathBuf,
     temporary: Option<tempfile::TempDir>,
+    /// Held while the mesh runs; the kernel lets go of it however that ends.
+    _lock: fs::File,
 }
 
 impl Data {
@@ -36,11 +38,23 @@ impl Data {
                 (dir.path().to_path_buf(), Some(dir))
             }
         };
-        let data = Self { path, temporary };
-        for part in ["", "logs", "run", "join", "routers", "services", "control-plane"] {
+        make(&path)?;
+        let data = Self { _lock: lock(&path)?, path, temporary };
+        for part in ["logs", "run", "join", "routers", "services", "control-plane"] {
             data.make(part)?;
         }
+        data.put_logs_aside();
         Ok(data)
+    }
+
+    /// Logs begin anew with each mesh; the last one's are kept as `*.log.1`.
+    fn put_logs_aside(&self) {
+        for entry in fs::read_dir(self.join("logs")).into_iter().flatten().flatten() {
+            let path = entry.path();
+            if path.extension().is_some_and(|extension| extension == "log") {
+                let _ = fs::rename(&path, path.with_extension("log.1"));
+            }
+        }
     }
 
     /// The directory, if it goes when the mesh goes.
@@ -60,12 +74,8 @@ impl Data {
     /// # Errors
     /// It cannot be made.
     pub fn make(&self, path: impl AsRef<Path>) -> Result<PathBuf, Error> {
-        let path = if path.as_ref() == Path::new("") { self.path.clone() } else { self.join(path) };
-        fs::DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(&path)
-            .map_err(|error| failed(&path, &error))?;
+        let path = self.join(path);
+        make(&path)?;
         Ok(path)
     }
 
@@ -128,6 +138,30 @@ impl Data {
             Error::new(format!("cannot read the token in {}: {error}", path.display()))
         })?;
         Ok(text.trim().to_owned())
+    }
+}
+
+fn make(path: &Path) -> Result<(), Error> {
+    fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(path)
+        .map_err(|error| failed(path, &error))
+}
+
+/// Keeps a second mesh out of the directory.
+fn lock(directory: &Path) -> Result<fs::File, Error> {
+    let path = directory.join("lock");
+    let file = fs::OpenOptions::new().create(true).append(true).mode(0o600).open(&path);
+    let file = file.map_err(|error| failed(&path, &error))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(fs::TryLockError::WouldBlock) => Err(Error::new(format!(
+            "{} is in use by another `weir up`; stop that one, or name another directory with \
+             --data",
+            directory.display()
+        ))),
+        Err(fs::TryLockError::Error(error)) => Err(failed(&path, &error)),
     }
 }
 

@@ -1,13 +1,12 @@
 //! From a mesh file to the processes that make it run.
 
 use std::ffi::OsString;
-use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
 
 use weir_mesh::model::Protocol;
 
 use super::data::Data;
-use super::ports;
+use super::ports::{self, Reservation};
 use super::spawn::{Listen, Role, Spec};
 use crate::Error;
 use crate::mesh_file::{Builtin, MeshFile, Program, ServiceSpec, VersionSpec};
@@ -18,7 +17,7 @@ pub const GATEWAY: &str = "gateway";
 pub const CONTROL_PLANE: &str = "control-plane";
 /// Everything `weir up` starts is in one place.
 const ZONE: &str = "local";
-/// Seconds that a router gives to requests in flight.
+/// Seconds that requests in flight get to finish in.
 const DRAIN_SECONDS: &str = "5";
 
 /// Where the control plane listens, as its ready file tells.
@@ -41,8 +40,7 @@ pub struct Instance {
     version: String,
     protocol: Protocol,
     spec: VersionSpec,
-    port: u16,
-    reservation: Option<TcpListener>,
+    port: Reservation,
 }
 
 impl Instance {
@@ -55,7 +53,7 @@ impl Instance {
     /// Where the application listens.
     #[must_use]
     pub fn app(&self) -> String {
-        format!("127.0.0.1:{}", self.port)
+        self.port.address().to_string()
     }
 }
 
@@ -68,12 +66,9 @@ pub fn instances(mesh: &MeshFile) -> Result<Vec<Instance>, Error> {
     for ServiceSpec { service, versions, .. } in &mesh.services {
         for version in versions {
             for number in 1..=version.replicas {
-                let (port, reservation) = match version.port {
-                    Some(port) => {
-                        ports::check_fixed(&format!("{}.port", version.at), port)?;
-                        (port, None)
-                    }
-                    None => ports::reserve().map(|(port, held)| (port, Some(held)))?,
+                let port = match version.port {
+                    Some(port) => ports::fixed(&format!("{}.port", version.at), port)?,
+                    None => ports::reserve()?,
                 };
                 instances.push(Instance {
                     id: format!("{}-{}-{number}", service.name, version.name),
@@ -82,7 +77,6 @@ pub fn instances(mesh: &MeshFile) -> Result<Vec<Instance>, Error> {
                     protocol: service.protocol,
                     spec: version.clone(),
                     port,
-                    reservation,
                 });
             }
         }
@@ -112,7 +106,7 @@ pub struct Planner<'a> {
 impl Planner<'_> {
     /// The control plane.
     #[must_use]
-    pub fn control_plane(&self, api: SocketAddr) -> Spec {
+    pub fn control_plane(&self, api: Reservation) -> Spec {
         let mut command = self.verb(&["control-plane"]);
         let mut flag = |name: &str, value: OsString| command.extend([name.into(), value]);
         flag("--data", self.data.join("control-plane").into());
@@ -125,23 +119,25 @@ impl Planner<'_> {
             flag("--certificate-lifetime", lifetime.into());
         }
         let listens = vec![
-            Listen { flag: "--api-listen", key: "api", first: api.to_string() },
+            Listen { flag: "--api-listen", key: "api", first: api.address().to_string() },
             any("--mesh-listen", "mesh"),
             any("--otlp-listen", "otlp"),
         ];
-        self.spec(CONTROL_PLANE, Role::ControlPlane, command, listens)
+        let spec = self.spec(CONTROL_PLANE, Role::ControlPlane, command, listens);
+        Spec { reservation: Some(api), ..spec }
     }
 
     /// The gateway.
     #[must_use]
-    pub fn gateway(&self, control: &Control, listen: SocketAddr) -> Spec {
+    pub fn gateway(&self, control: &Control, listen: Reservation) -> Spec {
         let workers = gateway_workers();
         let command = self.router(GATEWAY, "gateway", GATEWAY, "v1", control, workers);
         let listens = vec![
-            Listen { flag: "--listen", key: "gateway", first: listen.to_string() },
+            Listen { flag: "--listen", key: "gateway", first: listen.address().to_string() },
             any("--admin-listen", "admin"),
         ];
-        Spec { service: GATEWAY.into(), ..self.spec(GATEWAY, Role::Gateway, command, listens) }
+        let spec = self.spec(GATEWAY, Role::Gateway, command, listens);
+        Spec { service: GATEWAY.into(), reservation: Some(listen), ..spec }
     }
 
     /// An instance's router.
@@ -183,7 +179,7 @@ impl Planner<'_> {
     ) -> Result<Spec, Error> {
         let otlp = self.otlp(control);
         let outbound = format!("http://{outbound}");
-        let port = instance.port.to_string();
+        let port = instance.port.port().to_string();
         let mut env = vec![
             ("PORT".to_owned(), port.clone()),
             ("WEIR_OUTBOUND".to_owned(), outbound),
@@ -208,7 +204,7 @@ impl Planner<'_> {
             env,
             directory: (!own).then_some(instance.spec.working_directory),
             ready_file: spec.ready_file.filter(|_| own),
-            reservation: instance.reservation,
+            reservation: Some(instance.port),
             ..spec
         })
     }
@@ -220,6 +216,10 @@ impl Planner<'_> {
         command.extend(["--listen".into(), instance.app().into()]);
         command.extend(["--data".into(), data.into()]);
         command.extend(["--version-name".into(), instance.version.clone().into()]);
+        command.extend(["--drain-timeout", DRAIN_SECONDS].map(OsString::from));
+        if let Some(domain) = &self.mesh.trust_domain {
+            command.extend(["--trust-domain".into(), domain.into()]);
+        }
         if builtin == Builtin::Products {
             command.push("--seed".into());
         }
@@ -311,7 +311,7 @@ mod tests {
         let ids: Vec<_> = instances.iter().map(|instance| instance.id.as_str()).collect();
         assert_eq!(ids.len(), 10);
         assert!(ids.contains(&"products-v2-2"), "{ids:?}");
-        let ports: std::collections::HashSet<_> = instances.iter().map(|i| i.port).collect();
+        let ports: std::collections::HashSet<_> = instances.iter().map(|i| i.port.port()).collect();
         assert_eq!(ports.len(), 10);
 
         let router = planner.sidecar(&control, &instances[0]);

@@ -20,7 +20,8 @@ pub const PERIOD: Duration = Duration::from_secs(1);
 /// The processes, an application and its router in one line.
 #[must_use]
 pub fn processes(states: &[State]) -> Table {
-    let mut table = table(["SERVICE", "VERSION", "PID", "ROUTER", "INBOUND", "OUTBOUND", "ADMIN"]);
+    let mut table =
+        table(["SERVICE", "VERSION", "APP PID", "ROUTER PID", "INBOUND", "OUTBOUND", "ADMIN"]);
     let pid = |state: &State| state.pid.map_or("-".to_owned(), |pid| pid.to_string());
     for state in states {
         let address = |key: &str| state.addresses.get(key).cloned().unwrap_or_default();

@@ -4,12 +4,14 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read as _, Seek as _, SeekFrom};
-use std::net::TcpListener;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
+use std::sync::OnceLock;
 
 use tokio::process::{Child, Command};
+
+use super::ports::Reservation;
 
 /// What a process is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -72,8 +74,8 @@ pub struct Spec {
     pub ready_file: Option<PathBuf>,
     /// Its standard output and standard error.
     pub log: PathBuf,
-    /// Keeps its port from others until it is started.
-    pub reservation: Option<TcpListener>,
+    /// Keeps its port from others.
+    pub reservation: Option<Reservation>,
 }
 
 /// What a process told of its listeners: `{"inbound": "127.0.0.1:40001"}`.
@@ -93,7 +95,7 @@ pub fn spawn(spec: &mut Spec, addresses: &Addresses) -> io::Result<Child> {
         }
     }
     let log = open_log(&spec.log)?;
-    let mut command = Command::new(std::env::current_exe()?);
+    let mut command = Command::new(own_program()?);
     command.args(["exec-child", "--parent"]).arg(std::process::id().to_string()).arg("--");
     command.args(&spec.command);
     for listen in &spec.listens {
@@ -110,8 +112,24 @@ pub fn spawn(spec: &mut Spec, addresses: &Addresses) -> io::Result<Child> {
     command.envs(spec.env.iter().map(|(name, value)| (name, value)));
     command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
     command.process_group(0);
-    spec.reservation = None;
+    if let Some(reservation) = &mut spec.reservation {
+        reservation.make_way();
+    }
     command.spawn()
+}
+
+/// This program's path, as it was when it was first asked for: once the file is
+/// replaced by a newer build, the kernel knows no name for what runs here.
+///
+/// # Errors
+/// The operating system does not tell.
+pub fn own_program() -> io::Result<PathBuf> {
+    static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
+    if let Some(path) = PROGRAM.get() {
+        return Ok(path.clone());
+    }
+    let path = std::env::current_exe()?;
+    Ok(PROGRAM.get_or_init(|| path).clone())
 }
 
 fn open_log(path: &Path) -> io::Result<File> {
@@ -121,7 +139,9 @@ fn open_log(path: &Path) -> io::Result<File> {
 /// Reads a ready file, once it is there and whole.
 #[must_use]
 pub fn read_ready(path: &Path) -> Option<Addresses> {
-    serde_json::from_slice(&fs::read(path).ok()?).ok()
+    let told: BTreeMap<String, Option<String>> =
+        serde_json::from_slice(&fs::read(path).ok()?).ok()?;
+    Some(told.into_iter().filter_map(|(key, address)| Some((key, address?))).collect())
 }
 
 /// The last `count` lines of a log.

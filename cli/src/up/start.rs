@@ -11,9 +11,9 @@ use super::UpArgs;
 use super::data::Data;
 use super::desired;
 use super::plan::{CONTROL_PLANE, Control, GATEWAY, Instance, Planner, instances};
-use super::ports::{Wanted, choose};
+use super::ports::{Reservation, Wanted, choose};
 use super::ready::Urls;
-use super::spawn::last_lines;
+use super::spawn::{last_lines, own_program};
 use super::supervise::{Event, Supervisor};
 use crate::Error;
 use crate::client::{Client, connect_lazy};
@@ -49,8 +49,8 @@ pub struct Running {
 
 /// Where the mesh will listen for the outside.
 struct Listens {
-    gateway: SocketAddr,
-    control: SocketAddr,
+    gateway: Reservation,
+    control: Reservation,
     notes: Vec<String>,
 }
 
@@ -67,13 +67,6 @@ impl Listens {
         };
         let (gateway, note) = choose("the gateway", gateway)?;
         let (control, other) = choose("the control API", control)?;
-        if gateway == control {
-            return Err(Error::new(format!(
-                "the gateway and the control API cannot both have port {}; change --gateway-port \
-                 or --control-port",
-                gateway.port()
-            )));
-        }
         Ok(Self { gateway, control, notes: note.into_iter().chain(other).collect() })
     }
 }
@@ -92,15 +85,16 @@ pub async fn start(
     let listens = Listens::choose(args, mesh)?;
     let instances = instances(mesh)?;
     data.write_join_tokens(mesh)?;
-    let program = std::env::current_exe()
+    let program = own_program()
         .map_err(|error| Error::new(format!("cannot find this program itself: {error}")))?;
     let access_log = !args.no_access_log;
     let planner = Planner { data, mesh, program, access_log };
 
+    let gateway = listens.gateway.address();
     supervisor.start(planner.control_plane(listens.control)).ready().await?;
     let control = control_addresses(supervisor)?;
     let urls = Urls {
-        gateway: format!("http://{}", listens.gateway),
+        gateway: format!("http://{gateway}"),
         control: format!("http://{}", control.api),
         token: data.token()?,
     };
@@ -111,7 +105,7 @@ pub async fn start(
     start_routers(&planner, &control, listens.gateway, &instances, supervisor).await?;
     start_apps(&planner, &control, instances, supervisor).await?;
     wait_healthy(&ids, &mut client, supervisor, data).await?;
-    Ok(Started { client, urls, gateway: listens.gateway, notes: listens.notes })
+    Ok(Started { client, urls, gateway, notes: listens.notes })
 }
 
 /// What [`start`] leads to.
@@ -123,7 +117,8 @@ pub struct Started {
 }
 
 impl Started {
-    /// Announces the mesh to other commands, and gives all of it together.
+    /// Announces the mesh to other commands, if it is to be `listed`, and gives
+    /// all of it together.
     #[must_use]
     pub fn running(
         mut self,
@@ -131,11 +126,13 @@ impl Started {
         events: mpsc::UnboundedReceiver<Event>,
         data: Data,
         took: Duration,
+        listed: bool,
     ) -> Running {
         let file = RuntimeFile::new(
             self.urls.control.clone(),
             data.join("token"),
             data.temporary().map(Path::to_path_buf),
+            listed,
         );
         let announced = match file.publish() {
             Ok(guard) => Some(guard),
@@ -182,12 +179,14 @@ async fn apply(mesh: &MeshFile, client: &mut Client, applied: &Path) -> Result<(
 async fn start_routers(
     planner: &Planner<'_>,
     control: &Control,
-    gateway: SocketAddr,
+    gateway: Reservation,
     instances: &[Instance],
     supervisor: &mut Supervisor,
 ) -> Result<(), Error> {
+    planner.data.make(format!("routers/{GATEWAY}"))?;
     let mut starting = vec![supervisor.start(planner.gateway(control, gateway))];
     for instance in instances {
+        planner.data.make(format!("routers/{}", instance.id))?;
         starting.push(supervisor.start(planner.sidecar(control, instance)));
     }
     for router in starting {
@@ -233,13 +232,11 @@ async fn wait_healthy(
             return Ok(());
         }
         if let Some(dead) = supervisor.states().iter().find(|state| state.deaths > 0) {
-            let log = data.log(&dead.name);
             return Err(Error::new(format!(
-                "{} died while the mesh started; the end of {}:",
-                dead.name,
-                log.display()
+                "{} died while the mesh started; its log ends with:",
+                dead.name
             ))
-            .with(last_lines(&log, 10)));
+            .with(last_lines(&data.log(&dead.name), 10)));
         }
         if began.elapsed() > HEALTHY_DEADLINE {
             return Err(not_healthy(&missing, data));
@@ -253,13 +250,12 @@ fn not_healthy(missing: &[&String], data: &Data) -> Error {
     let Some(first) = missing.first() else {
         return Error::new(format!("the gateway was not ready in {seconds} s"));
     };
-    let log = data.log(first);
     Error::new(format!(
-        "not healthy in {seconds} s: {}. Does the program listen on 127.0.0.1:$PORT? The end of {}:",
+        "not healthy in {seconds} s: {}. Does the program listen on 127.0.0.1:$PORT? \
+         The log of {first} ends with:",
         missing.iter().map(|id| id.as_str()).collect::<Vec<_>>().join(", "),
-        log.display()
     ))
-    .with(last_lines(&log, 10))
+    .with(last_lines(&data.log(first), 10))
 }
 
 /// Whether the gateway's `/ready` says so.

@@ -299,12 +299,8 @@ impl Keeper {
     }
 
     fn died_at_start(&self, how: &str) -> Error {
-        Error::new(format!(
-            "{} did not start ({how}); the end of {}:",
-            self.spec.name,
-            self.spec.log.display()
-        ))
-        .with(last_lines(&self.spec.log, 10))
+        Error::new(format!("{} did not start ({how}); its log ends with:", self.spec.name))
+            .with(last_lines(&self.spec.log, 10))
     }
 }
 

@@ -226,9 +226,7 @@ pub(super) async fn rotate(
         routers: u32::try_from(routers).unwrap_or(u32::MAX),
         roots: roots
             .iter()
-            .map(|der| {
-                hex(aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, der).as_ref())
-            })
+            .map(|der| hex(aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, der).as_ref()))
             .collect(),
     })
 }

@@ -51,7 +51,8 @@ fn sign(control: &Control, request: &pb::SignRequest) -> Result<pb::SignResponse
         tracing::error!(%error, %service, "no certificate was made");
         Status::internal("no certificate was made; the control plane's log says why")
     };
-    let id = SpiffeId::of_service(&control.trust_domain, service.as_str()).map_err(|e| failed(&e))?;
+    let id =
+        SpiffeId::of_service(&control.trust_domain, service.as_str()).map_err(|e| failed(&e))?;
     let issued = control.authority.issue(&id, &key).map_err(|e| failed(&e))?;
     tracing::info!(%service, not_after = issued.not_after, "signed a certificate");
     Ok(pb::SignResponse {

@@ -207,15 +207,13 @@ fn millis(nanos: u64) -> f64 {
 }
 
 pub(super) fn traces(control: &Control, asked: u32) -> Result<pb::ListTracesResponse, Status> {
-    let traces = control.traces.list(limit(asked, 20)?).into_iter().map(|trace| {
-        pb::TraceSummary {
-            trace_id: hex(&trace.id),
-            root: trace.root,
-            start_time: rfc3339(trace.start),
-            duration_ms: millis(trace.duration),
-            spans: u32::try_from(trace.spans).unwrap_or(u32::MAX),
-            error: trace.error,
-        }
+    let traces = control.traces.list(limit(asked, 20)?).into_iter().map(|trace| pb::TraceSummary {
+        trace_id: hex(&trace.id),
+        root: trace.root,
+        start_time: rfc3339(trace.start),
+        duration_ms: millis(trace.duration),
+        spans: u32::try_from(trace.spans).unwrap_or(u32::MAX),
+        error: trace.error,
     });
     Ok(pb::ListTracesResponse { traces: traces.collect() })
 }

@@ -73,8 +73,7 @@ impl JoinTokens {
 }
 
 fn read(path: &Path) -> Result<HashMap<String, Secret>, JoinTokensError> {
-    let contents =
-        files::read(path)?.ok_or_else(|| JoinTokensError::Missing(path.to_owned()))?;
+    let contents = files::read(path)?.ok_or_else(|| JoinTokensError::Missing(path.to_owned()))?;
     let tokens: HashMap<String, String> = serde_json::from_slice(&contents).map_err(|e| {
         JoinTokensError::Json { path: path.to_owned(), line: e.line(), column: e.column() }
     })?;

@@ -193,8 +193,7 @@ impl Roots {
     /// What certificates are signed by.
     pub(super) fn issuer(&self) -> Result<Issuer<'static, KeyPair>, CaError> {
         let missing = || CaError::Certificate(rcgen::Error::CouldNotParseKeyPair);
-        let root =
-            self.0.iter().find(|root| root.stage == Stage::Signing).ok_or_else(missing)?;
+        let root = self.0.iter().find(|root| root.stage == Stage::Signing).ok_or_else(missing)?;
         let key = root.key().ok_or_else(missing)?;
         Ok(Issuer::from_ca_cert_der(&root.certificate, key)?)
     }

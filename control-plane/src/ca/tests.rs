@@ -5,7 +5,8 @@ use rcgen::{CertificateParams, KeyPair, SanType};
 use weir_mesh::identity::SpiffeId;
 use x509_parser::prelude::{FromDer as _, GeneralName, X509Certificate};
 
-use super::{Authority, CaError, CsrError, JoinTokens, public_key};
+use super::csr::CsrError;
+use super::{Authority, CaError, JoinTokens, public_key};
 
 const HOUR: Duration = Duration::from_secs(3600);
 const ID: &str = "spiffe://weir.local/ns/default/sa/products";

@@ -44,6 +44,11 @@ impl OwnCertificate {
     /// Renews at two thirds of each certificate's life and whenever the roots to
     /// trust change, and forgets retired roots in time. Never returns; a failure is
     /// reported and tried again.
+    ///
+    /// A new root is trusted before it signs, so the certificate of the moment is
+    /// still the old root's when that retires, and stays for two thirds of its life:
+    /// a router that was away during the change knows only the old root, and can come
+    /// back to learn the new one.
     pub async fn keep(&self, authority: &Authority, report: impl Fn(&CaError)) {
         let mut bundle = authority.watch_bundle();
         let due = authority.lifetime() * 2 / 3;

@@ -16,7 +16,12 @@ pub struct Common {
     #[arg(long, default_value = "v1", value_name = "VERSION")]
     pub version_name: String,
     /// Outbound listener of this service's router: the way to other services.
-    #[arg(long, env = "WEIR_OUTBOUND", default_value = "http://127.0.0.1:15001", value_name = "URL")]
+    #[arg(
+        long,
+        env = "WEIR_OUTBOUND",
+        default_value = "http://127.0.0.1:15001",
+        value_name = "URL"
+    )]
     pub outbound: String,
     /// Where to export spans to by OTLP over gRPC; without it none are exported.
     #[arg(long, env = "OTEL_EXPORTER_OTLP_ENDPOINT", value_name = "URL")]

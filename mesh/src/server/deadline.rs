@@ -57,7 +57,9 @@ mod tests {
 
     #[test]
     fn reads_every_unit_and_ignores_nonsense() {
-        for (text, nanos) in [("1H", 3_600_000_000_000), ("2M", 120_000_000_000), ("3S", 3_000_000_000)] {
+        for (text, nanos) in
+            [("1H", 3_600_000_000_000), ("2M", 120_000_000_000), ("3S", 3_000_000_000)]
+        {
             assert_eq!(read(&header(text)).unwrap().as_nanos(), nanos);
         }
         for (text, nanos) in [("4m", 4_000_000), ("5u", 5_000), ("6n", 6)] {

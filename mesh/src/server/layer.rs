@@ -70,8 +70,11 @@ where
     fn call(&mut self, request: Request<ReqBody>) -> Self::Future {
         let deadline = deadline::read(request.headers()).map(|timeout| Instant::now() + timeout);
         let rpc = Rpc::server(request.uri().path(), request.headers(), &self.layer.sink);
-        let call =
-            Call { context: rpc.context().clone(), deadline, draining: self.layer.draining.clone() };
+        let call = Call {
+            context: rpc.context().clone(),
+            deadline,
+            draining: self.layer.draining.clone(),
+        };
         let permit = Arc::clone(&self.layer.places).try_acquire_owned().ok();
         let full = permit.is_none();
         let watch = Watch { call: Some(call.clone()), deadline, rpc: Some(rpc), permit };

@@ -50,7 +50,9 @@ mod tests {
     fn reads_the_one_uri_of_the_one_element() {
         let id = "spiffe://weir.local/ns/default/sa/auth";
         let by = "By=spiffe://weir.local/ns/default/sa/users";
-        for header in [format!("{by};URI={id}"), format!("URI=\"{id}\""), format!("uri={id};Hash=ab")] {
+        for header in
+            [format!("{by};URI={id}"), format!("URI=\"{id}\""), format!("uri={id};Hash=ab")]
+        {
             let peer = peer(&metadata(&[&header])).unwrap();
             assert_eq!(peer.service(), "auth", "{header}");
         }
@@ -67,6 +69,9 @@ mod tests {
         assert!(peer(&metadata(&[&format!("{id},{other}")])).is_none());
         assert!(peer(&metadata(&[&format!("{id};{other}")])).is_none());
         assert!(peer(&metadata(&["URI=https://weir.local/ns/default/sa/auth"])).is_none());
-        assert!(peer(&metadata(&["Subject=\"a;URI=spiffe://weir.local/ns/default/sa/auth\""])).is_none());
+        assert!(
+            peer(&metadata(&["Subject=\"a;URI=spiffe://weir.local/ns/default/sa/auth\""]))
+                .is_none()
+        );
     }
 }

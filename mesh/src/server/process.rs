@@ -158,6 +158,9 @@ where
 {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     log::init(&common.log_level)?;
+    std::panic::set_hook(Box::new(|panic| {
+        tracing::error!(%panic, "a part of the service panicked");
+    }));
     runtime.block_on(async {
         let asked = Shutdown::on_signals()?;
         let mut running = start(common, name, descriptor_set, build).await?;
@@ -210,19 +213,13 @@ where
         );
     let task = tokio::spawn(server);
     let drain_timeout = Duration::from_secs(common.drain_timeout);
-    let running = Running {
-        address,
-        draining,
-        drain_timeout,
-        health,
-        task,
-        exporter: Some(exporter),
-    };
+    let running =
+        Running { address, draining, drain_timeout, health, task, exporter: Some(exporter) };
     if let Some(path) = &common.ready_file {
         let object = serde_json::json!({ "listen": address.to_string() });
-        crate::ready::write(path, &object.to_string())
-            .map_err(ServeError::ReadyFile)?;
+        crate::ready::write(path, &object.to_string()).map_err(ServeError::ReadyFile)?;
     }
+    tracing::info!(service = name, version = common.version_name, %address, "serving");
     Ok(running)
 }
 
@@ -252,7 +249,8 @@ impl Health {
     }
 
     fn add_to(&self, routes: Routes) -> Routes {
-        let service = tonic_health::server::HealthService::from_health_reporter(self.reporter.clone());
+        let service =
+            tonic_health::server::HealthService::from_health_reporter(self.reporter.clone());
         routes.add_service(tonic_health::pb::health_server::HealthServer::new(service))
     }
 }

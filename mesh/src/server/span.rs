@@ -54,7 +54,8 @@ impl Rpc {
 /// `/weir.users.v1.UsersService/GetMe` without its slashes.
 fn split(path: &str) -> Option<(&str, &str)> {
     let (service, method) = path.strip_prefix('/')?.split_once('/')?;
-    (!service.is_empty() && !method.is_empty() && !method.contains('/')).then_some((service, method))
+    (!service.is_empty() && !method.is_empty() && !method.contains('/'))
+        .then_some((service, method))
 }
 
 fn named(path: &str, context: SpanContext, begin: fn(String, SpanContext) -> Span) -> Span {

@@ -84,6 +84,8 @@ pub async fn open(
 ) -> Result<Database, OpenError> {
     let lock = lock(directory, file).await?;
     let path = directory.join(file);
+    // SQLite's other files get the permissions of this one.
+    create_private(&path).map_err(|source| OpenError::Directory { path: path.clone(), source })?;
     let options = SqliteConnectOptions::new()
         .filename(&path)
         .create_if_missing(true)
@@ -113,11 +115,21 @@ async fn lock(directory: &Path, file: &str) -> Result<File, OpenError> {
     };
     std::fs::create_dir_all(directory).map_err(refused(directory))?;
     let path = directory.join(format!("{file}.lock"));
-    let lock = File::create(&path).map_err(refused(&path))?;
+    let lock = create_private(&path).map_err(refused(&path))?;
     tokio::task::spawn_blocking(move || lock.lock().map(|()| lock))
         .await
         .unwrap_or_else(|lost| Err(std::io::Error::other(lost)))
         .map_err(refused(&path))
+}
+
+/// Opens a file that, when it is new, only its owner may read: what our services
+/// keep is their users' business.
+fn create_private(path: &Path) -> std::io::Result<File> {
+    let mut options = File::options();
+    options.create(true).truncate(false).read(true).write(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    options.open(path)
 }
 
 /// Applies what is missing and returns the version that was found.
@@ -147,9 +159,10 @@ pub fn is_busy(error: &sqlx::Error) -> bool {
     match error {
         sqlx::Error::PoolTimedOut => true,
         // The low byte of SQLite's result codes is the kind: BUSY or LOCKED.
-        sqlx::Error::Database(e) => {
-            e.code().and_then(|code| code.parse::<i32>().ok()).is_some_and(|code| matches!(code & 0xff, 5 | 6))
-        }
+        sqlx::Error::Database(e) => e
+            .code()
+            .and_then(|code| code.parse::<i32>().ok())
+            .is_some_and(|code| matches!(code & 0xff, 5 | 6)),
         _ => false,
     }
 }

@@ -162,7 +162,11 @@ impl Password {
         if text.is_empty() {
             return Err(Refused::Missing);
         }
-        if text.chars().count() > Self::MOST { Err(Refused::Long(Self::MOST)) } else { Ok(Self(text)) }
+        if text.chars().count() > Self::MOST {
+            Err(Refused::Long(Self::MOST))
+        } else {
+            Ok(Self(text))
+        }
     }
 
     /// One that an account is to have.
@@ -240,9 +244,19 @@ mod tests {
     #[test]
     fn what_no_mail_could_reach_is_refused() {
         for text in [
-            "ada", "@example.com", "ada@", "ada@example", "a b@example.com", "ada@exa mple.com",
-            ".ada@example.com", "a..b@example.com", "ada@-example.com", "ada@example..com",
-            "ada@b\u{fc}cher.example", "ada@example.com\nbcc:x@y.z", "a@b@c@",
+            "ada",
+            "@example.com",
+            "ada@",
+            "ada@example",
+            "a b@example.com",
+            "ada@exa mple.com",
+            ".ada@example.com",
+            "a..b@example.com",
+            "ada@-example.com",
+            "ada@example..com",
+            "ada@b\u{fc}cher.example",
+            "ada@example.com\nbcc:x@y.z",
+            "a@b@c@",
         ] {
             assert_eq!(Email::try_from(text), Err(Refused::Email), "{text:?}");
         }

@@ -65,9 +65,11 @@ impl SigningKey {
         let der = match fs::read(&path) {
             Ok(der) => der,
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                let generated =
-                    EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &SystemRandom::new())
-                        .map_err(|_| KeyError::Generate)?;
+                let generated = EcdsaKeyPair::generate_pkcs8(
+                    &ECDSA_P256_SHA256_FIXED_SIGNING,
+                    &SystemRandom::new(),
+                )
+                .map_err(|_| KeyError::Generate)?;
                 publish(data, &path, generated.as_ref()).map_err(failed)?;
                 // Another process may have been first: what is there counts.
                 fs::read(&path).map_err(failed)?

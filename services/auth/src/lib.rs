@@ -7,8 +7,8 @@
 pub mod account;
 mod auth;
 pub mod keys;
-mod peers;
 pub mod password;
+mod peers;
 mod service;
 mod store;
 mod token;

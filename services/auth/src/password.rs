@@ -126,7 +126,9 @@ impl Hasher {
     }
 }
 
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, HashError> {
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, HashError> {
     tokio::task::spawn_blocking(work).await.map_err(|_| HashError::Broken("its thread was lost"))
 }
 

@@ -72,7 +72,8 @@ impl Store {
         )
         .execute(&mut *transaction)
         .await?;
-        let forgotten = now.0.saturating_sub(i64::try_from(FORGET_FAILURES.as_millis()).unwrap_or(i64::MAX));
+        let forgotten =
+            now.0.saturating_sub(i64::try_from(FORGET_FAILURES.as_millis()).unwrap_or(i64::MAX));
         sqlx::query("DELETE FROM failed_logins WHERE last_at <= ?")
             .bind(forgotten)
             .execute(&mut *transaction)

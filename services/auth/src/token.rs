@@ -39,7 +39,11 @@ impl Issuer {
     }
 
     /// A token for a user, valid from `now` on.
-    pub fn access_token(&self, user: UserId, now: Millis) -> Result<String, jsonwebtoken::errors::Error> {
+    pub fn access_token(
+        &self,
+        user: UserId,
+        now: Millis,
+    ) -> Result<String, jsonwebtoken::errors::Error> {
         let seconds = now.seconds();
         let claims = Claims {
             iss: ISSUER.to_owned(),

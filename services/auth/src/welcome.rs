@@ -77,7 +77,9 @@ impl Welcome {
             *purge_at = Instant::now() + PURGE_EVERY;
             self.store.purge(Millis::now()).await?;
         }
-        let Some(welcoming) = self.store.lease_welcome(Millis::now()).await? else { return Ok(false) };
+        let Some(welcoming) = self.store.lease_welcome(Millis::now()).await? else {
+            return Ok(false);
+        };
         self.deliver(welcoming).await?;
         Ok(true)
     }

@@ -1,5 +1,8 @@
 //! The service as its clients see it: over a real connection, on a real database.
 
+// Helpers are part of the tests; clippy's exception covers only `#[test]` itself.
+#![allow(clippy::unwrap_used)]
+
 mod support;
 
 use std::collections::HashSet;

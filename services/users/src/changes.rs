@@ -54,7 +54,10 @@ async fn poll(store: Store, counter: watch::Sender<u64>) {
     }
 }
 
-async fn follow(store: &Store, counter: &watch::Sender<u64>) -> Result<(), crate::store::StoreError> {
+async fn follow(
+    store: &Store,
+    counter: &watch::Sender<u64>,
+) -> Result<(), crate::store::StoreError> {
     let mut connection = store.dedicated().await?;
     let mut seen = None;
     loop {

@@ -47,8 +47,10 @@ pub fn run(args: Args) -> Result<(), ServeError> {
 /// # Errors
 /// What kept it from starting.
 pub async fn start(args: Args) -> Result<Running, ServeError> {
-    server::start(&args.common, "users", descriptors::USERS, async |setup| routes(&args, setup).await)
-        .await
+    server::start(&args.common, "users", descriptors::USERS, async |setup| {
+        routes(&args, setup).await
+    })
+    .await
 }
 
 async fn routes(args: &Args, setup: Setup) -> Result<Routes, ServeError> {

@@ -147,7 +147,9 @@ impl Profile {
         let mut next = self.clone();
         match change.preferences {
             Some(PreferencesChange::Replace(preferences)) => next.preferences = preferences,
-            Some(PreferencesChange::Merge(more)) => next.preferences = next.preferences.merge(more)?,
+            Some(PreferencesChange::Merge(more)) => {
+                next.preferences = next.preferences.merge(more)?
+            }
             None => {}
         }
         next.display_name = change.display_name.unwrap_or(next.display_name);

@@ -123,7 +123,10 @@ impl Store {
     }
 }
 
-async fn select(connection: &mut SqliteConnection, id: &UserId) -> Result<Option<Profile>, StoreError> {
+async fn select(
+    connection: &mut SqliteConnection,
+    id: &UserId,
+) -> Result<Option<Profile>, StoreError> {
     let row = sqlx::query("SELECT * FROM profiles WHERE user_id = ?")
         .bind(id.to_string())
         .fetch_optional(connection)

@@ -174,9 +174,8 @@ fn check_alive(
     for (version, weight) in new.versions() {
         let before = u64::from(old.weight(version.as_str()).unwrap_or_default().get());
         let grows = u64::from(weight.get()) * old_sum > before * new_sum;
-        let alive = instances
-            .iter()
-            .any(|i| i.service == *service && i.version == *version && i.healthy);
+        let alive =
+            instances.iter().any(|i| i.service == *service && i.version == *version && i.healthy);
         if grows && !alive {
             bad.add(
                 format!("weights.{version}"),

@@ -188,6 +188,7 @@ fn query_parameters_that_are_refused() {
         ("yes=1", "yes: \"1\" is not true or false".into()),
         ("data=*", "data: \"*\" is not base64".into()),
         ("left=l&right.name=r", "right.name: cannot be set together with left".into()),
+        ("right.name=r&left=l", "left: cannot be set together with right".into()),
         (
             "inner=x",
             "inner: has no form as a parameter; set its fields, such as `parent.child=x`".into(),

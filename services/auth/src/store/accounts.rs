@@ -35,12 +35,17 @@ impl Store {
         .bind(Millis::now().0)
         .execute(&mut *transaction)
         .await?;
-        let row = sqlx::query("SELECT user_id, password_hash IS NOT NULL FROM accounts WHERE email = ?")
-            .bind(email.as_str())
-            .fetch_one(&mut *transaction)
-            .await?;
+        let row =
+            sqlx::query("SELECT user_id, password_hash IS NOT NULL FROM accounts WHERE email = ?")
+                .bind(email.as_str())
+                .fetch_one(&mut *transaction)
+                .await?;
         transaction.commit().await?;
-        if row.try_get(1)? { Ok(Reserved::Taken) } else { Ok(Reserved::As(user_id(&row.try_get::<String, _>(0)?)?)) }
+        if row.try_get(1)? {
+            Ok(Reserved::Taken)
+        } else {
+            Ok(Reserved::As(user_id(&row.try_get::<String, _>(0)?)?))
+        }
     }
 
     /// Makes a reserved account real, begins its first session and notes that

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use sqlx::sqlite::SqliteConnection;
 use sqlx::Row as _;
+use sqlx::sqlite::SqliteConnection;
 
 use super::{Store, StoreError};
 use crate::account::{DisplayName, Millis, UserId};
@@ -55,11 +55,12 @@ impl Store {
     pub async fn lease_welcome(&self, now: Millis) -> Result<Option<Welcoming>, StoreError> {
         // Looked for before it is written: mostly there is none, and a write
         // would make the processes of the service wait for each other.
-        let due: Option<String> =
-            sqlx::query_scalar("SELECT idempotency_key FROM outbox WHERE due_at <= ? ORDER BY due_at LIMIT 1")
-                .bind(now.0)
-                .fetch_optional(&self.database.read)
-                .await?;
+        let due: Option<String> = sqlx::query_scalar(
+            "SELECT idempotency_key FROM outbox WHERE due_at <= ? ORDER BY due_at LIMIT 1",
+        )
+        .bind(now.0)
+        .fetch_optional(&self.database.read)
+        .await?;
         let Some(key) = due else { return Ok(None) };
         let row = sqlx::query(
             "UPDATE outbox SET due_at = ? WHERE idempotency_key = ? AND due_at <= ?
@@ -92,11 +93,13 @@ impl Store {
 
     /// It is to be tried again.
     pub async fn welcome_later(&self, key: &str, due: Millis) -> Result<(), StoreError> {
-        sqlx::query("UPDATE outbox SET attempts = attempts + 1, due_at = ? WHERE idempotency_key = ?")
-            .bind(due.0)
-            .bind(key)
-            .execute(&self.database.write)
-            .await?;
+        sqlx::query(
+            "UPDATE outbox SET attempts = attempts + 1, due_at = ? WHERE idempotency_key = ?",
+        )
+        .bind(due.0)
+        .bind(key)
+        .execute(&self.database.write)
+        .await?;
         Ok(())
     }
 }

@@ -49,7 +49,11 @@ impl NewSession {
 
 impl Store {
     /// Begins a session after a good login, whose earlier failures are forgotten.
-    pub async fn begin_session(&self, email: &Email, session: &NewSession) -> Result<(), StoreError> {
+    pub async fn begin_session(
+        &self,
+        email: &Email,
+        session: &NewSession,
+    ) -> Result<(), StoreError> {
         let mut transaction = self.begin().await?;
         sqlx::query("DELETE FROM failed_logins WHERE email = ?")
             .bind(email.as_str())

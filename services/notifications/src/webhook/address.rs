@@ -34,10 +34,15 @@ fn is_public_v6(address: Ipv6Addr) -> bool {
     // does NAT64, by which IPv4's special addresses could be reached.
     let [a, b, ..] = address.segments();
     let global = a & 0xe000 == 0x2000;
-    let special = (a == 0x2001 && b < 0x0200) // protocol assignments, Teredo
-        || (a == 0x2001 && b == 0x0db8) // documentation
-        || a == 0x2002 // 6to4: holds an IPv4 address
-        || (a == 0x3fff && b < 0x1000); // documentation, RFC 9637
+    let special = match a {
+        // Protocol assignments and Teredo; documentation.
+        0x2001 => b < 0x0200 || b == 0x0db8,
+        // 6to4: holds an IPv4 address.
+        0x2002 => true,
+        // Documentation, RFC 9637.
+        0x3fff => b < 0x1000,
+        _ => false,
+    };
     global && !special
 }
 

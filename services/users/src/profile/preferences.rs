@@ -34,7 +34,9 @@ pub struct Preferences(BTreeMap<String, String>);
 impl Preferences {
     /// # Errors
     /// When there are too many entries, or one is not as it must be.
-    pub fn new(entries: impl IntoIterator<Item = (String, String)>) -> Result<Self, PreferencesError> {
+    pub fn new(
+        entries: impl IntoIterator<Item = (String, String)>,
+    ) -> Result<Self, PreferencesError> {
         let entries: BTreeMap<_, _> = entries.into_iter().collect();
         if entries.len() > MOST_ENTRIES {
             return Err(PreferencesError::Many(entries.len()));
@@ -75,6 +77,10 @@ impl Preferences {
                 self.0.insert(key, value);
             }
         }
-        if self.0.len() > MOST_ENTRIES { Err(PreferencesError::Many(self.0.len())) } else { Ok(self) }
+        if self.0.len() > MOST_ENTRIES {
+            Err(PreferencesError::Many(self.0.len()))
+        } else {
+            Ok(self)
+        }
     }
 }

@@ -26,16 +26,14 @@ fn texts_keep_to_their_rules() {
     }
     assert_eq!(profile().display_name.as_str(), "Ada");
     assert_eq!(DisplayName::try_from("a\nb".to_owned()), Err(TextError::Control));
-    assert_eq!(
-        DisplayName::try_from("é".repeat(81)),
-        Err(TextError::Long { found: 81, most: 80 })
-    );
+    assert_eq!(DisplayName::try_from("é".repeat(81)), Err(TextError::Long { found: 81, most: 80 }));
 }
 
 #[test]
 fn merging_adds_replaces_and_removes() {
     let before = preferences(&[("theme", "dark"), ("beta", "on")]);
-    let after = before.merge(preferences(&[("theme", "light"), ("beta", ""), ("font", "12")])).unwrap();
+    let after =
+        before.merge(preferences(&[("theme", "light"), ("beta", ""), ("font", "12")])).unwrap();
     assert_eq!(after, preferences(&[("theme", "light"), ("font", "12")]));
 }
 

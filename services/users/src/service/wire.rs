@@ -43,7 +43,12 @@ impl Mask {
         for path in paths {
             match path.as_str() {
                 "*" => {
-                    mask = Self { display_name: true, locale: true, time_zone: true, preferences: true };
+                    mask = Self {
+                        display_name: true,
+                        locale: true,
+                        time_zone: true,
+                        preferences: true,
+                    };
                 }
                 "display_name" | "displayName" => mask.display_name = true,
                 "locale" => mask.locale = true,
@@ -85,7 +90,12 @@ pub fn change(request: pb::UpdateMeRequest) -> Result<Change, Status> {
     let mask = request.update_mask.map(|mask| Mask::new(mask.paths, &mut bad));
     let masked = |named: fn(&Mask) -> bool| mask.as_ref().map(named);
     let change = Change {
-        display_name: field("displayName", masked(|m| m.display_name), request.display_name, &mut bad),
+        display_name: field(
+            "displayName",
+            masked(|m| m.display_name),
+            request.display_name,
+            &mut bad,
+        ),
         locale: field("locale", masked(|m| m.locale), request.locale, &mut bad),
         time_zone: field("timeZone", masked(|m| m.time_zone), request.time_zone, &mut bad),
         preferences: preferences(masked(|m| m.preferences), request.preferences, &mut bad),

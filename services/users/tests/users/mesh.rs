@@ -31,19 +31,34 @@ struct Jwks(auth::Jwk);
 
 #[tonic::async_trait]
 impl auth::auth_service_server::AuthService for Jwks {
-    async fn register(&self, _: Request<auth::RegisterRequest>) -> Result<Response<auth::TokenResponse>, Status> {
+    async fn register(
+        &self,
+        _: Request<auth::RegisterRequest>,
+    ) -> Result<Response<auth::TokenResponse>, Status> {
         Err(Status::unimplemented(""))
     }
-    async fn login(&self, _: Request<auth::LoginRequest>) -> Result<Response<auth::TokenResponse>, Status> {
+    async fn login(
+        &self,
+        _: Request<auth::LoginRequest>,
+    ) -> Result<Response<auth::TokenResponse>, Status> {
         Err(Status::unimplemented(""))
     }
-    async fn refresh(&self, _: Request<auth::RefreshRequest>) -> Result<Response<auth::TokenResponse>, Status> {
+    async fn refresh(
+        &self,
+        _: Request<auth::RefreshRequest>,
+    ) -> Result<Response<auth::TokenResponse>, Status> {
         Err(Status::unimplemented(""))
     }
-    async fn logout(&self, _: Request<auth::LogoutRequest>) -> Result<Response<auth::LogoutResponse>, Status> {
+    async fn logout(
+        &self,
+        _: Request<auth::LogoutRequest>,
+    ) -> Result<Response<auth::LogoutResponse>, Status> {
         Err(Status::unimplemented(""))
     }
-    async fn get_jwks(&self, _: Request<auth::GetJwksRequest>) -> Result<Response<auth::Jwks>, Status> {
+    async fn get_jwks(
+        &self,
+        _: Request<auth::GetJwksRequest>,
+    ) -> Result<Response<auth::Jwks>, Status> {
         Ok(Response::new(auth::Jwks { keys: vec![self.0.clone()] }))
     }
 }
@@ -51,8 +66,10 @@ impl auth::auth_service_server::AuthService for Jwks {
 impl Key {
     pub async fn publish() -> Self {
         let pkcs8 =
-            EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &SystemRandom::new()).unwrap();
-        let pair = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, pkcs8.as_ref()).unwrap();
+            EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &SystemRandom::new())
+                .unwrap();
+        let pair =
+            EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, pkcs8.as_ref()).unwrap();
         let point = pair.public_key().as_ref();
         let jwk = auth::Jwk {
             kty: "EC".into(),
@@ -123,7 +140,11 @@ pub fn new_user(id: &str, email: &str) -> pb::CreateUserRequest {
     pb::CreateUserRequest { user_id: id.into(), email: email.into(), display_name: "Ada".into() }
 }
 
-pub async fn create(client: &mut UsersServiceClient<Channel>, id: &str, email: &str) -> pb::Profile {
+pub async fn create(
+    client: &mut UsersServiceClient<Channel>,
+    id: &str,
+    email: &str,
+) -> pb::Profile {
     client.create_user(from_peer(new_user(id, email), "auth")).await.unwrap().into_inner()
 }
 

@@ -15,7 +15,8 @@ async fn only_the_auth_service_creates_users() {
     let nobody = client.create_user(Request::new(request.clone())).await.unwrap_err();
     assert_eq!(nobody.code(), Code::PermissionDenied);
     for service in ["products", "gateway", "auth2"] {
-        let refused = client.create_user(mesh::from_peer(request.clone(), service)).await.unwrap_err();
+        let refused =
+            client.create_user(mesh::from_peer(request.clone(), service)).await.unwrap_err();
         assert_eq!(refused.code(), Code::PermissionDenied, "{service}");
     }
     let mut foreign = Request::new(request.clone());
@@ -66,9 +67,8 @@ async fn a_user_sees_only_their_own_profile() {
     let mut client = mesh::client(&users).await;
     mesh::create(&mut client, ADA, "ada@example.com").await;
     mesh::create(&mut client, BOB, "bob@example.com").await;
-    let get = |id: &str, token: &str| {
-        mesh::with_token(pb::GetUserRequest { user_id: id.into() }, token)
-    };
+    let get =
+        |id: &str, token: &str| mesh::with_token(pb::GetUserRequest { user_id: id.into() }, token);
 
     let token = key.token(ADA, 60);
     assert_eq!(client.get_user(get(ADA, &token)).await.unwrap().into_inner().user_id, ADA);
@@ -151,7 +151,11 @@ async fn a_refusal_names_every_wrong_field_and_changes_nothing() {
     let status = client.update_me(mesh::with_token(request, &token)).await.unwrap_err();
     assert_eq!(mesh::fields(&status), ["updateMask", "timeZone"]);
 
-    let wrong = pb::CreateUserRequest { user_id: "7".into(), email: "x".into(), display_name: String::new() };
+    let wrong = pb::CreateUserRequest {
+        user_id: "7".into(),
+        email: "x".into(),
+        display_name: String::new(),
+    };
     let status = client.create_user(mesh::from_peer(wrong, "auth")).await.unwrap_err();
     assert_eq!(mesh::fields(&status), ["userId", "email", "displayName"]);
 

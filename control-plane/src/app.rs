@@ -1,0 +1,279 @@
+//! Wires everything: opens the data directory, binds the listeners, starts the
+//! background tasks, and stops them in order.
+
+use std::io;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tonic::service::Routes;
+use tonic_health::ServingStatus;
+use tonic_health::pb::health_server::HealthServer;
+use tonic_health::server::{HealthReporter, HealthService};
+use weir_mesh::identity::{SpiffeId, SpiffeIdError};
+use weir_mesh::shutdown::Shutdown;
+use weir_mesh::transcode::{BuildError, Transcoder};
+use weir_proto::descriptors;
+use weir_proto::otlp::trace_service_server::TraceServiceServer;
+use weir_proto::weir::control::v1::control_service_server::ControlServiceServer;
+use weir_proto::weir::mesh::v1::identity_service_server::IdentityServiceServer;
+use weir_proto::weir::mesh::v1::mesh_service_server::MeshServiceServer;
+
+use crate::api::{Api, Identity, MAX_MESSAGE, Watch};
+use crate::ca::{Authority, CaError, JoinTokens, JoinTokensError, OwnCertificate};
+use crate::control::Control;
+use crate::edges::Edges;
+use crate::files;
+use crate::front::Front;
+use crate::metrics::Metrics;
+use crate::publish::{Publisher, Sequences};
+use crate::registry::{self, Registry};
+use crate::serve::{Grpc, serve};
+use crate::store::{Embedded, Store, StoreError};
+use crate::traces::{Receiver, Traces};
+
+/// Routers that register in one burst are written once.
+const SAVE_AFTER: Duration = Duration::from_millis(50);
+
+/// What a control plane needs to know.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Where it keeps everything.
+    pub data: PathBuf,
+    /// API: gRPC and JSON.
+    pub api_listen: SocketAddr,
+    /// Routers: TLS.
+    pub mesh_listen: SocketAddr,
+    /// OTLP over gRPC, plaintext.
+    pub otlp_listen: SocketAddr,
+    /// The API's bearer token; made when absent.
+    pub token_file: PathBuf,
+    /// JSON object: service -> join token. None: nobody can join.
+    pub join_tokens: Option<PathBuf>,
+    /// SPIFFE trust domain.
+    pub trust_domain: String,
+    /// Life of the certificates it signs.
+    pub certificate_lifetime: Duration,
+}
+
+/// Why a control plane does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// `--trust-domain`.
+    #[error("--trust-domain: {0}")]
+    TrustDomain(#[from] SpiffeIdError),
+    /// A file or directory; the message names it.
+    #[error("{0}")]
+    File(#[from] io::Error),
+    /// The store.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The authority.
+    #[error("certificate authority: {0}")]
+    Authority(#[from] CaError),
+    /// `--join-tokens`.
+    #[error("--join-tokens: {0}")]
+    JoinTokens(#[from] JoinTokensError),
+    /// A listener.
+    #[error("{option} {address}: cannot listen: {source}; port 0 picks a free one")]
+    Bind {
+        /// Which option.
+        option: &'static str,
+        /// What was asked for.
+        address: SocketAddr,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// Built-in descriptors that cannot be used: a mistake in this program.
+    #[error("the API's own descriptors: {0}")]
+    Transcoder(#[from] BuildError),
+    /// Likewise.
+    #[error("the API's own descriptors: {0}")]
+    Reflection(#[from] tonic_reflection::server::Error),
+}
+
+/// A control plane that serves.
+pub struct Running {
+    /// Where the API listens.
+    pub api: SocketAddr,
+    /// Where routers connect to.
+    pub mesh: SocketAddr,
+    /// Where spans are sent to.
+    pub otlp: SocketAddr,
+    control: Arc<Control>,
+    servers: JoinSet<()>,
+    /// Aborted when this is dropped.
+    background: JoinSet<()>,
+    saved: PathBuf,
+}
+
+impl Running {
+    /// Stops: routers' streams end, requests in flight finish, and who was there is
+    /// written down. Routers go on without it.
+    pub async fn stop(mut self) {
+        self.control.shutdown.request();
+        while self.servers.join_next().await.is_some() {}
+        self.background.shutdown().await;
+        // Streams that ended just now are expected back: their grace is not over.
+        if let Err(error) = registry::save(&self.control.registry, &self.saved) {
+            tracing::warn!(%error, "who is there cannot be written down");
+        }
+    }
+
+    /// Waits until a stop is asked for, by a signal for example, and stops.
+    pub async fn run(self) {
+        self.control.shutdown.requested().await;
+        self.stop().await;
+    }
+}
+
+/// Starts a control plane on the current runtime. When this returns, it serves.
+///
+/// # Errors
+/// [`StartError`], each naming the option or file to look at.
+pub async fn start(config: Config, shutdown: Shutdown) -> Result<Running, StartError> {
+    let own_id = SpiffeId::control_plane(&config.trust_domain)?;
+    files::directory(&config.data)?;
+    let token = files::token(&config.token_file)?;
+    let saved = config.data.join(registry::SAVED_FILE);
+    // Opening reads and checks the whole history; nothing else runs yet, so it may block.
+    let (control, sequences) = open(&config, &saved, shutdown.clone())?;
+    let control = Arc::new(control);
+    let certificate = Arc::new(OwnCertificate::new(&control.authority, own_id)?);
+
+    let api = bind("--api-listen", config.api_listen).await?;
+    let mesh = bind("--mesh-listen", config.mesh_listen).await?;
+    let otlp = bind("--otlp-listen", config.otlp_listen).await?;
+    let (api_address, mesh_address, otlp_address) =
+        (api.local_addr()?, mesh.local_addr()?, otlp.local_addr()?);
+
+    let transcoder = Transcoder::new(descriptors::CONTROL)?;
+    let routes = api_routes(&control).await?;
+    let front = Front::new(control.clone(), token, routes, transcoder, Metrics::default());
+    let mut servers = JoinSet::new();
+    servers.spawn(serve(api, None, front, shutdown.clone()));
+    let routes = Grpc(mesh_routes(&control));
+    servers.spawn(serve(mesh, Some(certificate.clone()), routes, shutdown.clone()));
+    let receiver = TraceServiceServer::new(Receiver(control.clone()));
+    let routes = Routes::new(receiver.max_decoding_message_size(MAX_MESSAGE));
+    servers.spawn(serve(otlp, None, Grpc(routes.prepare()), shutdown.clone()));
+
+    let background = background(&control, sequences, certificate, saved.clone());
+    Ok(Running {
+        api: api_address,
+        mesh: mesh_address,
+        otlp: otlp_address,
+        control,
+        servers,
+        background,
+        saved,
+    })
+}
+
+fn open(
+    config: &Config,
+    saved: &Path,
+    shutdown: Shutdown,
+) -> Result<(Control, Sequences), StartError> {
+    let store: Arc<dyn Store> = Arc::new(Embedded::open(&config.data.join("weir.redb"))?);
+    let desired = watch::Sender::new(Arc::new(store.load()?));
+    let trust_domain: Arc<str> = config.trust_domain.as_str().into();
+    let authority =
+        Authority::open(&config.data.join("ca"), &trust_domain, config.certificate_lifetime)?;
+    let join_tokens = JoinTokens::open(config.join_tokens.as_deref())?;
+    let registry = Registry::restore(registry::load(saved)?);
+    let (publisher, sequences) =
+        Publisher::start(store.clone(), trust_domain.clone(), &desired, &registry, &authority)?;
+    let control = Control {
+        trust_domain,
+        store,
+        desired,
+        registry,
+        publisher,
+        authority,
+        join_tokens,
+        renew: watch::Sender::new(0),
+        edges: Edges::default(),
+        traces: Traces::default(),
+        shutdown,
+        writing: Mutex::new(()),
+    };
+    Ok((control, sequences))
+}
+
+async fn bind(option: &'static str, address: SocketAddr) -> Result<TcpListener, StartError> {
+    let bound = TcpListener::bind(address).await;
+    bound.map_err(|source| StartError::Bind { option, address, source })
+}
+
+async fn api_routes(control: &Arc<Control>) -> Result<Routes, StartError> {
+    let reporter = HealthReporter::new();
+    for service in ["", "weir.control.v1.ControlService"] {
+        reporter.set_service_status(service, ServingStatus::Serving).await;
+    }
+    let health = HealthServer::new(HealthService::from_health_reporter(reporter));
+    let reflection = || {
+        tonic_reflection::server::Builder::configure()
+            .register_encoded_file_descriptor_set(descriptors::CONTROL)
+            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+    };
+    let api = ControlServiceServer::new(Api(control.clone()))
+        .max_decoding_message_size(MAX_MESSAGE)
+        .max_encoding_message_size(usize::MAX);
+    let routes = Routes::new(api)
+        .add_service(health)
+        .add_service(reflection().build_v1()?)
+        .add_service(reflection().build_v1alpha()?);
+    Ok(routes.prepare())
+}
+
+fn mesh_routes(control: &Arc<Control>) -> Routes {
+    Routes::new(IdentityServiceServer::new(Identity(control.clone())))
+        .add_service(
+            MeshServiceServer::new(Watch(control.clone())).max_encoding_message_size(usize::MAX),
+        )
+        .prepare()
+}
+
+fn background(
+    control: &Arc<Control>,
+    sequences: Sequences,
+    certificate: Arc<OwnCertificate>,
+    saved: PathBuf,
+) -> JoinSet<()> {
+    let mut tasks = JoinSet::new();
+    let own = control.clone();
+    tasks.spawn(async move {
+        own.publisher.keep(sequences, &own.desired, &own.registry, &own.authority).await;
+    });
+    let own = control.clone();
+    tasks.spawn(async move { own.registry.keep().await });
+    let own = control.clone();
+    tasks.spawn(async move {
+        let report = |error: &CaError| {
+            tracing::error!(%error, "the control plane's certificate was not renewed");
+        };
+        certificate.keep(&own.authority, report).await;
+    });
+    let own = control.clone();
+    tasks.spawn(async move { keep_saved(&own, saved).await });
+    tasks
+}
+
+/// Writes down who is there, a moment after each change.
+async fn keep_saved(control: &Arc<Control>, path: PathBuf) {
+    let mut members = control.registry.watch_members();
+    while members.changed().await.is_ok() {
+        tokio::time::sleep(SAVE_AFTER).await;
+        members.mark_unchanged();
+        let (own, path) = (control.clone(), path.clone());
+        let saved = tokio::task::spawn_blocking(move || registry::save(&own.registry, &path));
+        if let Ok(Err(error)) = saved.await {
+            tracing::warn!(%error, "who is there cannot be written down");
+        }
+    }
+}

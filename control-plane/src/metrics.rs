@@ -1,0 +1,59 @@
+//! What `/metrics` shows, in Prometheus' text format.
+
+use weir_mesh::telemetry::metrics::Registry;
+
+use crate::control::Control;
+use crate::registry::Presence;
+
+/// The control plane's metrics. What can be counted from its state is counted when
+/// it is asked for.
+#[derive(Default)]
+pub struct Metrics {
+    registry: Registry,
+}
+
+impl Metrics {
+    /// The text, as of now.
+    #[must_use]
+    pub fn render(&self, control: &Control) -> String {
+        self.set("weir.control.revision", "Number of the desired state.", &[], {
+            i64::from(control.desired.borrow().revision)
+        });
+        let newest = control.publisher.newest();
+        self.set("weir.control.sequence", "Number of the newest snapshot.", &[], number(newest));
+        let routers = control.registry.routers();
+        let count = |presence| routers.iter().filter(|r| r.presence == presence).count() as u64;
+        for (name, presence) in [
+            ("connected", Presence::Connected),
+            ("lost", Presence::Lost),
+            ("restored", Presence::Restored),
+        ] {
+            let help = "Routers, by whether they have a stream.";
+            let labels = [("state", name)];
+            self.set("weir.control.routers", help, &labels, number(count(presence)));
+        }
+        let refused = routers.iter().filter(|r| r.acks.refusal.is_some()).count() as u64;
+        let help = "Routers that refused a snapshot newer than the one they use.";
+        self.set("weir.control.routers.refused", help, &[], number(refused));
+        let lag = routers.iter().map(|r| control.publisher.lag(r.acks.sequence)).max();
+        let help = "Snapshots that the slowest router is behind.";
+        self.set("weir.control.lag", help, &[], number(lag.unwrap_or(0)));
+        for (name, healthy) in [("true", true), ("false", false)] {
+            let instances = control.registry.instances();
+            let count = instances.iter().filter(|i| i.healthy == healthy).count() as u64;
+            let help = "Instances, by health.";
+            self.set("weir.control.instances", help, &[("healthy", name)], number(count));
+        }
+        let help = "Roots that are trusted; more than one while they are being changed.";
+        self.set("weir.control.roots", help, &[], number(control.authority.bundle().len() as u64));
+        self.registry.render()
+    }
+
+    fn set(&self, name: &str, help: &str, labels: &[(&str, &str)], value: i64) {
+        self.registry.gauge(name, help, "", labels).set(value);
+    }
+}
+
+fn number(value: u64) -> i64 {
+    i64::try_from(value).unwrap_or(i64::MAX)
+}

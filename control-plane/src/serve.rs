@@ -1,0 +1,174 @@
+//! Accepts connections and serves HTTP/1.1 and HTTP/2 on them, until told to stop.
+
+use std::convert::Infallible;
+use std::future::Future;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::{Request, Response};
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto::Builder;
+use hyper_util::server::graceful::{GracefulShutdown, Watcher};
+use rustls_pki_types::CertificateDer;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+use tokio_rustls::TlsAcceptor;
+use tonic::body::Body;
+use weir_mesh::identity::peer_id;
+use weir_mesh::shutdown::Shutdown;
+
+use crate::api::Peer;
+use crate::ca::OwnCertificate;
+
+/// Connections of one listener at once.
+const MAX_CONNECTIONS: usize = 10_000;
+/// Streams of one connection at once.
+const MAX_STREAMS: u32 = 1_000;
+/// Bytes of one request's headers.
+const MAX_HEADER_BYTES: usize = 32 * 1024;
+/// For a TLS handshake, and for a request's headers to come.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// A peer that does not answer a ping for this long after the last byte is gone.
+const KEEPALIVE: Duration = Duration::from_secs(5);
+/// For what is in flight when the process stops.
+const DRAIN: Duration = Duration::from_secs(5);
+
+/// Answers requests. A clone is made for each connection and request.
+pub trait Handler: Clone + Send + Sync + 'static {
+    /// Answers one request; every failure is an answer too.
+    fn handle(
+        self,
+        request: Request<Incoming>,
+    ) -> impl Future<Output = Response<Body>> + Send + 'static;
+}
+
+/// Serves a listener until `shutdown`, then lets what is in flight finish.
+///
+/// With `certificate`, connections are TLS, and a request of a client that showed
+/// its certificate carries a [`Peer`].
+pub async fn serve<H: Handler>(
+    listener: TcpListener,
+    certificate: Option<Arc<OwnCertificate>>,
+    handler: H,
+    shutdown: Shutdown,
+) {
+    let permits = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    let graceful = GracefulShutdown::new();
+    let builder = Arc::new(builder());
+    let mut stop = std::pin::pin!(shutdown.requested());
+    loop {
+        let accept = async {
+            // The semaphore is never closed.
+            let permit = permits.clone().acquire_owned().await.ok();
+            listener.accept().await.map(|(stream, _)| (stream, permit))
+        };
+        let (stream, permit) = tokio::select! {
+            () = &mut stop => break,
+            accepted = accept => match accepted {
+                Ok(accepted) => accepted,
+                Err(error) => {
+                    // Out of file descriptors, most likely: one may be free soon.
+                    tracing::warn!(%error, "cannot accept a connection");
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                    continue;
+                }
+            },
+        };
+        let tls = certificate.as_ref().map(|certificate| certificate.current());
+        let (handler, builder, watcher) = (handler.clone(), builder.clone(), graceful.watcher());
+        tokio::spawn(async move {
+            let served = connection(stream, tls, handler, &builder, watcher).await;
+            if let Err(error) = served {
+                tracing::debug!(%error, "a connection ended");
+            }
+            drop(permit);
+        });
+    }
+    drop(listener);
+    if tokio::time::timeout(DRAIN, graceful.shutdown()).await.is_err() {
+        tracing::warn!("requests in flight were cut off");
+    }
+}
+
+fn builder() -> Builder<TokioExecutor> {
+    let mut builder = Builder::new(TokioExecutor::new());
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(PATIENCE)
+        .max_buf_size(MAX_HEADER_BYTES)
+        .http2()
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(MAX_STREAMS)
+        .max_header_list_size(MAX_HEADER_BYTES as u32)
+        .keep_alive_interval(KEEPALIVE)
+        .keep_alive_timeout(KEEPALIVE)
+        .adaptive_window(true);
+    builder
+}
+
+type ConnectionError = Box<dyn std::error::Error + Send + Sync>;
+
+async fn connection<H: Handler>(
+    stream: TcpStream,
+    tls: Option<Arc<rustls::ServerConfig>>,
+    handler: H,
+    builder: &Builder<TokioExecutor>,
+    watcher: Watcher,
+) -> Result<(), ConnectionError> {
+    stream.set_nodelay(true)?;
+    let Some(config) = tls else {
+        return http(stream, None, handler, builder, watcher).await;
+    };
+    let handshake = TlsAcceptor::from(config).accept(stream);
+    let stream = tokio::time::timeout(PATIENCE, handshake)
+        .await
+        .map_err(|_| io::Error::new(io::ErrorKind::TimedOut, "no TLS handshake"))??;
+    let peer = peer(stream.get_ref().1.peer_certificates())?;
+    http(stream, peer, handler, builder, watcher).await
+}
+
+fn peer(certificates: Option<&[CertificateDer<'_>]>) -> Result<Option<Peer>, ConnectionError> {
+    Ok(certificates.map(peer_id).transpose()?.map(Peer))
+}
+
+async fn http<H: Handler>(
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    peer: Option<Peer>,
+    handler: H,
+    builder: &Builder<TokioExecutor>,
+    watcher: Watcher,
+) -> Result<(), ConnectionError> {
+    let service = service_fn(move |mut request: Request<Incoming>| {
+        if let Some(peer) = &peer {
+            request.extensions_mut().insert(peer.clone());
+        }
+        let answer = handler.clone().handle(request);
+        async move { Ok::<_, Infallible>(answer.await) }
+    });
+    watcher.watch(builder.serve_connection(TokioIo::new(stream), service).into_owned()).await
+}
+
+/// gRPC services as they are, without anything around them.
+#[derive(Clone)]
+pub struct Grpc(pub tonic::service::Routes);
+
+impl Handler for Grpc {
+    async fn handle(self, request: Request<Incoming>) -> Response<Body> {
+        call(self.0, request.map(Body::new)).await
+    }
+}
+
+/// Calls gRPC services in this process.
+pub async fn call(mut routes: tonic::service::Routes, request: Request<Body>) -> Response<Body> {
+    use tower_service::Service as _;
+    // Routes are always ready, and their error type has no values.
+    match routes.call(request).await {
+        Ok(answer) => answer,
+        Err(never) => match never {},
+    }
+}

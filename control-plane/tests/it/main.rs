@@ -1,0 +1,14 @@
+//! The control plane by its front doors: HTTP, gRPC, and routers that speak the
+//! real protocol over real TLS.
+
+// Helpers of tests are tests too, which the lint cannot see.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+mod api;
+mod certificates;
+mod durability;
+mod observe;
+mod plane;
+mod process;
+mod router;
+mod watch;
