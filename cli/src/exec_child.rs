@@ -23,7 +23,7 @@ impl ExecChild {
     #[must_use]
     pub fn run(self) -> ExitCode {
         // The kernel keeps the signal across exec (prctl(2), PR_SET_PDEATHSIG).
-        if let Err(error) = set_parent_process_death_signal(Signal::from_named_raw(0)) {
+        if let Err(error) = set_parent_process_death_signal(Some(Signal::KILL)) {
             eprintln!("cannot tie this process to its parent: {error}");
             return ExitCode::FAILURE;
         }

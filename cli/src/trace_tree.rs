@@ -85,7 +85,10 @@ fn label(span: &TraceSpan) -> String {
         "" => String::new(),
         version => format!(" {version}"),
     };
-    format!("{}{version} {} {}", span.service, span.kind, span.name)
+    // A service's router reports under the service's name.
+    let router = span.attributes.get("weir.component").is_some_and(|what| what == "router");
+    let router = if router && span.service != "gateway" { " router" } else { "" };
+    format!("{}{version}{router} {} {}", span.service, span.kind, span.name)
 }
 
 fn bar(span: &TraceSpan, total: f64) -> String {

@@ -3,6 +3,7 @@
 
 use std::fs::OpenOptions;
 use std::io::{self, BufWriter, Write};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::thread;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -94,7 +95,7 @@ impl AccessLog {
             "off" => return Ok(Self(None)),
             "-" => Box::new(io::stdout()),
             path => {
-                let file = OpenOptions::new().create(true).append(true).open(path);
+                let file = OpenOptions::new().create(true).append(true).mode(0o600).open(path);
                 let named = |e: io::Error| io::Error::new(e.kind(), format!("{path}: {e}"));
                 Box::new(file.map_err(named)?)
             }

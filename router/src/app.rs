@@ -74,10 +74,12 @@ async fn serve(config: Config) -> Result<(), RunError> {
     let shutdown = Shutdown::on_signals()?;
     let bound = bind(&config)?;
     let (admin_socket, admin_address) = bind_admin(&config)?;
-    let resource = Resource::new(config.service.to_string())
-        .version(config.version.to_string())
+    let mut resource = Resource::new(config.service.to_string())
         .instance(config.instance_id.to_string())
         .with("weir.component", "router");
+    if config.role != Role::Gateway {
+        resource = resource.version(config.version.to_string());
+    }
     let (spans, exporter) = Exporter::spawn(config.args.otlp_endpoint.as_deref(), resource)?;
     let metrics = Metrics::new();
     spans.register(metrics.registry());

@@ -19,7 +19,7 @@ use tokio::sync::watch;
 use tokio::time::timeout;
 use weir_mesh::identity::peer_id;
 
-use crate::request::{handler, inbound};
+use crate::request::{handler, headers, inbound};
 use crate::upstream::LocalExecutor;
 use crate::upstream::{CONNECTION_WINDOW, STREAM_WINDOW};
 use crate::worker::Worker;
@@ -28,8 +28,9 @@ use crate::worker::Worker;
 const HANDSHAKE: Duration = Duration::from_secs(10);
 /// For the whole head of an HTTP/1.1 request.
 const HEAD: Duration = Duration::from_secs(30);
-/// Of all headers of one request. Larger is refused with 431.
-const HEADER_BYTES: u32 = 64 * 1024;
+/// What HTTP/2 clients are told of the limit; a little above it, so that the
+/// answer to a request over it is ours (431) and not the end of the connection.
+const HEADER_BYTES: u32 = 2 * headers::LIMIT as u32;
 /// Number of headers of one HTTP/1.1 request.
 const HEADERS: usize = 128;
 /// Streams of one HTTP/2 connection.
@@ -66,7 +67,8 @@ pub struct Connected {
     pub side: Side,
     /// The other end.
     pub peer_address: SocketAddr,
-    /// Whose certificate it showed: the service's name; empty without one.
+    /// Who sends requests by it: the SPIFFE id of the certificate that it showed,
+    /// our own for our application, empty for the outside.
     pub peer: Arc<str>,
     /// The same for the application, in the form of Envoy's
     /// `x-forwarded-client-cert`.
@@ -116,13 +118,12 @@ async fn serve_inbound(
     };
     let chain = stream.get_ref().1.peer_certificates().unwrap_or_default();
     let peer = peer_id(chain).map_err(io::Error::other)?;
-    let own = worker.shared.identity.current();
-    let own = own.as_ref().map(|(svid, _)| svid.id().as_str()).unwrap_or_default();
+    let own = own_id(&worker);
     let client_cert = HeaderValue::from_str(&format!("By={own};URI={peer}")).ok();
     let connected = Rc::new(Connected {
         side: Side::Inbound,
         peer_address,
-        peer: peer.service().into(),
+        peer: peer.as_str().into(),
         client_cert,
     });
     let service = service_fn(move |request: Request<Incoming>| {
@@ -143,8 +144,8 @@ async fn serve_plain(
         // Not a word: an idle connection that some client keeps at hand.
         Err(_) => false,
     };
-    let connected =
-        Rc::new(Connected { side, peer_address, peer: Arc::from(""), client_cert: None });
+    let peer = if side == Side::Outbound { own_id(&worker) } else { Arc::from("") };
+    let connected = Rc::new(Connected { side, peer_address, peer, client_cert: None });
     let service = service_fn(move |request: Request<Incoming>| {
         let answer = handler::handle(worker.clone(), connected.clone(), request);
         async move { Ok::<_, Infallible>(answer.await) }
@@ -164,6 +165,11 @@ async fn serve_plain(
         () = requested(closing) => connection.as_mut().graceful_shutdown(),
     }
     connection.await.map_err(io::Error::other)
+}
+
+fn own_id(worker: &Worker) -> Arc<str> {
+    let own = worker.shared.identity.current();
+    own.map(|(svid, _)| svid.id().as_str().into()).unwrap_or_default()
 }
 
 async fn drive_http2<S, H, B>(io: TokioIo<S>, service: H, closing: Closing) -> io::Result<()>

@@ -16,6 +16,8 @@ pub mod grpc {
     pub const INVALID_ARGUMENT: u8 = 3;
     /// DEADLINE_EXCEEDED.
     pub const DEADLINE_EXCEEDED: u8 = 4;
+    /// NOT_FOUND.
+    pub const NOT_FOUND: u8 = 5;
     /// RESOURCE_EXHAUSTED.
     pub const RESOURCE_EXHAUSTED: u8 = 8;
     /// UNIMPLEMENTED.
@@ -64,6 +66,9 @@ pub enum RouterError {
     /// A JSON request whose fields do not fit: a google.rpc.Status with details.
     #[error("{}", .0.message)]
     Fields(weir_proto::google::rpc::Status),
+    /// The head is over a limit.
+    #[error("the headers have more than {0} bytes in all")]
+    HeadTooLarge(usize),
     /// The body is over a limit.
     #[error("the body is larger than {0} bytes")]
     TooLarge(usize),
@@ -88,6 +93,7 @@ impl RouterError {
             }
             Self::Timeout(_) => StatusCode::GATEWAY_TIMEOUT,
             Self::TooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::HeadTooLarge(_) => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             Self::Unsupported(_) => StatusCode::NOT_IMPLEMENTED,
             Self::BadAnswer(..) => StatusCode::BAD_GATEWAY,
         }
@@ -103,9 +109,19 @@ impl RouterError {
                 grpc::UNAVAILABLE
             }
             Self::Timeout(_) => grpc::DEADLINE_EXCEEDED,
-            Self::TooLarge(_) => grpc::RESOURCE_EXHAUSTED,
+            Self::TooLarge(_) | Self::HeadTooLarge(_) => grpc::RESOURCE_EXHAUSTED,
             Self::Unsupported(_) => grpc::UNIMPLEMENTED,
             Self::BadAnswer(..) => grpc::INTERNAL,
+        }
+    }
+
+    /// The code in the JSON that HTTP clients get: the one whose HTTP status is
+    /// [`RouterError::status`], where gRPC's own rules for the transport differ.
+    #[must_use]
+    pub fn json_code(&self) -> u8 {
+        match self {
+            Self::NoService(_) | Self::NoRoute => grpc::NOT_FOUND,
+            _ => self.grpc_code(),
         }
     }
 
@@ -119,9 +135,11 @@ impl RouterError {
             Self::Connect(..) => "UF",
             Self::Upstream(..) => "UC",
             Self::Timeout(_) => "UT",
-            Self::BadRequest(_) | Self::Fields(_) | Self::TooLarge(_) | Self::Unsupported(_) => {
-                "DPE"
-            }
+            Self::BadRequest(_)
+            | Self::Fields(_)
+            | Self::TooLarge(_)
+            | Self::HeadTooLarge(_)
+            | Self::Unsupported(_) => "DPE",
             Self::BadAnswer(..) => "UPE",
         }
     }

@@ -49,7 +49,7 @@ pub struct Key<'a> {
     pub service: &'a str,
     /// The version of it.
     pub version: &'a str,
-    /// Who sent it.
+    /// Who sent it: a SPIFFE id, or empty.
     pub peer: &'a str,
     /// Route and rule.
     pub route: &'a str,
@@ -81,7 +81,6 @@ pub struct Bound {
 struct Handles {
     http: Histogram,
     rpc: Option<Histogram>,
-    retries: Counter,
     edge: Option<Arc<EdgeCounts>>,
 }
 
@@ -195,12 +194,6 @@ impl Metrics {
                 labels[4] = ("rpc_response_status_code", &code);
                 histogram(rpc, &labels)
             }),
-            retries: self.registry.counter(
-                "weir.router.retries",
-                "Tries after the first.",
-                "",
-                &common[..2],
-            ),
             edge: (key.side != Side::Inbound && !key.service.is_empty())
                 .then(|| self.edge(key.service, key.version)),
         }
@@ -226,7 +219,10 @@ impl Bound {
             rpc.observe(seconds);
         }
         if outcome.retries > 0 {
-            handles.retries.add(u64::from(outcome.retries));
+            let labels = [("weir_service", key.service), ("weir_version", key.version)];
+            let help = "Tries after the first.";
+            let retries = metrics.registry.counter("weir.router.retries", help, "", &labels);
+            retries.add(u64::from(outcome.retries));
         }
         if let Some(edge) = &handles.edge {
             edge.requests.fetch_add(1, Relaxed);

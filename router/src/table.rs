@@ -4,6 +4,7 @@
 mod build;
 mod intern;
 mod matcher;
+pub mod reflection;
 mod split;
 
 use std::collections::HashMap;
@@ -30,6 +31,8 @@ pub struct Table {
     pub services: HashMap<ServiceName, Destination>,
     /// For what enters by the gateway.
     pub gateway: Matcher,
+    /// Set when a service of the snapshot had descriptors (gateway only).
+    pub reflection: Option<Arc<reflection::Reflection>>,
     /// Mesh-wide switches.
     pub options: Options,
 }

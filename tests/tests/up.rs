@@ -187,6 +187,35 @@ services:
     assert!(error.contains("web-v1-1") && error.contains("the cupboard is bare"), "{error}");
 }
 
+/// Runs `weir up` and waits for its ready file, all inside one directory.
+fn start(directory: &Path, args: &[&str]) -> (Child, Value) {
+    let file = directory.join("ready.json");
+    let (tmp, runtime) = (directory.join("tmp"), directory.join("runtime"));
+    for one in [&tmp, &runtime] {
+        fs::create_dir_all(one).unwrap();
+    }
+    let mut up = Command::new(weir!())
+        .args(["up", "--gateway-port", &free_port().to_string()])
+        .args(["--control-port", &free_port().to_string(), "--ready-file"])
+        .arg(&file)
+        .args(args)
+        .envs([("TMPDIR", tmp), ("XDG_RUNTIME_DIR", runtime)])
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap();
+    let began = Instant::now();
+    loop {
+        let ready = fs::read(&file).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok());
+        if let Some(ready) = ready {
+            return (up, ready);
+        }
+        assert!(up.try_wait().unwrap().is_none(), "`weir up` ended");
+        assert!(began.elapsed() < Duration::from_secs(120), "`weir up` is not ready");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
 /// A mesh with all its traces (files, announcements) inside one directory.
 struct Alone {
     directory: tempfile::TempDir,
@@ -197,30 +226,7 @@ struct Alone {
 impl Alone {
     fn start() -> Self {
         let directory = tempfile::tempdir().unwrap();
-        let ready = directory.path().join("ready.json");
-        for name in ["tmp", "runtime"] {
-            fs::create_dir(directory.path().join(name)).unwrap();
-        }
-        let mut up = Command::new(weir!())
-            .args(["up", "--gateway-port", &free_port().to_string()])
-            .args(["--control-port", &free_port().to_string(), "--ready-file"])
-            .arg(&ready)
-            .env("TMPDIR", directory.path().join("tmp"))
-            .env("XDG_RUNTIME_DIR", directory.path().join("runtime"))
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .spawn()
-            .unwrap();
-        let began = Instant::now();
-        let ready: Value = loop {
-            if let Some(ready) = fs::read(&ready).ok().and_then(|b| serde_json::from_slice(&b).ok())
-            {
-                break ready;
-            }
-            assert!(up.try_wait().unwrap().is_none(), "`weir up` ended");
-            assert!(began.elapsed() < Duration::from_secs(120), "`weir up` is not ready");
-            std::thread::sleep(Duration::from_millis(20));
-        };
+        let (up, ready) = start(directory.path(), &[]);
         let processes = ready["processes"].as_array().unwrap();
         let pids: Vec<u32> = processes
             .iter()
@@ -300,42 +306,30 @@ async fn the_file_that_init_writes_runs() {
     assert!(mesh.stop().success());
 }
 
-#[tokio::test]
-async fn state_in_a_named_directory_outlives_the_mesh() {
+#[test]
+fn state_in_a_named_directory_outlives_the_mesh() {
     let directory = tempfile::tempdir().unwrap();
-    let data = directory.path().to_str().unwrap();
-    let alone = |after: &dyn Fn(Value)| {
-        let ready = directory.path().join("ready.json");
-        let mut up = Command::new(weir!())
-            .args(["up", "--data", data, "--no-access-log", "--ready-file"])
-            .arg(&ready)
-            .args(["--gateway-port", &free_port().to_string()])
-            .args(["--control-port", &free_port().to_string()])
-            .env("XDG_RUNTIME_DIR", data)
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .spawn()
-            .unwrap();
-        let began = Instant::now();
-        while !ready.exists() {
-            assert!(began.elapsed() < Duration::from_secs(120) && up.try_wait().unwrap().is_none());
-            std::thread::sleep(Duration::from_millis(20));
-        }
-        after(serde_json::from_slice(&fs::read(&ready).unwrap()).unwrap());
+    let data = directory.path().join("data");
+    let args = ["--data", data.to_str().unwrap(), "--no-access-log"];
+    let weir = |args: &[&str]| {
+        let mut command = Command::new(weir!());
+        command.args(args).args(["-o", "json"]);
+        Output::of(command.env("XDG_RUNTIME_DIR", directory.path().join("runtime"))).json()
+    };
+    let stop = |mut up: Child| {
         process::send(up.id(), Signal::TERM);
         assert!(up.wait().unwrap().success());
     };
-    let weir = |args: &[&str]| {
-        Output::of(Command::new(weir!()).args(args).env("XDG_RUNTIME_DIR", data)).json()
-    };
-    alone(&|_| {
-        weir(&["shift", "products", "v1=90", "v2=10", "--reason", "kept", "-o", "json"]);
-    });
-    alone(&|ready| {
-        assert_eq!(ready["processes"].as_array().unwrap().len(), 22);
-        let history = weir(&["history", "products", "-o", "json"]);
-        assert!(history.to_string().contains("kept"), "{history}");
-        let services = weir(&["get", "services", "-o", "json"]);
-        assert!(services.to_string().contains("\"weight\":90"), "{services}");
-    });
+    let (up, _) = start(directory.path(), &args);
+    weir(&["shift", "products", "v1=90", "v2=10", "--reason", "kept"]);
+    stop(up);
+
+    let (up, _) = start(directory.path(), &args);
+    let history = weir(&["history", "products"]);
+    let services = weir(&["get", "services"]);
+    stop(up);
+    assert_eq!(history["entries"][0]["reason"], "kept");
+    let all = services["services"].as_array().unwrap().iter();
+    let products = all.map(|s| &s["service"]).find(|s| s["name"] == "products").unwrap();
+    assert_eq!(products["versions"][0]["weight"], 90, "{products}");
 }

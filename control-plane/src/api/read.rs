@@ -1,5 +1,6 @@
 //! Reads.
 
+use bytes::Bytes;
 use std::sync::Arc;
 
 use tonic::Status;
@@ -47,8 +48,9 @@ pub(super) fn services(control: &Control) -> pb::ListServicesResponse {
     let status = |name: &ServiceName, service: &Service, revision| {
         let own = instances.iter().filter(|i| i.service == *name);
         let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
+        let service = mesh::Service { descriptor_set: Bytes::new(), ..service.into() };
         pb::ServiceStatus {
-            service: Some(service.into()),
+            service: Some(service),
             healthy_instances: count(own.clone().filter(|i| i.healthy).count()),
             instances: count(own.count()),
             revision,

@@ -9,6 +9,9 @@ use weir_proto::otlp::trace_service_server::TraceService;
 use super::Span;
 use crate::control::Control;
 
+/// Of the resource: routers say `router`, so that a service's own spans and
+/// those of its router can be told apart.
+const COMPONENT: &str = "weir.component";
 /// Attributes of one span that are kept.
 const MAX_ATTRIBUTES: usize = 64;
 /// Bytes of one text that are kept.
@@ -28,12 +31,16 @@ impl TraceService for Receiver {
             let resource = resource_spans.resource.unwrap_or_default().attributes;
             let service: Arc<str> = attribute(&resource, "service.name").into();
             let version: Arc<str> = attribute(&resource, "service.version").into();
+            let component = attribute(&resource, COMPONENT);
             for message in resource_spans.scope_spans.into_iter().flat_map(|scope| scope.spans) {
-                let Some((trace, span)) = read(message, &service, &version) else {
+                let Some((trace, mut span)) = read(message, &service, &version) else {
                     rejected += 1;
                     why = "a trace id has 16 bytes and a span id 8, not all zero";
                     continue;
                 };
+                if !component.is_empty() {
+                    span.attributes.push((COMPONENT.to_owned(), component.to_owned()));
+                }
                 if !self.0.traces.add(trace, span) {
                     rejected += 1;
                     why = "the trace has too many spans";

@@ -7,8 +7,9 @@ use std::task::{Context, Poll};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD_NO_PAD;
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
+use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, header};
 use http_body::{Body, Frame, SizeHint};
+use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 use prost::Message as _;
 use tokio::time::Sleep;
@@ -18,6 +19,7 @@ use super::adapt::GRPC;
 use super::body::BodyError;
 use super::call::{Call, Speaks};
 use crate::error::{RouterError, grpc};
+use crate::table::Table;
 
 /// The body of an answer. When it ends, breaks or is dropped, its request is
 /// recorded.
@@ -185,7 +187,7 @@ pub fn of_error(error: &RouterError, call: &mut Call) -> Response<DownBody> {
         }
         return response;
     }
-    let code = i32::from(error.grpc_code());
+    let code = i32::from(error.json_code());
     let mut json = transcode::error_json(code, &message, details.as_deref());
     json.push(b'\n');
     let mut response = Response::new(DownBody::full(json));
@@ -201,6 +203,19 @@ pub fn of_error(error: &RouterError, call: &mut Call) -> Response<DownBody> {
         headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
     }
     response
+}
+
+/// What the gateway says of the services behind it.
+///
+/// # Errors
+/// [`RouterError::NoRoute`] when it has no descriptors.
+pub async fn of_reflection(
+    table: &Table,
+    request: Request<Incoming>,
+) -> Result<Response<DownBody>, RouterError> {
+    let answering = table.reflection.as_ref().and_then(|reflection| reflection.answer(request));
+    let response = answering.ok_or(RouterError::NoRoute)?.await;
+    Ok(response.map(|body| DownBody::mapped(body.map_err(BodyError::from))))
 }
 
 /// Sets `grpc-status` and `grpc-message` (percent-encoded, as gRPC over HTTP/2

@@ -79,10 +79,7 @@ impl Call {
         let mut call = Self {
             worker: worker.clone(),
             side: connected.side,
-            peer: match connected.side {
-                Side::Outbound => worker.shared.config.service.as_str().into(),
-                Side::Inbound | Side::Gateway => connected.peer.clone(),
-            },
+            peer: connected.peer.clone(),
             speaks,
             method: request.method().clone(),
             path: request.uri().path().into(),
@@ -226,7 +223,7 @@ impl Call {
             span.context().inject(headers);
         }
         if let Some(deadline) = self.deadline
-            && (self.speaks != Speaks::Http || headers.contains_key("grpc-timeout"))
+            && is_grpc(headers)
         {
             let left = deadline.saturating_duration_since(Deadline::now());
             if let Ok(value) = timeout::format(left).parse() {

@@ -125,7 +125,7 @@ pub async fn send(
                 upstream.load.failed();
                 tried.extend(index);
                 let error = RouterError::Upstream(name(), error);
-                if !is_idempotent(&parts.method) {
+                if !is_idempotent(&parts) {
                     return Err(error);
                 }
                 last = Some(error);
@@ -198,10 +198,13 @@ fn absolute(parts: &request::Parts) -> Uri {
     Uri::from_parts(uri).unwrap_or_else(|_| parts.uri.clone())
 }
 
+/// Marks a request that was safe (RFC 9110 §9.2.1) before it became gRPC's POST.
+#[derive(Debug, Clone, Copy)]
+pub struct WasSafe;
+
 /// RFC 9110 §9.2.2.
-fn is_idempotent(method: &Method) -> bool {
-    matches!(
-        *method,
-        Method::GET | Method::HEAD | Method::OPTIONS | Method::TRACE | Method::PUT | Method::DELETE
-    )
+fn is_idempotent(parts: &request::Parts) -> bool {
+    parts.extensions.get::<WasSafe>().is_some()
+        || parts.method.is_safe()
+        || matches!(parts.method, Method::PUT | Method::DELETE)
 }

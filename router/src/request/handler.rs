@@ -11,6 +11,7 @@ use super::forward::{self, Payload};
 use super::{adapt, choose, cors, headers, target};
 use crate::connection::Connected;
 use crate::error::RouterError;
+use crate::table::reflection::is_reflection;
 use crate::worker::Worker;
 
 /// Answers one request. Never fails: an error becomes an answer.
@@ -35,13 +36,19 @@ async fn steps(
     call: &mut Call,
 ) -> Result<Response<DownBody>, RouterError> {
     let table = worker.table().ok_or(RouterError::NotReady)?;
+    headers::check_size(request.headers())?;
     if request.method() == Method::CONNECT {
         return Err(RouterError::Unsupported("CONNECT is not supported"));
     }
     if let Some(preflight) = cors::preflight(connected, &table, &request) {
         return Ok(preflight);
     }
-    let action = target::find(&table, connected, &request)?;
+    let action = match target::find(&table, connected, &request) {
+        Err(RouterError::NoRoute) if is_reflection(request.uri().path()) => {
+            return answer::of_reflection(&table, request).await;
+        }
+        found => found?,
+    };
     call.matched(&action);
 
     let backend = choose::backend(worker, &action);

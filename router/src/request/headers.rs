@@ -6,6 +6,7 @@ use weir_mesh::model::HeaderModifier;
 
 use super::call::Call;
 use crate::connection::{Connected, Side};
+use crate::error::RouterError;
 use crate::table::Table;
 
 /// Who called, by certificate; Envoy's name and form.
@@ -25,6 +26,22 @@ const HOP_BY_HOP: [HeaderName; 5] = [
     header::TRANSFER_ENCODING,
     header::UPGRADE,
 ];
+
+/// Of all headers of one request: names, values, and 32 each as HTTP/2 counts
+/// them (RFC 9113 §6.5.2).
+pub const LIMIT: usize = 64 * 1024;
+
+/// Holds [`LIMIT`], which the HTTP/1.1 parser does not know.
+///
+/// # Errors
+/// [`RouterError::HeadTooLarge`].
+pub fn check_size(headers: &HeaderMap) -> Result<(), RouterError> {
+    let size = |(name, value): (&HeaderName, &HeaderValue)| name.as_str().len() + value.len() + 32;
+    if headers.iter().map(size).sum::<usize>() > LIMIT {
+        return Err(RouterError::HeadTooLarge(LIMIT));
+    }
+    Ok(())
+}
 
 /// Takes away what belongs to the connection that the message came by.
 pub fn strip_hop_by_hop(headers: &mut HeaderMap) {
@@ -116,6 +133,15 @@ pub fn reveal<B>(response: &mut Response<B>, connected: &Connected, table: &Tabl
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_limit_of_headers_holds() {
+        let mut headers = HeaderMap::new();
+        headers.insert("x-a", "1".repeat(LIMIT - 40).parse().unwrap());
+        assert!(check_size(&headers).is_ok());
+        headers.insert("x-b", "1".parse().unwrap());
+        assert!(check_size(&headers).is_err());
+    }
 
     #[test]
     fn what_connection_names_goes_and_trailers_stay_wanted() {

@@ -15,7 +15,7 @@ use super::adapt::{GRPC, is_grpc};
 use super::answer::DownBody;
 use super::body::BodyError;
 use super::call::Call;
-use super::forward::Payload;
+use super::forward::{Payload, WasSafe};
 use crate::error::{RouterError, grpc};
 
 /// The largest JSON request, and the largest message that is answered as JSON.
@@ -60,6 +60,9 @@ pub async fn request(
     uri.path_and_query = call.grpc_path().parse().ok();
     if let Ok(uri) = Uri::from_parts(uri) {
         parts.uri = uri;
+    }
+    if parts.method.is_safe() {
+        parts.extensions.insert(WasSafe);
     }
     parts.method = Method::POST;
     let headers = &mut parts.headers;

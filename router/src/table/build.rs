@@ -12,6 +12,7 @@ use weir_mesh::model::{
 };
 use weir_mesh::transcode::Transcoder;
 
+use super::reflection::Reflection;
 use super::{
     Action, Backend, Destination, Endpoint, Interner, Matcher, ServiceEntry, Splitter, Table,
     VersionEntry,
@@ -25,6 +26,7 @@ pub struct Builder {
     versions: Interner<(ServiceName, VersionName)>,
     splits: Interner<String>,
     transcoders: HashMap<ServiceName, (Bytes, Arc<Transcoder>)>,
+    reflection: Option<(Vec<Bytes>, Arc<Reflection>)>,
 }
 
 impl Builder {
@@ -68,6 +70,7 @@ impl Builder {
             revision: snapshot.revision,
             services,
             gateway,
+            reflection: self.reflection(snapshot)?,
             options: snapshot.options.clone(),
         })
     }
@@ -126,6 +129,19 @@ impl Builder {
         let kept = (service.descriptor_set.clone(), transcoder.clone());
         self.transcoders.insert(service.name.clone(), kept);
         Ok(Some(transcoder))
+    }
+
+    fn reflection(&mut self, snapshot: &Snapshot) -> Result<Option<Arc<Reflection>>, Invalid> {
+        let sets = snapshot.services.values().map(|service| service.descriptor_set.clone());
+        let sets: Vec<Bytes> = sets.filter(|set| !set.is_empty()).collect();
+        if sets.is_empty() {
+            self.reflection = None;
+        } else if self.reflection.as_ref().is_none_or(|(of, _)| *of != sets) {
+            let reflection = Reflection::new(&sets)
+                .map_err(|error| Invalid::one("services", format!("descriptorSet: {error}")))?;
+            self.reflection = Some((sets, Arc::new(reflection)));
+        }
+        Ok(self.reflection.as_ref().map(|(_, reflection)| reflection.clone()))
     }
 
     fn default_action(&mut self, service: &Arc<ServiceEntry>) -> Action {

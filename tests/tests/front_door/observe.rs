@@ -7,6 +7,9 @@ use weir_tests::{Account, eventually};
 
 use crate::{mesh, unique};
 
+/// The gateway's identity.
+const GATEWAY: &str = "spiffe://weir.local/ns/default/sa/gateway";
+
 /// The spans of a trace, once there are as many of each (service, kind).
 async fn spans(trace: &str, wanted: &[(&str, &str, usize)]) -> Vec<Value> {
     eventually(&format!("trace {trace} has {wanted:?}"), || async {
@@ -56,7 +59,7 @@ async fn a_registration_is_one_trace_with_every_hop() {
     assert_eq!(orphans[0]["parentSpanId"], "00f067aa0ba902b7");
 
     let tree = mesh().weir(&["traces", &trace[..12]]).ok();
-    for word in ["gateway v1 server", "auth", "users", "notifications", "ms"] {
+    for word in ["gateway server", "auth v1 router server", "users", "notifications", "ms"] {
         assert!(tree.contains(word), "{word}: {tree}");
     }
     let json = mesh().weir(&["traces", &trace, "-o", "json"]).json();
@@ -103,7 +106,7 @@ async fn the_access_log_tells_of_each_request_at_each_router() {
     assert!(gateway["route"].as_str().unwrap().starts_with("products"), "{gateway}");
     assert!(gateway["duration_ms"].as_f64().unwrap() > 0.0, "{gateway}");
     let (_, inbound) = lines.iter().find(|(router, _)| router.starts_with("products")).unwrap();
-    assert_eq!((&inbound["peer"], &inbound["side"]), (&json!("gateway"), &json!("inbound")));
+    assert_eq!((&inbound["peer"], &inbound["side"]), (&json!(GATEWAY), &json!("inbound")));
     assert!(!format!("{lines:?}").contains("secret-in-query"));
 }
 
@@ -138,7 +141,7 @@ async fn metrics_have_opentelemetrys_names_and_no_paths() {
     let http = mesh().http();
     let id = "00000000-0000-4000-8000-00000000abcd";
     http.get(&format!("/v1/products/{id}")).send().await;
-    for (router, peer) in [("gateway", ""), ("products-v1-1-router", "gateway")] {
+    for (router, peer) in [("gateway", ""), ("products-v1-1-router", GATEWAY)] {
         let counted = eventually(&format!("{router} counts"), || async {
             http.get("/v1/products?pageSize=1").ok().await;
             let reply = mesh().admin(router).get("/metrics").send().await;
