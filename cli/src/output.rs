@@ -62,14 +62,14 @@ pub fn say(line: &str) {
 /// # Errors
 /// Standard output is gone.
 pub fn print_json<M: prost::Message>(name: &str, message: &M) -> Result<(), Error> {
-    print(&format!("{}\n", to_json(name, message)?))
+    print(&format!("{:#}\n", to_value(name, message)?))
 }
 
-/// The protobuf JSON mapping of a message, indented.
+/// The protobuf JSON mapping of a message, as the API itself writes it.
 ///
 /// # Errors
 /// `name` is not that of the message.
-pub fn to_json<M: prost::Message>(name: &str, message: &M) -> Result<String, Error> {
+pub fn to_value<M: prost::Message>(name: &str, message: &M) -> Result<serde_json::Value, Error> {
     static POOL: OnceLock<Option<DescriptorPool>> = OnceLock::new();
     let broken = |what: &str| Error::new(format!("cannot write {name} as JSON: {what}"));
     let descriptor = POOL
@@ -79,7 +79,9 @@ pub fn to_json<M: prost::Message>(name: &str, message: &M) -> Result<String, Err
         .ok_or_else(|| broken("its descriptor is missing"))?;
     let dynamic = DynamicMessage::decode(descriptor, message.encode_to_vec().as_slice())
         .map_err(|error| broken(&error.to_string()))?;
-    serde_json::to_string_pretty(&dynamic).map_err(|error| broken(&error.to_string()))
+    weir_mesh::transcode::to_json(&dynamic)
+        .and_then(|json| serde_json::from_slice(&json))
+        .map_err(|error| broken(&error.to_string()))
 }
 
 /// A duration in the largest unit that keeps it readable: `52m`, `3.2s`, `41ms`.
@@ -113,10 +115,11 @@ mod tests {
             }),
             unchanged: false,
         };
-        let json = to_json("weir.control.v1.ChangeResponse", &change).unwrap();
-        let value: serde_json::Value = serde_json::from_str(&json).unwrap();
+        let value = to_value("weir.control.v1.ChangeResponse", &change).unwrap();
         let want = serde_json::json!({
-            "revision": 7, "converged": {"routers": 9, "applied": 9, "slowestMs": 12}
+            "revision": 7,
+            "converged": {"routers": 9, "applied": 9, "slowestMs": 12, "pending": []},
+            "unchanged": false,
         });
         assert_eq!(value, want);
     }

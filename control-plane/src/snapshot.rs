@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use prost::Message as _;
-use weir_mesh::model::{BackendRef, Instance, Snapshot};
+use weir_mesh::model::{BackendRef, Instance, Parent, Route, Snapshot};
 use weir_proto::weir::mesh::v1 as pb;
 
 use crate::registry::Role;
@@ -14,12 +14,25 @@ use crate::store::Desired;
 /// Why a desired state makes no snapshot. `Display` says what is wrong without
 /// saying where: [`SnapshotError::field`] does.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[expect(clippy::enum_variant_names, reason = "each is something that is not known")]
 pub enum SnapshotError {
     /// A backend names a service that is not there.
     #[error("no service {service:?}; {}", known("services", services))]
     UnknownService {
         /// Where.
         at: BackendPath,
+        /// What it names.
+        service: String,
+        /// What is there.
+        services: Vec<String>,
+    },
+    /// A parent names a service that is not there: the route would do nothing.
+    #[error("no service {service:?}; {}", known("services", services))]
+    UnknownParent {
+        /// The route's name.
+        route: Arc<str>,
+        /// From 0.
+        parent: usize,
         /// What it names.
         service: String,
         /// What is there.
@@ -64,6 +77,7 @@ impl SnapshotError {
     pub fn route(&self) -> &Arc<str> {
         match self {
             Self::UnknownService { at, .. } | Self::UnknownVersion { at, .. } => &at.route,
+            Self::UnknownParent { route, .. } => route,
         }
     }
 
@@ -73,6 +87,7 @@ impl SnapshotError {
         let (at, field) = match self {
             Self::UnknownService { at, .. } => (at, "service"),
             Self::UnknownVersion { at, .. } => (at, "version"),
+            Self::UnknownParent { parent, .. } => return format!("parentRefs[{parent}].name"),
         };
         format!("rules[{}].backendRefs[{}].{field}", at.rule, at.backend)
     }
@@ -83,6 +98,7 @@ impl SnapshotError {
 pub fn check(desired: &Desired) -> Vec<SnapshotError> {
     let mut errors = Vec::new();
     for (name, route) in &desired.routes {
+        errors.extend(check_parents(desired, name, &route.value));
         for (rule, content) in route.value.rules.iter().enumerate() {
             for (backend, content) in content.backends.iter().enumerate() {
                 let at = BackendPath { route: name.clone(), rule, backend };
@@ -91,6 +107,24 @@ pub fn check(desired: &Desired) -> Vec<SnapshotError> {
         }
     }
     errors
+}
+
+fn check_parents<'a>(
+    desired: &'a Desired,
+    name: &'a Arc<str>,
+    route: &'a Route,
+) -> impl Iterator<Item = SnapshotError> + 'a {
+    route.parents.iter().enumerate().filter_map(|(parent, named)| match named {
+        Parent::Service(service) if !desired.services.contains_key(service) => {
+            Some(SnapshotError::UnknownParent {
+                route: name.clone(),
+                parent,
+                service: service.to_string(),
+                services: desired.services.keys().map(ToString::to_string).collect(),
+            })
+        }
+        Parent::Service(_) | Parent::Gateway => None,
+    })
 }
 
 fn check_backend(

@@ -233,6 +233,9 @@ pub enum StoreError {
         "{0} is in use by another control plane; stop that one, or give this one its own --data"
     )]
     InUse(String),
+    /// Its file cannot be made or opened.
+    #[error("{0}; give a directory that this user may write to by --data")]
+    File(String),
     /// What was read is not what was written.
     #[error("the history is damaged at revision {revision}: {why}; restore the data directory")]
     Damaged {

@@ -1,6 +1,8 @@
 //! The store of one machine: a redb file.
 
+use std::fs::OpenOptions;
 use std::ops::Range;
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 
 use bytes::Bytes;
@@ -40,6 +42,13 @@ impl Embedded {
     /// # Errors
     /// [`StoreError`]: in use, damaged, of a newer format, or the disk failed.
     pub fn open(path: &Path) -> Result<Self, StoreError> {
+        // redb makes files that all may read.
+        OpenOptions::new()
+            .create(true)
+            .append(true)
+            .mode(0o600)
+            .open(path)
+            .map_err(|error| StoreError::File(format!("{}: {error}", path.display())))?;
         let database = match Database::create(path) {
             Ok(database) => database,
             Err(DatabaseError::DatabaseAlreadyOpen) => {

@@ -75,7 +75,7 @@ async fn wrong_shifts_are_refused_with_every_field() {
         (json!({"weights": {"v1": 1_000_001}}), "weights.v1: 1000001 is above 1000000"),
         (
             json!({"weights": {"v9": 1}}),
-            "weights.v9: no such version; products has v1, v2; use allow_empty to weight a \
+            "weights.v9: no such version; products has v1, v2; set allowEmpty (--allow-empty) to weight a \
              version that has no instance yet",
         ),
         (json!({"weights": {"v1": 0, "v2": 0}}), "weights: sum to 0"),
@@ -265,6 +265,11 @@ async fn routes_are_put_listed_and_deleted() {
     let message = answer["message"].as_str().unwrap();
     let expected = "route.rules[0].backendRefs[0].version: no such version \"v9\"; users has v1";
     assert!(message.contains(expected), "{message}");
+    let mut orphan = route("api", "products");
+    orphan["parentRefs"] = json!([{"kind": "Gateway"}, {"kind": "Service", "name": "nobody"}]);
+    let (status, answer) = plane.http("PUT", "/v1/routes/api", orphan).await;
+    assert_eq!(status, 400, "{answer}");
+    assert!(answer.to_string().contains("route.parentRefs[1].name"), "{answer}");
     let (status, answer) = plane.http("DELETE", "/v1/routes/api", Value::Null).await;
     assert_eq!((status, &answer["revision"]), (200, &json!(3)));
     assert_eq!(plane.get("/v1/history").await["entries"][0]["action"], "delete-route");

@@ -66,7 +66,7 @@ async fn watching_needs_a_certificate_of_this_mesh() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_new_root_reaches_everyone_before_it_signs() {
-    let plane = Plane::with_lifetime(Duration::from_secs(6)).await;
+    let plane = Plane::with_lifetime(Duration::from_secs(12)).await;
     plane.seed().await;
     let door = Door::of(&plane);
     let mut router =

@@ -20,7 +20,7 @@ use crate::telemetry::log::{self, LogError};
 use crate::telemetry::trace::{Exporter, ExporterHandle, InvalidEndpoint, Resource};
 
 /// Headers of one request, in bytes as HTTP/2 counts them (RFC 9113, 6.5.2).
-const MAX_HEADER_LIST: u32 = 32 * 1024;
+const MAX_HEADER_LIST: u32 = 128 * 1024;
 /// How long the last spans may take on their way out.
 const FLUSH: Duration = Duration::from_secs(2);
 

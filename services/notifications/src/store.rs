@@ -2,7 +2,6 @@
 
 mod queue;
 mod row;
-mod schema;
 
 use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -14,7 +13,11 @@ use crate::notification::{
 };
 
 pub use queue::{Job, Lease};
-pub use schema::OpenError;
+pub use weir_mesh::server::sqlite::OpenError;
+use weir_mesh::server::sqlite::{self, Database};
+
+/// Each brings the schema from the version before it (its index) to the next.
+const MIGRATIONS: &[&str] = &[include_str!("store/001_notifications.sql")];
 
 /// Why the store did not do it.
 #[derive(Debug, thiserror::Error)]
@@ -55,7 +58,7 @@ impl From<sqlx::Error> for StoreError {
 /// What all processes of the service share. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Store {
-    database: schema::Database,
+    database: Database,
 }
 
 /// Most webhooks that may wait.
@@ -67,7 +70,7 @@ impl Store {
     /// # Errors
     /// When the directory or the database in it cannot be used.
     pub async fn open(directory: &Path) -> Result<Self, OpenError> {
-        Ok(Self { database: schema::open(directory, "notifications.db").await? })
+        Ok(Self { database: sqlite::open(directory, "notifications.db", MIGRATIONS).await? })
     }
 
     /// Puts a notification into its inbox, and into the queue when it has a

@@ -1,7 +1,6 @@
 //! The catalogue on disk. It knows nothing of gRPC.
 
 mod row;
-mod schema;
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -14,7 +13,11 @@ use crate::filter::Filter;
 use crate::page::{Cursor, Key, Order};
 use crate::product::{Draft, Patch, Product, ProductId, Revision, Stars, Tags};
 
-pub use schema::OpenError;
+pub use weir_mesh::server::sqlite::OpenError;
+use weir_mesh::server::sqlite::{self, Database};
+
+/// Each brings the schema from the version before it (its index) to the next.
+const MIGRATIONS: &[&str] = &[include_str!("store/001_products.sql")];
 
 /// Why the store did not do it.
 #[derive(Debug, thiserror::Error)]
@@ -56,7 +59,7 @@ impl From<sqlx::Error> for StoreError {
 /// The products that all processes of the service share. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Store {
-    database: schema::Database,
+    database: Database,
 }
 
 /// What to list.
@@ -78,7 +81,7 @@ impl Store {
     /// # Errors
     /// When the directory or the database in it cannot be used.
     pub async fn open(directory: &Path) -> Result<Self, OpenError> {
-        Ok(Self { database: schema::open(directory, "products.db").await? })
+        Ok(Self { database: sqlite::open(directory, "products.db", MIGRATIONS).await? })
     }
 
     /// Adds a product.
