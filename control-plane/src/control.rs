@@ -150,7 +150,7 @@ impl Control {
         for edit in &edits {
             next.set(edit, desired.revision + 1);
         }
-        if let Some(error) = snapshot::check(&next).into_iter().next() {
+        if let Some(error) = snapshot::introduced(&desired, &next).into_iter().next() {
             let field = format!("routes.{}.{}", error.route(), error.field());
             return Err(Invalid::one(field, error.to_string()).into());
         }

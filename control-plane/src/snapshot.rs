@@ -1,11 +1,11 @@
 //! Desired state + registry -> what routers need. Pure.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 use bytes::Bytes;
 use prost::Message as _;
-use weir_mesh::model::{BackendRef, Instance, Parent, Route, Snapshot};
+use weir_mesh::model::{Instance, Parent, Route, ServiceName, Snapshot, VersionName};
 use weir_proto::weir::mesh::v1 as pb;
 
 use crate::registry::Role;
@@ -93,58 +93,105 @@ impl SnapshotError {
     }
 }
 
-/// Everything that keeps a desired state from making a snapshot.
+/// Everything that a desired state names and does not have.
 #[must_use]
 pub fn check(desired: &Desired) -> Vec<SnapshotError> {
     let mut errors = Vec::new();
     for (name, route) in &desired.routes {
-        errors.extend(check_parents(desired, name, &route.value));
-        for (rule, content) in route.value.rules.iter().enumerate() {
-            for (backend, content) in content.backends.iter().enumerate() {
+        for (parent, named) in route.value.parents.iter().enumerate() {
+            if let Parent::Service(service) = named {
+                errors.extend(check_parent(desired, name, parent, service));
+            }
+        }
+        errors.extend(check_backends(desired, name, &route.value));
+    }
+    errors
+}
+
+/// What [`check`] finds in `after` that it did not find in `before`: what an older
+/// Weir let in must not keep every later change out.
+#[must_use]
+pub fn introduced(before: &Desired, after: &Desired) -> Vec<SnapshotError> {
+    let mut errors = check(after);
+    if !errors.is_empty() {
+        let place = |error: &SnapshotError| (error.route().clone(), error.field());
+        let old: HashSet<_> = check(before).iter().map(place).collect();
+        errors.retain(|error| !old.contains(&place(error)));
+    }
+    errors
+}
+
+/// What a route as sent names that is not there, whatever else may be wrong with
+/// it. What cannot be a name at all is left to [`weir_mesh::wire::route`].
+#[must_use]
+pub fn check_sent(desired: &Desired, message: &pb::Route) -> Vec<SnapshotError> {
+    let name: Arc<str> = message.name.as_str().into();
+    let mut errors = Vec::new();
+    for (parent, sent) in message.parent_refs.iter().enumerate() {
+        if let ("Service", Ok(service)) = (sent.kind.as_str(), sent.name.parse()) {
+            errors.extend(check_parent(desired, &name, parent, &service));
+        }
+    }
+    for (rule, content) in message.rules.iter().enumerate() {
+        for (backend, sent) in content.backend_refs.iter().enumerate() {
+            if let Ok(service) = sent.service.parse() {
                 let at = BackendPath { route: name.clone(), rule, backend };
-                errors.extend(check_backend(desired, content, at));
+                let version = sent.version.parse().ok();
+                errors.extend(check_backend(desired, &service, version.as_ref(), at));
             }
         }
     }
     errors
 }
 
-fn check_parents<'a>(
-    desired: &'a Desired,
-    name: &'a Arc<str>,
-    route: &'a Route,
-) -> impl Iterator<Item = SnapshotError> + 'a {
-    route.parents.iter().enumerate().filter_map(|(parent, named)| match named {
-        Parent::Service(service) if !desired.services.contains_key(service) => {
-            Some(SnapshotError::UnknownParent {
-                route: name.clone(),
-                parent,
-                service: service.to_string(),
-                services: desired.services.keys().map(ToString::to_string).collect(),
-            })
-        }
-        Parent::Service(_) | Parent::Gateway => None,
+fn services(desired: &Desired) -> Vec<String> {
+    desired.services.keys().map(ToString::to_string).collect()
+}
+
+fn check_parent(
+    desired: &Desired,
+    route: &Arc<str>,
+    parent: usize,
+    service: &ServiceName,
+) -> Option<SnapshotError> {
+    (!desired.services.contains_key(service)).then(|| SnapshotError::UnknownParent {
+        route: route.clone(),
+        parent,
+        service: service.to_string(),
+        services: services(desired),
     })
+}
+
+fn check_backends(desired: &Desired, name: &Arc<str>, route: &Route) -> Vec<SnapshotError> {
+    let mut errors = Vec::new();
+    for (rule, content) in route.rules.iter().enumerate() {
+        for (backend, content) in content.backends.iter().enumerate() {
+            let at = BackendPath { route: name.clone(), rule, backend };
+            let version = content.version.as_ref();
+            errors.extend(check_backend(desired, &content.service, version, at));
+        }
+    }
+    errors
 }
 
 fn check_backend(
     desired: &Desired,
-    backend: &BackendRef,
+    service: &ServiceName,
+    version: Option<&VersionName>,
     at: BackendPath,
 ) -> Option<SnapshotError> {
-    let Some(service) = desired.services.get(&backend.service) else {
-        let services = desired.services.keys().map(ToString::to_string).collect();
-        let service = backend.service.to_string();
-        return Some(SnapshotError::UnknownService { at, service, services });
+    let Some(held) = desired.services.get(service) else {
+        let service = service.to_string();
+        return Some(SnapshotError::UnknownService { at, service, services: services(desired) });
     };
-    let version = backend.version.as_ref()?;
-    let split = &service.value.split;
+    let version = version?;
+    let split = &held.value.split;
     if split.weight(version.as_str()).is_some() {
         return None;
     }
     Some(SnapshotError::UnknownVersion {
         at,
-        service: backend.service.to_string(),
+        service: service.to_string(),
         version: version.to_string(),
         versions: split.versions().iter().map(|(name, _)| name.to_string()).collect(),
     })
@@ -154,7 +201,8 @@ fn check_backend(
 /// their routers may be earlier than their service, or later.
 ///
 /// # Errors
-/// The first of [`check`]'s.
+/// The first backend that is not there, which every router would refuse. A parent
+/// that is not there makes a route do nothing, and keeps no snapshot back.
 pub fn build(
     desired: &Desired,
     instances: Vec<Instance>,
@@ -162,8 +210,10 @@ pub fn build(
     trust_domain: &Arc<str>,
     sequence: u64,
 ) -> Result<Snapshot, SnapshotError> {
-    if let Some(error) = check(desired).into_iter().next() {
-        return Err(error);
+    for (name, route) in &desired.routes {
+        if let Some(error) = check_backends(desired, name, &route.value).into_iter().next() {
+            return Err(error);
+        }
     }
     let services: BTreeMap<_, _> =
         desired.services.iter().map(|(name, held)| (name.clone(), (*held.value).clone())).collect();
@@ -268,5 +318,30 @@ mod tests {
             ]
         );
         assert!(build(&desired, vec![], &[], &"weir.local".into(), 1).is_err());
+    }
+
+    #[test]
+    fn a_lost_parent_of_an_older_weir_keeps_nothing_back() {
+        let before = desired();
+        let route = pb::Route {
+            name: "ghost".into(),
+            parent_refs: vec![pb::ParentRef { kind: "Service".into(), name: "nobody".into() }],
+            rules: vec![pb::RouteRule {
+                backend_refs: vec![pb::BackendRef {
+                    service: "products".into(),
+                    version: String::new(),
+                    weight: 1,
+                }],
+                ..Default::default()
+            }],
+            ..Default::default()
+        };
+        let value = Arc::new(wire::route(&route, "").unwrap());
+        let mut held = before.clone();
+        let key = ObjectKey::Route("ghost".into());
+        held.set(&Edit { key, after: Some(Object::Route(value)) }, 4);
+        assert_eq!(introduced(&before, &held).len(), 1, "new, it is refused");
+        assert!(introduced(&held, &held).is_empty(), "there, it stops no other change");
+        assert!(build(&held, vec![], &[], &"weir.local".into(), 1).is_ok());
     }
 }

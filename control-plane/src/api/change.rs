@@ -10,6 +10,7 @@ use tonic::Status;
 use weir_mesh::model::{Invalid, ServiceName, Violations};
 use weir_mesh::wire;
 use weir_proto::weir::control::v1 as pb;
+use weir_proto::weir::mesh::v1 as mesh;
 
 use super::error;
 use crate::control::{Author, ChangeError, Control, Made, Plan};
@@ -143,13 +144,15 @@ pub(super) async fn put_route(
 ) -> Result<pb::ChangeResponse, Status> {
     let mut bad = Violations::new();
     check_reason(&request.reason, &mut bad);
-    let route = match wire::route(&request.route.unwrap_or_default(), "route") {
+    let message = request.route.unwrap_or_default();
+    let route = match wire::route(&message, "route") {
         Ok(route) => Some(Arc::new(route)),
         Err(invalid) => {
             bad.extend(invalid);
             None
         }
     };
+    check_sent(&control.desired.borrow(), &message, "route", &mut bad);
     let route = bad.finish(route).map_err(|e| error::invalid(&e))?;
     let author = Author { actor, reason: request.reason };
     let plan = move |desired: &Desired, _: &dyn Store| {
@@ -162,8 +165,16 @@ pub(super) async fn put_route(
     Ok(answer(control, made, None).await)
 }
 
-/// Whether every backend would be there after these edits. `at` says where in the
-/// request a route is.
+/// Notes every service and version that a route names and that is not there, so
+/// that they are told together with what else is wrong with it.
+fn check_sent(desired: &Desired, message: &mesh::Route, at: &str, bad: &mut Violations) {
+    for error in snapshot::check_sent(desired, message) {
+        bad.add(format!("{at}.{}", error.field()), &error);
+    }
+}
+
+/// Whether all that routes name would be there after these edits. `at` says where
+/// in the request a route is.
 fn check_backends(
     desired: &Desired,
     edits: &[Edit],
@@ -174,7 +185,7 @@ fn check_backends(
         next.set(edit, desired.revision + 1);
     }
     let mut bad = Violations::new();
-    for error in snapshot::check(&next) {
+    for error in snapshot::introduced(desired, &next) {
         bad.add(format!("{}.{}", at(error.route()), error.field()), &error);
     }
     bad.finish(Some(()))

@@ -1,8 +1,8 @@
 //! The store of one machine: a redb file.
 
-use std::fs::OpenOptions;
+use std::fs::{OpenOptions, Permissions};
 use std::ops::Range;
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::Path;
 
 use bytes::Bytes;
@@ -42,12 +42,13 @@ impl Embedded {
     /// # Errors
     /// [`StoreError`]: in use, damaged, of a newer format, or the disk failed.
     pub fn open(path: &Path) -> Result<Self, StoreError> {
-        // redb makes files that all may read.
+        // redb makes files that all may read, and so did older versions of this.
         OpenOptions::new()
             .create(true)
             .append(true)
             .mode(0o600)
             .open(path)
+            .and_then(|file| file.set_permissions(Permissions::from_mode(0o600)))
             .map_err(|error| StoreError::File(format!("{}: {error}", path.display())))?;
         let database = match Database::create(path) {
             Ok(database) => database,

@@ -75,8 +75,8 @@ async fn wrong_shifts_are_refused_with_every_field() {
         (json!({"weights": {"v1": 1_000_001}}), "weights.v1: 1000001 is above 1000000"),
         (
             json!({"weights": {"v9": 1}}),
-            "weights.v9: no such version; products has v1, v2; set allowEmpty (--allow-empty) to weight a \
-             version that has no instance yet",
+            "weights.v9: no such version; products has v1, v2; set allowEmpty (--allow-empty) to \
+             weight a version that has no instance yet",
         ),
         (json!({"weights": {"v1": 0, "v2": 0}}), "weights: sum to 0"),
         (json!({"weights": {"v1": 0}}), "weights: sum to 0"),
@@ -269,10 +269,42 @@ async fn routes_are_put_listed_and_deleted() {
     orphan["parentRefs"] = json!([{"kind": "Gateway"}, {"kind": "Service", "name": "nobody"}]);
     let (status, answer) = plane.http("PUT", "/v1/routes/api", orphan).await;
     assert_eq!(status, 400, "{answer}");
-    assert!(answer.to_string().contains("route.parentRefs[1].name"), "{answer}");
+    let expected = "route.parentRefs[1].name: no service \"nobody\"; services: products, users";
+    assert_eq!(answer["message"], expected);
     let (status, answer) = plane.http("DELETE", "/v1/routes/api", Value::Null).await;
     assert_eq!((status, &answer["revision"]), (200, &json!(3)));
     assert_eq!(plane.get("/v1/history").await["entries"][0]["action"], "delete-route");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn all_mistakes_of_a_route_are_told_at_once() {
+    let plane = Plane::start().await;
+    plane.seed().await;
+    let mut wrong = route("api", "back-v2");
+    wrong["rules"][0]["backendRefs"][0]["weight"] = json!(-1);
+    wrong["parentRefs"] = json!([{"kind": "Service", "name": "nobody"}]);
+    let mut expected = [
+        "rules[0].backendRefs[0].weight: -1 is below 0",
+        "parentRefs[0].name: no service \"nobody\"; services: products, users",
+        "rules[0].backendRefs[0].service: no service \"back-v2\"; services: products, users",
+    ]
+    .map(str::to_owned);
+    expected.sort();
+    let told = |answer: &Value, at: &str| {
+        let fields = answer["details"][0]["fieldViolations"].as_array().unwrap().clone();
+        let text = |v: &Value| v.as_str().unwrap().to_owned();
+        let line = |v: &Value| format!("{}: {}", text(&v["field"]), text(&v["description"]));
+        let lines = fields.iter().map(line);
+        let mut lines: Vec<_> =
+            lines.map(|line| line.strip_prefix(at).unwrap_or(&line).to_owned()).collect();
+        lines.sort();
+        lines
+    };
+    let (status, answer) = plane.http("PUT", "/v1/routes/api", wrong.clone()).await;
+    assert_eq!((status, told(&answer, "route.")), (400, expected.to_vec()));
+    let (status, answer) = plane.http("POST", "/v1/apply", json!({"routes": [wrong]})).await;
+    assert_eq!((status, told(&answer, "routes[0].")), (400, expected.to_vec()));
+    assert_eq!(plane.get("/v1/mesh").await["revision"], 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]

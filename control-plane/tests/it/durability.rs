@@ -152,6 +152,19 @@ async fn a_large_history_keeps_descriptor_sets_once() {
     assert!(size < 50 * weir_proto::descriptors::PRODUCTS.len() as u64, "{size}");
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn the_store_is_its_owners_only() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let plane = Plane::start().await;
+    let file = plane.dir.path().join("weir.redb");
+    let mode = || std::fs::metadata(&file).unwrap().permissions().mode() & 0o777;
+    assert_eq!(mode(), 0o600);
+    // As older versions made it.
+    std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o644)).unwrap();
+    let _plane = plane.restart().await;
+    assert_eq!(mode(), 0o600);
+}
+
 fn base64(bytes: &[u8]) -> String {
     const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     let mut text = String::new();

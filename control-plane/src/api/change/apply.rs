@@ -9,7 +9,7 @@ use weir_mesh::transcode::Transcoder;
 use weir_mesh::wire;
 use weir_proto::weir::control::v1 as pb;
 
-use super::{answer, check_backends, check_reason, check_wait};
+use super::{answer, check_backends, check_reason, check_sent, check_wait};
 use crate::api::error;
 use crate::control::{Author, Control, Plan};
 use crate::store::{Action, Desired, Edit, Object, ObjectKey, Store};
@@ -29,7 +29,8 @@ pub(in crate::api) async fn apply(
     let mut bad = Violations::new();
     let wait = check_wait(request.wait, 0, &mut bad);
     check_reason(&request.reason, &mut bad);
-    let apply = read(&request, bad).map_err(|e| error::invalid(&e))?;
+    let desired = control.desired.borrow().clone();
+    let apply = read(&request, &desired, bad).map_err(|e| error::invalid(&e))?;
     let author = Author { actor, reason: request.reason };
     let plan = move |desired: &Desired, _: &dyn Store| {
         let edits = apply.edits(desired);
@@ -46,7 +47,11 @@ pub(in crate::api) async fn apply(
     Ok(answer(control, made, wait).await)
 }
 
-fn read(request: &pb::ApplyRequest, mut bad: Violations) -> Result<Apply, Invalid> {
+fn read(
+    request: &pb::ApplyRequest,
+    desired: &Desired,
+    mut bad: Violations,
+) -> Result<Apply, Invalid> {
     let mut services = Vec::with_capacity(request.services.len());
     let mut names = HashSet::new();
     for (i, message) in request.services.iter().enumerate() {
@@ -63,6 +68,9 @@ fn read(request: &pb::ApplyRequest, mut bad: Violations) -> Result<Apply, Invali
             bad.take(&format!("{at}.descriptorSet"), Transcoder::new(&message.descriptor_set));
         }
     }
+    // A service that is wrong itself is told once, not again by each route to it.
+    let there = (services.len() == request.services.len())
+        .then(|| after(desired, &services, request.prune));
     let mut routes = Vec::with_capacity(request.routes.len());
     let mut names = HashSet::new();
     for (i, message) in request.routes.iter().enumerate() {
@@ -74,6 +82,9 @@ fn read(request: &pb::ApplyRequest, mut bad: Violations) -> Result<Apply, Invali
             Ok(route) => routes.push(Arc::new(route)),
             Err(invalid) => bad.extend(invalid),
         }
+        if let Some(there) = &there {
+            check_sent(there, message, &at, &mut bad);
+        }
     }
     let options = match request.options.as_ref().map(|o| wire::options(o, "options")) {
         None => None,
@@ -84,6 +95,16 @@ fn read(request: &pb::ApplyRequest, mut bad: Violations) -> Result<Apply, Invali
         }
     };
     bad.finish(Some(Apply { services, routes, options, prune: request.prune }))
+}
+
+/// The services that there will be.
+fn after(desired: &Desired, services: &[Arc<Service>], prune: bool) -> Desired {
+    let mut next = if prune { Desired::default() } else { desired.clone() };
+    for service in services {
+        let key = ObjectKey::Service(service.name.clone());
+        next.set(&Edit { key, after: Some(Object::Service(service.clone())) }, 0);
+    }
+    next
 }
 
 impl Apply {

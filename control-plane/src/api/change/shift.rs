@@ -116,8 +116,8 @@ fn read(
 fn no_version(service: &str, known: &[VersionName]) -> String {
     let known: Vec<_> = known.iter().map(VersionName::as_str).collect();
     format!(
-        "no such version; {service} has {}; set allowEmpty (--allow-empty) to weight a version that has no \
-         instance yet",
+        "no such version; {service} has {}; set allowEmpty (--allow-empty) to weight a version \
+         that has no instance yet",
         known.join(", ")
     )
 }
@@ -180,7 +180,8 @@ fn check_alive(
             bad.add(
                 format!("weights.{version}"),
                 format_args!(
-                    "{service} {version} has no healthy instance; start one, or set allowEmpty (--allow-empty)"
+                    "{service} {version} has no healthy instance; start one, or set allowEmpty \
+                     (--allow-empty)"
                 ),
             );
         }
