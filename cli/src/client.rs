@@ -1,5 +1,6 @@
 //! The control API as commands use it.
 
+use std::fmt;
 use std::time::Duration;
 
 use tonic::metadata::{Ascii, MetadataValue};
@@ -19,28 +20,70 @@ pub type Client = ControlServiceClient<InterceptedService<Channel, Bearer>>;
 /// Answers of the API may hold descriptor sets of every service.
 const MAX_MESSAGE: usize = 64 << 20;
 
+/// Which mesh is meant. Said before a command or after it; after it wins.
+// clap's `global` would give these to `weir router` too, whose --control is another,
+// and its `env` would win over what stands before the command.
+#[derive(Clone, Default, clap::Args)]
+pub struct Target {
+    /// The mesh's control API [env: WEIR_CONTROL]; default: the mesh that `weir up`
+    /// runs on this machine
+    #[arg(long, value_name = "URL")]
+    control: Option<String>,
+    /// Bearer token of the control API [env: WEIR_TOKEN]; default: that of the mesh
+    /// on this machine
+    #[arg(long, value_name = "TOKEN")]
+    token: Option<String>,
+}
+
+impl Target {
+    /// True when nothing was said.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.control.is_none() && self.token.is_none()
+    }
+
+    /// What this leaves open, `other` says.
+    #[must_use]
+    fn or(self, other: Self) -> Self {
+        Self { control: self.control.or(other.control), token: self.token.or(other.token) }
+    }
+
+    fn of_environment() -> Self {
+        let value = |name| std::env::var(name).ok().filter(|value| !value.is_empty());
+        Self { control: value("WEIR_CONTROL"), token: value("WEIR_TOKEN") }
+    }
+}
+
+impl fmt::Debug for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Target").field("control", &self.control).finish_non_exhaustive()
+    }
+}
+
 /// How a command reaches the mesh and how it prints.
 #[derive(Debug, Clone, clap::Args)]
 pub struct Connect {
-    /// The mesh's control API; default: the mesh that `weir up` runs on this machine
-    #[arg(long, env = "WEIR_CONTROL", value_name = "URL")]
-    pub control: Option<String>,
-    /// Bearer token of the control API; default: that of the mesh on this machine
-    #[arg(long, env = "WEIR_TOKEN", hide_env_values = true, value_name = "TOKEN")]
-    pub token: Option<String>,
+    #[command(flatten)]
+    target: Target,
     /// How to print the answer
     #[arg(short, long, value_enum, default_value_t = Format::Table, value_name = "FORMAT")]
     pub output: Format,
 }
 
 impl Connect {
+    /// Takes what was said before the command.
+    pub fn inherit(&mut self, before: Target) {
+        self.target = std::mem::take(&mut self.target).or(before);
+    }
+
     /// A client of the mesh that is meant.
     ///
     /// # Errors
     /// There is none, or it does not answer.
     pub async fn client(&self) -> Result<Client, Error> {
         let local = runtime_file::newest();
-        let control = match (&self.control, &local) {
+        let target = self.target.clone().or(Target::of_environment());
+        let control = match (&target.control, &local) {
             (Some(url), _) => url.clone(),
             (None, Some(mesh)) => mesh.control.clone(),
             (None, None) => {
@@ -50,7 +93,7 @@ impl Connect {
                 ));
             }
         };
-        let token = match (&self.token, local) {
+        let token = match (&target.token, local) {
             (Some(token), _) => token.clone(),
             (None, Some(mesh)) if same(&mesh.control, &control) => {
                 std::fs::read_to_string(&mesh.token_file).map_err(|error| {

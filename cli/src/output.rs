@@ -5,7 +5,7 @@ use std::sync::OnceLock;
 
 use comfy_table::Table;
 use comfy_table::presets::NOTHING;
-use prost_reflect::{DescriptorPool, DynamicMessage};
+use prost_reflect::{DescriptorPool, DynamicMessage, SerializeOptions};
 
 use crate::Error;
 
@@ -62,7 +62,9 @@ pub fn say(line: &str) {
 /// # Errors
 /// Standard output is gone.
 pub fn print_json<M: prost::Message>(name: &str, message: &M) -> Result<(), Error> {
-    print(&format!("{:#}\n", to_value(name, message)?))
+    let mut json = Vec::with_capacity(1024);
+    write_json(name, message, &mut serde_json::Serializer::pretty(&mut json))?;
+    print(&format!("{}\n", String::from_utf8_lossy(&json)))
 }
 
 /// The protobuf JSON mapping of a message, as the API itself writes it.
@@ -70,6 +72,15 @@ pub fn print_json<M: prost::Message>(name: &str, message: &M) -> Result<(), Erro
 /// # Errors
 /// `name` is not that of the message.
 pub fn to_value<M: prost::Message>(name: &str, message: &M) -> Result<serde_json::Value, Error> {
+    write_json(name, message, serde_json::value::Serializer)
+}
+
+/// Never by way of compact text: read again, numbers may lose their last digit.
+fn write_json<M: prost::Message, S: serde::Serializer>(
+    name: &str,
+    message: &M,
+    to: S,
+) -> Result<S::Ok, Error> {
     static POOL: OnceLock<Option<DescriptorPool>> = OnceLock::new();
     let broken = |what: &str| Error::new(format!("cannot write {name} as JSON: {what}"));
     let descriptor = POOL
@@ -79,9 +90,8 @@ pub fn to_value<M: prost::Message>(name: &str, message: &M) -> Result<serde_json
         .ok_or_else(|| broken("its descriptor is missing"))?;
     let dynamic = DynamicMessage::decode(descriptor, message.encode_to_vec().as_slice())
         .map_err(|error| broken(&error.to_string()))?;
-    weir_mesh::transcode::to_json(&dynamic)
-        .and_then(|json| serde_json::from_slice(&json))
-        .map_err(|error| broken(&error.to_string()))
+    let options = SerializeOptions::new().skip_default_fields(false);
+    dynamic.serialize_with_options(to, &options).map_err(|error| broken(&error.to_string()))
 }
 
 /// A duration in the largest unit that keeps it readable: `52m`, `3.2s`, `41ms`.

@@ -7,6 +7,7 @@ use clap::{CommandFactory as _, Parser, Subcommand};
 use clap_complete::Shell;
 
 use crate::Error;
+use crate::client::{Connect, Target};
 use crate::commands::{apply, certificates, change, get, init, status, traces};
 use crate::exec_child::ExecChild;
 use crate::up::UpArgs;
@@ -39,7 +40,7 @@ Other:
   help          Say more about a command
 
 `weir COMMAND --help` says more. Commands find a mesh of `weir up` by themselves;
---control URL and --token TOKEN reach another.";
+--control URL and --token TOKEN, before or after COMMAND, reach another.";
 
 const TEMPLATE: &str = "{about}\n\n{usage-heading} {usage}{after-help}\n\nOptions:\n{options}";
 
@@ -47,6 +48,8 @@ const TEMPLATE: &str = "{about}\n\n{usage-heading} {usage}{after-help}\n\nOption
 #[derive(Debug, Parser)]
 #[command(name = "weir", version, help_template = TEMPLATE, after_help = HELP)]
 pub struct Cli {
+    #[command(flatten)]
+    target: Target,
     #[command(subcommand)]
     verb: Verb,
 }
@@ -122,7 +125,17 @@ impl Cli {
     ///
     /// # Errors
     /// The verb's.
-    pub fn run(self) -> Result<ExitCode, Error> {
+    pub fn run(mut self) -> Result<ExitCode, Error> {
+        match self.verb.connect() {
+            Some(connect) => connect.inherit(self.target),
+            None if self.target.is_empty() => {}
+            None => {
+                return Err(Error::new(
+                    "this command asks no mesh; leave out --control and --token, or put options \
+                     of its own after its name",
+                ));
+            }
+        }
         match self.verb {
             Verb::Up(args) => return args.run(),
             Verb::ExecChild(args) => return Ok(args.run()),
@@ -148,6 +161,29 @@ impl Cli {
             }
         }
         Ok(ExitCode::SUCCESS)
+    }
+}
+
+impl Verb {
+    /// How it reaches a mesh, if it does.
+    fn connect(&mut self) -> Option<&mut Connect> {
+        match self {
+            Self::Shift(verb) => Some(&mut verb.connect),
+            Self::Rollback(verb) => Some(&mut verb.connect),
+            Self::Apply(verb) => Some(&mut verb.connect),
+            Self::History(verb) => Some(&mut verb.connect),
+            Self::Status(verb) => Some(&mut verb.connect),
+            Self::Get(verb) => Some(&mut verb.connect),
+            Self::Traces(verb) => Some(&mut verb.connect),
+            Self::Certificates(verb) => Some(verb.connect()),
+            Self::Up(_)
+            | Self::Init(_)
+            | Self::ControlPlane(_)
+            | Self::Router(_)
+            | Self::Service(_)
+            | Self::Completions { .. }
+            | Self::ExecChild(_) => None,
+        }
     }
 }
 

@@ -4,7 +4,8 @@
 #![allow(clippy::unwrap_used)]
 
 use std::fs;
-use std::net::TcpListener;
+use std::io::{Read as _, Write as _};
+use std::net::{TcpListener, TcpStream};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
@@ -131,6 +132,27 @@ fn wait(what: &str, mut holds: impl FnMut() -> bool) {
     }
 }
 
+fn json(out: &Output) -> serde_json::Value {
+    assert!(out.status.success(), "{out:?}");
+    serde_json::from_slice(&out.stdout).unwrap()
+}
+
+/// What the control API itself answers.
+fn api(up: &Up, path: &str) -> serde_json::Value {
+    let [url, token] = ["control", "token"].map(|key| up.ready[key].as_str().unwrap());
+    let host = url.strip_prefix("http://").unwrap();
+    let mut connection = TcpStream::connect(host).unwrap();
+    // HTTP/1.0: no chunks, and the end of the answer is the end of the connection.
+    let request =
+        format!("GET {path} HTTP/1.0\r\nhost: {host}\r\nauthorization: Bearer {token}\r\n\r\n");
+    connection.write_all(request.as_bytes()).unwrap();
+    let mut answer = String::new();
+    connection.read_to_string(&mut answer).unwrap();
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+    assert!(head.contains(" 200 "), "{head}");
+    serde_json::from_str(body).unwrap()
+}
+
 fn one_error(out: &Output) -> String {
     assert_eq!(out.status.code(), Some(1), "{out:?}");
     String::from_utf8(out.stderr.clone()).unwrap().trim().to_owned()
@@ -156,6 +178,24 @@ fn what_is_wrong_is_said_in_one_line() {
     assert!(error.contains("weir up"), "{error}");
     let error = one_error(&world.run(&["status", "--control", "127.0.0.1:1", "--token", "t"]));
     assert!(error.contains("127.0.0.1:1") && error.contains("--control"), "{error}");
+    let error = one_error(&world.run(&["--control", "127.0.0.1:1", "up"]));
+    assert!(error.contains("asks no mesh"), "{error}");
+}
+
+#[test]
+fn a_mesh_is_named_before_or_after_the_command() {
+    let world = World::new();
+    let asked = |before: &[&str], after: &[&str]| {
+        let mut command = world.weir(&[before, &["status"], after].concat());
+        // The last resort: it must not win over an option in either place.
+        command.env("WEIR_CONTROL", "127.0.0.1:3").env("WEIR_TOKEN", "t");
+        one_error(&command.output().unwrap())
+    };
+    let [before, after] = [["--control", "127.0.0.1:1"], ["--control", "127.0.0.1:2"]];
+    assert!(asked(&[], &[]).contains("127.0.0.1:3"));
+    assert!(asked(&before, &[]).contains("127.0.0.1:1"));
+    assert!(asked(&[], &after).contains("127.0.0.1:2"));
+    assert!(asked(&before, &after).contains("127.0.0.1:2"));
 }
 
 #[test]
@@ -165,6 +205,11 @@ fn init_writes_a_file_once() {
     let error = one_error(&world.run(&["init", "new.yaml"]));
     assert!(error.contains("--force"), "{error}");
     assert!(world.run(&["init", "new.yaml", "--force"]).status.success());
+
+    let out = world.run(&["init", "-"]);
+    assert!(out.status.success(), "{out:?}");
+    assert_eq!(out.stdout, fs::read(world.path("new.yaml")).unwrap());
+    assert!(!world.path("-").exists());
 }
 
 #[test]
@@ -182,6 +227,17 @@ fn ctrl_c_leaves_nothing_behind() {
     let change: serde_json::Value = serde_json::from_slice(&out.stdout).unwrap();
     assert_eq!(change["converged"]["routers"], 3, "{change}");
     assert_eq!(change["converged"]["applied"], 3, "{change}");
+    assert_eq!(json(&world.run(&["get", "edges", "-o", "json"])), serde_json::json!({"edges": []}));
+    for (command, path) in [("services", "/v1/services"), ("routes", "/v1/routes")] {
+        let printed = json(&world.run(&["get", command, "-o", "json"]));
+        assert_eq!(printed, api(&up, path), "{command}");
+    }
+    let status = json(&world.run(&["status", "-o", "json"]));
+    assert_eq!(status["mesh"]["trustDomain"], "weir.local", "{status}");
+    assert_eq!(status["mesh"]["revision"], change["revision"], "{status}");
+    for router in status["routers"].as_array().unwrap() {
+        assert_eq!((&router["live"], &router["refused"]), (&true.into(), &"".into()), "{status}");
+    }
     for command in ["status", "history", "traces"] {
         assert!(world.run(&[command]).status.success(), "{command}");
     }

@@ -26,8 +26,9 @@ pub struct Apply {
     /// Goes into the history
     #[arg(long, default_value = "", hide_default_value = true)]
     reason: String,
+    /// Which mesh, and how to print.
     #[command(flatten)]
-    connect: Connect,
+    pub connect: Connect,
 }
 
 impl Apply {

@@ -26,7 +26,7 @@ struct Rotate {
     /// one's certificates have run out
     #[arg(long)]
     new_root: bool,
-    /// Goes into the history
+    /// Goes into the control plane's log
     #[arg(long, default_value = "", hide_default_value = true)]
     reason: String,
     #[command(flatten)]
@@ -34,6 +34,12 @@ struct Rotate {
 }
 
 impl Certificates {
+    /// Which mesh, and how to print.
+    pub fn connect(&mut self) -> &mut Connect {
+        let Action::Rotate(rotate) = &mut self.action;
+        &mut rotate.connect
+    }
+
     /// Runs it.
     ///
     /// # Errors

@@ -86,8 +86,9 @@ pub struct Shift {
     /// Refuse unless the service's last revision is this one
     #[arg(long, value_name = "REVISION", default_value_t = 0, hide_default_value = true)]
     expected_revision: u32,
+    /// Which mesh, and how to print.
     #[command(flatten)]
-    connect: Connect,
+    pub connect: Connect,
 }
 
 impl Shift {
@@ -151,8 +152,9 @@ pub struct Rollback {
     /// Goes into the history
     #[arg(long, default_value = "", hide_default_value = true)]
     reason: String,
+    /// Which mesh, and how to print.
     #[command(flatten)]
-    connect: Connect,
+    pub connect: Connect,
 }
 
 impl Rollback {
@@ -184,8 +186,9 @@ pub struct History {
     /// How many, newest first: 1 to 1000
     #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=1000))]
     limit: u32,
+    /// Which mesh, and how to print.
     #[command(flatten)]
-    connect: Connect,
+    pub connect: Connect,
 }
 
 impl History {

@@ -18,8 +18,9 @@ pub struct Get {
     /// What to list
     #[arg(value_enum)]
     what: What,
+    /// Which mesh, and how to print.
     #[command(flatten)]
-    connect: Connect,
+    pub connect: Connect,
 }
 
 /// What there is to list.

@@ -11,7 +11,7 @@ use crate::output::print;
 /// Arguments of `weir init`.
 #[derive(Debug, clap::Args)]
 pub struct Init {
-    /// Where to write it
+    /// Where to write it; `-` is standard output
     #[arg(default_value = "mesh.yaml", value_name = "FILE")]
     file: PathBuf,
     /// Replace a file that is there
@@ -25,6 +25,9 @@ impl Init {
     /// # Errors
     /// The file is there and `--force` is not, or it cannot be written.
     pub fn run(self) -> Result<(), Error> {
+        if self.file.as_os_str() == "-" {
+            return print(STARTER);
+        }
         let name = self.file.display();
         let mut options = OpenOptions::new();
         options.write(true);

@@ -15,8 +15,9 @@ use crate::output::{Format, print, print_table, seconds, table, to_value};
 /// Arguments of `weir status`.
 #[derive(Debug, clap::Args)]
 pub struct Status {
+    /// Which mesh, and how to print.
     #[command(flatten)]
-    connect: Connect,
+    pub connect: Connect,
 }
 
 impl Status {

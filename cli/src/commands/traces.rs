@@ -17,8 +17,9 @@ pub struct Traces {
     /// How many to list, newest first: 1 to 1000
     #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=1000))]
     limit: u32,
+    /// Which mesh, and how to print.
     #[command(flatten)]
-    connect: Connect,
+    pub connect: Connect,
 }
 
 impl Traces {
