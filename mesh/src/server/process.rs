@@ -7,6 +7,7 @@ use std::time::Duration;
 use prost::Message as _;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 use tonic::service::Routes;
 use tonic::transport::Server;
 use tonic_health::ServingStatus;
@@ -15,7 +16,7 @@ use tonic_health::server::HealthReporter;
 use super::common::Common;
 use super::layer::{CallLayer, MAX_CONCURRENT_CALLS};
 use super::outbound::{InvalidOutbound, InvalidService, Outbound};
-use crate::shutdown::Shutdown;
+use crate::shutdown::{Drain, Shutdown};
 use crate::telemetry::log::{self, LogError};
 use crate::telemetry::trace::{Exporter, ExporterHandle, InvalidEndpoint, Resource};
 
@@ -82,6 +83,7 @@ pub struct Setup {
     /// The way to other services.
     pub outbound: Outbound,
     draining: Shutdown,
+    background: Drain,
 }
 
 impl Setup {
@@ -90,12 +92,23 @@ impl Setup {
         let draining = self.draining.clone();
         async move { draining.requested().await }
     }
+
+    /// Spawns work beside the calls, which [`Running::stop`] waits for: it is
+    /// to end soon after [`Setup::stopping`].
+    pub fn spawn(&self, work: impl Future<Output = ()> + Send + 'static) {
+        let guard = self.background.guard();
+        tokio::spawn(async move {
+            work.await;
+            drop(guard);
+        });
+    }
 }
 
 /// A service that is being served. Dropping it stops it at once.
 pub struct Running {
     address: SocketAddr,
     draining: Shutdown,
+    background: Drain,
     drain_timeout: Duration,
     health: Health,
     task: JoinHandle<Result<(), tonic::transport::Error>>,
@@ -121,14 +134,20 @@ impl Running {
     }
 
     /// Stops: health turns NOT_SERVING, connections get GOAWAY, calls in flight
-    /// get `--drain-timeout` to finish, then what is left is cut.
+    /// and [background work](Setup::spawn) get `--drain-timeout` to finish, then
+    /// what is left is cut.
     ///
     /// # Errors
     /// [`ServeError::Serve`].
     pub async fn stop(mut self) -> Result<(), ServeError> {
         self.health.set(ServingStatus::NotServing).await;
         self.draining.request();
-        let ended = tokio::time::timeout(self.drain_timeout, self.failed()).await;
+        let end = Instant::now() + self.drain_timeout;
+        let ended = tokio::time::timeout_at(end, self.failed()).await;
+        let left = self.background.wait(end.saturating_duration_since(Instant::now())).await;
+        if left > 0 {
+            tracing::warn!(left, "background work did not end in time and is cut");
+        }
         if let Some(exporter) = self.exporter.take() {
             exporter.shutdown(FLUSH).await;
         }
@@ -193,7 +212,9 @@ where
     let (sink, exporter) = Exporter::spawn(common.otlp_endpoint.as_deref(), resource)?;
     let draining = Shutdown::new();
     let outbound = Outbound::new(&common.outbound)?.with_spans(sink.clone());
-    let routes = build(Setup { outbound, draining: draining.clone() }).await?;
+    let background = Drain::new();
+    let setup = Setup { outbound, draining: draining.clone(), background: background.clone() };
+    let routes = build(setup).await?;
 
     let health = Health::new(name, descriptor_set).await?;
     let routes = add_reflection(health.add_to(routes), name, descriptor_set)?;
@@ -213,8 +234,8 @@ where
         );
     let task = tokio::spawn(server);
     let drain_timeout = Duration::from_secs(common.drain_timeout);
-    let running =
-        Running { address, draining, drain_timeout, health, task, exporter: Some(exporter) };
+    let exporter = Some(exporter);
+    let running = Running { address, draining, background, drain_timeout, health, task, exporter };
     if let Some(path) = &common.ready_file {
         let object = serde_json::json!({ "listen": address.to_string() });
         crate::ready::write(path, &object.to_string()).map_err(ServeError::ReadyFile)?;

@@ -91,6 +91,18 @@ async fn a_panic_is_an_internal_error_without_its_text_and_the_service_goes_on()
     }
 }
 
+/// Routers let 64 KiB through, and refuse more with a status of gRPC, which
+/// the HTTP/2 of a service does not.
+#[tokio::test]
+async fn headers_beyond_a_router_s_limit_are_taken() {
+    let (_running, channel) = serve(None).await;
+    let mut request = Request::new(HealthCheckRequest::default());
+    for _ in 0..12 {
+        request.metadata_mut().append("x-long", "a".repeat(8 * 1024).parse().unwrap());
+    }
+    HealthClient::new(channel).check(request).await.unwrap();
+}
+
 #[tokio::test]
 async fn a_deadline_ends_a_call_and_a_stream() {
     let (_running, channel) = serve(None).await;

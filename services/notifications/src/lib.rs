@@ -118,7 +118,7 @@ async fn routes(args: &Args, setup: &Setup) -> Result<Routes, ServeError> {
     let store = Store::open(&args.common.data).await.map_err(ServeError::start)?;
     let secret = Secret::open(&args.common.data).map_err(ServeError::start)?;
     let worker = Worker::new(store.clone(), secret, args.policy());
-    tokio::spawn(worker.clone().run(setup.stopping()));
+    setup.spawn(worker.clone().run(setup.stopping()));
     let newest = Newest::new(&store).await.map_err(ServeError::start)?;
     tokio::spawn(newest.clone().run(store.clone(), setup.stopping()));
 

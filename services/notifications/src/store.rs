@@ -41,17 +41,7 @@ pub enum StoreError {
 
 impl From<sqlx::Error> for StoreError {
     fn from(error: sqlx::Error) -> Self {
-        // The low byte of SQLite's result codes is the kind of failure.
-        let kind = |code: &str| code.parse::<i32>().map(|code| code & 0xff);
-        match &error {
-            sqlx::Error::PoolTimedOut => Self::Busy,
-            sqlx::Error::Database(e)
-                if matches!(e.code().as_deref().map(kind), Some(Ok(5 | 6))) =>
-            {
-                Self::Busy
-            }
-            _ => Self::Database(error),
-        }
+        if sqlite::is_busy(&error) { Self::Busy } else { Self::Database(error) }
     }
 }
 

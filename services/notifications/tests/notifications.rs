@@ -226,6 +226,49 @@ async fn webhooks_that_cannot_arrive_become_dead_letters() {
     assert!(client.list_dead_letters(bob).await.unwrap().into_inner().dead_letters.is_empty());
 }
 
+/// Also that it waits no longer than `--drain-timeout`.
+#[tokio::test]
+async fn stopping_waits_for_webhooks_in_flight() {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    let fixture = Fixture::new().await;
+    let slow = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let webhook_url = format!("http://{}/", slow.local_addr().unwrap());
+    let hook =
+        || as_peer("auth", EnqueueRequest { webhook_url: webhook_url.clone(), ..draft("ada") });
+    for answered in [true, false] {
+        let (running, mut client) = fixture
+            .serve("v1", |args| args.common.drain_timeout = if answered { 30 } else { 1 })
+            .await;
+        let address = running.address();
+        client.enqueue(hook()).await.unwrap();
+        let (mut attempt, _) = slow.accept().await.unwrap();
+        attempt.read_exact(&mut [0; 4]).await.unwrap();
+
+        let mut stopped = tokio::spawn(running.stop());
+        eventually("it serves no more", async || {
+            tokio::net::TcpStream::connect(address).await.is_err()
+        })
+        .await;
+        let early = tokio::time::timeout(Duration::from_millis(300), &mut stopped).await;
+        assert!(early.is_err(), "it ended before its webhook");
+        if answered {
+            attempt.write_all(b"HTTP/1.1 204 No Content\r\n\r\n").await.unwrap();
+        }
+        // An attempt may take 5 seconds here.
+        tokio::time::timeout(Duration::from_secs(4), stopped).await.unwrap().unwrap().unwrap();
+        let store = Store::open(fixture.data.path()).await.unwrap();
+        assert_eq!(store.next_due().await.unwrap().is_none(), answered);
+    }
+}
+
+#[tokio::test]
+async fn what_it_stores_is_its_owner_s_alone_to_read() {
+    let fixture = Fixture::new().await;
+    let (_running, mut client) = fixture.serve("v1", |_| ()).await;
+    client.enqueue(as_peer("auth", draft("ada"))).await.unwrap();
+    support::assert_private(fixture.data.path(), "notifications.db");
+}
+
 #[tokio::test]
 async fn webhooks_reach_no_private_address_by_default() {
     let fixture = Fixture::new().await;

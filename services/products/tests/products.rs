@@ -64,6 +64,14 @@ fn mask(path: &str) -> Option<FieldMask> {
 }
 
 #[tokio::test]
+async fn what_it_stores_is_its_owner_s_alone_to_read() {
+    let fixture = Fixture::new().await;
+    let (_running, mut client) = fixture.serve("v1", false).await;
+    client.create_product(fixture.write(draft("a", 100))).await.unwrap();
+    support::assert_private(fixture.data.path(), "products.db");
+}
+
+#[tokio::test]
 async fn a_product_is_created_read_changed_and_deleted() {
     let fixture = Fixture::new().await;
     let (_running, mut client) = fixture.serve("v1", false).await;

@@ -1,6 +1,8 @@
 //! Stands in for the auth service: publishes a key and signs tokens with it.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use aws_lc_rs::rand::SystemRandom;
@@ -19,6 +21,19 @@ const KID: &str = "test";
 /// A connection to `address`.
 pub async fn channel(address: &str) -> Channel {
     Endpoint::from_shared(format!("http://{address}")).unwrap().connect().await.unwrap()
+}
+
+/// Fails unless only their owner may read `database` and SQLite's files beside it.
+pub fn assert_private(directory: &Path, database: &str) {
+    use std::os::unix::fs::PermissionsExt as _;
+    let files = std::fs::read_dir(directory).unwrap().map(|entry| entry.unwrap());
+    let modes: BTreeMap<_, _> = files
+        .map(|file| (file.file_name().into_string().unwrap(), file.metadata().unwrap()))
+        .filter(|(name, _)| name.starts_with(database))
+        .map(|(name, metadata)| (name, metadata.permissions().mode() & 0o777))
+        .collect();
+    assert!(modes.contains_key(database) && modes.contains_key(&format!("{database}-wal")));
+    assert!(modes.values().all(|mode| *mode == 0o600), "{modes:?}");
 }
 
 /// A listening auth service and its key.
