@@ -6,7 +6,7 @@ use std::io::{self, BufWriter, Write};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::thread;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use serde::Serialize;
 use weir_mesh::telemetry::metrics::Counter;
@@ -143,20 +143,20 @@ impl AccessLog {
 
 fn drain(out: Box<dyn Write + Send>, lines: &Receiver<Vec<u8>>) {
     let mut out = BufWriter::with_capacity(64 * 1024, out);
-    let mut dirty = false;
+    let mut flushed = Instant::now();
     loop {
         match lines.recv_timeout(FLUSH) {
             // A full disk must not end the thread: later lines may fit.
-            Ok(line) => dirty |= out.write_all(&line).is_ok(),
-            Err(RecvTimeoutError::Timeout) => {
-                if std::mem::take(&mut dirty) {
-                    let _ = out.flush();
-                }
-            }
+            Ok(line) => drop(out.write_all(&line)),
+            Err(RecvTimeoutError::Timeout) => {}
             Err(RecvTimeoutError::Disconnected) => {
                 let _ = out.flush();
                 return;
             }
+        }
+        if flushed.elapsed() >= FLUSH {
+            let _ = out.flush();
+            flushed = Instant::now();
         }
     }
 }

@@ -9,7 +9,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::json;
 use tokio::runtime::{Builder, Runtime};
@@ -129,8 +129,9 @@ async fn serve(config: Config) -> Result<(), RunError> {
     // First other routers hear that this instance goes, then requests end: what
     // came in may still go out while it is answered.
     let _ = control.await;
+    let until = Instant::now() + shared.config.drain_timeout;
     let left = first.close(shared.config.drain_timeout).await;
-    let left = left + last.close(shared.config.drain_timeout).await;
+    let left = left + last.close(until.saturating_duration_since(Instant::now())).await;
     if left > 0 {
         tracing::warn!(left, "connections cut off at the end of the drain");
     }

@@ -107,7 +107,10 @@ async fn serve_inbound(
     closing: Closing,
 ) -> io::Result<()> {
     let acceptor = worker.shared.identity.acceptor().ok_or(io::ErrorKind::NotConnected)?;
-    let accepted = timeout(HANDSHAKE, acceptor.accept(stream)).await;
+    let accepted = tokio::select! {
+        accepted = timeout(HANDSHAKE, acceptor.accept(stream)) => accepted,
+        () = requested(closing.clone()) => return Ok(()),
+    };
     let stream = match accepted {
         Ok(Ok(stream)) => stream,
         Ok(Err(error)) => {
@@ -139,7 +142,11 @@ async fn serve_plain(
     peer_address: SocketAddr,
     closing: Closing,
 ) -> io::Result<()> {
-    let http2 = match timeout(HANDSHAKE, is_http2(&stream)).await {
+    let preface = tokio::select! {
+        preface = timeout(HANDSHAKE, is_http2(&stream)) => preface,
+        () = requested(closing.clone()) => return Ok(()),
+    };
+    let http2 = match preface {
         Ok(result) => result?,
         // Not a word: an idle connection that some client keeps at hand.
         Err(_) => false,

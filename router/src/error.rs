@@ -60,6 +60,9 @@ pub enum RouterError {
     /// The deadline of the request or route has passed.
     #[error("no answer within {} ms", .0.as_millis())]
     Timeout(Duration),
+    /// The body did not arrive in time.
+    #[error("the request's body did not arrive in time")]
+    SlowBody,
     /// A request that cannot be turned into what the backend speaks.
     #[error("{0}")]
     BadRequest(String),
@@ -92,6 +95,7 @@ impl RouterError {
                 StatusCode::SERVICE_UNAVAILABLE
             }
             Self::Timeout(_) => StatusCode::GATEWAY_TIMEOUT,
+            Self::SlowBody => StatusCode::REQUEST_TIMEOUT,
             Self::TooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
             Self::HeadTooLarge(_) => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             Self::Unsupported(_) => StatusCode::NOT_IMPLEMENTED,
@@ -108,7 +112,7 @@ impl RouterError {
             Self::NotReady | Self::NoInstance(_) | Self::Connect(..) | Self::Upstream(..) => {
                 grpc::UNAVAILABLE
             }
-            Self::Timeout(_) => grpc::DEADLINE_EXCEEDED,
+            Self::Timeout(_) | Self::SlowBody => grpc::DEADLINE_EXCEEDED,
             Self::TooLarge(_) | Self::HeadTooLarge(_) => grpc::RESOURCE_EXHAUSTED,
             Self::Unsupported(_) => grpc::UNIMPLEMENTED,
             Self::BadAnswer(..) => grpc::INTERNAL,
@@ -135,7 +139,8 @@ impl RouterError {
             Self::Connect(..) => "UF",
             Self::Upstream(..) => "UC",
             Self::Timeout(_) => "UT",
-            Self::BadRequest(_)
+            Self::SlowBody
+            | Self::BadRequest(_)
             | Self::Fields(_)
             | Self::TooLarge(_)
             | Self::HeadTooLarge(_)

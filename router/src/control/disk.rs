@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use prost::Message as _;
-use weir_mesh::identity::{Svid, TrustBundle};
+use weir_mesh::identity::{SpiffeId, Svid, TrustBundle};
 use weir_mesh::{file, wire};
 use weir_proto::weir::mesh::v1 as pb;
 
@@ -27,6 +27,9 @@ impl Disk {
     pub(super) fn restore(&self, control: &Control, builder: &mut Builder) {
         let Some(dir) = &self.0 else { return };
         match (Svid::load(dir.join("svid.pem")), TrustBundle::load(dir.join("bundle.pem"))) {
+            (Ok(svid), Ok(_)) if !control.is_own(svid.id()) => {
+                tracing::warn!(id = %svid.id(), "kept certificate is another service's");
+            }
             (Ok(svid), Ok(bundle)) if svid.not_after() > now() => {
                 let not_after = svid.not_after();
                 match control.shared.identity.replace(svid, bundle) {
@@ -72,6 +75,11 @@ impl Disk {
 }
 
 impl Control {
+    fn is_own(&self, id: &SpiffeId) -> bool {
+        let config = &self.shared.config;
+        id.service() == config.service.as_str() && id.trust_domain() == config.args.trust_domain
+    }
+
     /// Keeps the newest snapshot, one write at a time: none ever comes after a
     /// later one. For ever.
     pub(super) async fn keep_snapshots(self: Arc<Self>) {

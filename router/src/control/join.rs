@@ -50,7 +50,8 @@ impl Control {
             match self.sign().await {
                 Ok((svid, bundle)) => {
                     backoff = BACKOFF;
-                    due = due_in(&svid);
+                    // A clock that is far ahead must not make us ask without pause.
+                    due = due_in(&svid).max(BACKOFF_MAX);
                     let not_after = svid.not_after();
                     self.disk.keep_certificate(&svid, &bundle);
                     match self.shared.identity.replace(svid, bundle) {

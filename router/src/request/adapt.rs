@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use http::{HeaderMap, HeaderValue, Response, header, request};
 use hyper::body::Incoming;
+use tokio::time::Instant as Deadline;
 
 use super::answer::DownBody;
 use super::call::Call;
@@ -34,6 +35,7 @@ pub async fn request(
     service: &Arc<ServiceEntry>,
     parts: &mut request::Parts,
     body: Incoming,
+    deadline: Option<Deadline>,
 ) -> Result<(Adapter, Payload), RouterError> {
     if connected.side != Side::Gateway || service.protocol != Protocol::Grpc {
         return Ok((Adapter::None, as_it_is(body)));
@@ -50,7 +52,7 @@ pub async fn request(
             "this service speaks gRPC and has no descriptorSet to map JSON by",
         ));
     };
-    let (transcoding, payload) = json::request(transcoder.clone(), parts, body).await?;
+    let (transcoding, payload) = json::request(transcoder.clone(), parts, body, deadline).await?;
     Ok((Adapter::Json(transcoding), payload))
 }
 

@@ -1,7 +1,9 @@
 //! Answers on their way to the client.
 
+use std::cell::Cell;
 use std::future::Future as _;
 use std::pin::Pin;
+use std::rc::Rc;
 use std::task::{Context, Poll};
 
 use base64::Engine as _;
@@ -28,7 +30,11 @@ pub struct DownBody {
     call: Option<Box<Call>>,
     deadline: Option<Pin<Box<Sleep>>>,
     ended: bool,
+    status: Option<StatusSlot>,
 }
+
+/// Where a translation leaves the gRPC status that it took out of the trailers.
+pub type StatusSlot = Rc<Cell<Option<u8>>>;
 
 enum Kind {
     Empty,
@@ -39,7 +45,7 @@ enum Kind {
 
 impl DownBody {
     fn new(kind: Kind) -> Self {
-        Self { kind, call: None, deadline: None, ended: false }
+        Self { kind, call: None, deadline: None, ended: false, status: None }
     }
 
     /// Nothing.
@@ -62,6 +68,16 @@ impl DownBody {
     /// Through a translation.
     pub fn mapped(body: impl Body<Data = Bytes, Error = BodyError> + 'static) -> Self {
         Self::new(Kind::Mapped(Box::pin(body)))
+    }
+
+    /// Through a translation that hides the gRPC status; it leaves it in `status`.
+    pub fn translated(
+        body: impl Body<Data = Bytes, Error = BodyError> + 'static,
+        status: StatusSlot,
+    ) -> Self {
+        let mut body = Self::mapped(body);
+        body.status = Some(status);
+        body
     }
 
     fn over(&mut self) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
@@ -147,8 +163,11 @@ impl Body for DownBody {
 
 impl Drop for DownBody {
     fn drop(&mut self) {
-        if let Some(call) = self.call.take() {
+        if let Some(mut call) = self.call.take() {
             let whole = self.is_end_stream();
+            if let Some(code) = self.status.as_ref().and_then(|status| status.get()) {
+                call.grpc_status(code);
+            }
             call.end(whole);
         }
     }

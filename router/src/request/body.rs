@@ -86,6 +86,8 @@ struct State {
     /// False once something was passed on that is not held.
     whole: bool,
     ended: bool,
+    /// The client's side broke off.
+    broke: bool,
 }
 
 enum Held {
@@ -103,6 +105,7 @@ impl Source {
             held_bytes: 0,
             whole: true,
             ended: false,
+            broke: false,
         })))
     }
 
@@ -118,6 +121,12 @@ impl Source {
         }
         drop(state);
         Some(UpBody::Replay(Replay { state: self.0.clone(), at: 0 }))
+    }
+
+    /// Whether the client broke off in the middle of it.
+    #[must_use]
+    pub fn broke(&self) -> bool {
+        self.0.borrow().broke
     }
 
     /// No attempt will follow: stop holding.
@@ -154,6 +163,7 @@ impl Replay {
             }
             Some(Err(error)) => {
                 state.whole = false;
+                state.broke = true;
                 return Poll::Ready(Some(Err(error.into())));
             }
             Some(Ok(frame)) => frame,

@@ -52,6 +52,10 @@ impl Payload {
         }
     }
 
+    fn broke(&self) -> bool {
+        matches!(self, Self::Stream(source) if source.broke())
+    }
+
     fn settle(&self) {
         if let Self::Stream(source) = self {
             source.settle();
@@ -91,7 +95,10 @@ pub async fn send(
             None => upstream.pool.send(request).await,
             Some(deadline) => match timeout_at(deadline, upstream.pool.send(request)).await {
                 Ok(result) => result,
-                Err(_) => return Err(RouterError::Timeout(call.budget())),
+                Err(_) => {
+                    upstream.load.slow(began.elapsed());
+                    return Err(RouterError::Timeout(call.budget()));
+                }
             },
         };
         let failed = match result {
@@ -120,6 +127,9 @@ pub async fn send(
                 upstream.load.failed();
                 tried.extend(index);
                 last = Some(RouterError::Upstream(name(), error));
+            }
+            Failure::Broken(_) if payload.broke() => {
+                return Err(RouterError::BadRequest("the request's body broke off".to_owned()));
             }
             Failure::Broken(error) => {
                 upstream.load.failed();

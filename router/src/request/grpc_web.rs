@@ -10,9 +10,10 @@ use bytes::{BufMut as _, Bytes, BytesMut};
 use http::{HeaderMap, HeaderValue, Response, header, request};
 use http_body::{Body, Frame};
 use hyper::body::Incoming;
+use weir_mesh::transcode::GrpcStatus;
 
 use super::adapt::GRPC;
-use super::answer::DownBody;
+use super::answer::{DownBody, StatusSlot};
 use super::body::{BodyError, UpBody};
 
 /// How its bytes travel.
@@ -57,13 +58,15 @@ pub fn response(encoding: Encoding, response: Response<Incoming>) -> Response<Do
     parts.headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
     parts.headers.remove(header::CONTENT_LENGTH);
     // A trailers-only answer has its status in the head, where clients look too.
-    let body = ToWeb { body, encoding };
-    Response::from_parts(parts, DownBody::mapped(body))
+    let status = StatusSlot::default();
+    let body = ToWeb { body, encoding, status: status.clone() };
+    Response::from_parts(parts, DownBody::translated(body, status))
 }
 
 struct ToWeb {
     body: Incoming,
     encoding: Encoding,
+    status: StatusSlot,
 }
 
 impl Body for ToWeb {
@@ -80,7 +83,12 @@ impl Body for ToWeb {
         };
         let bytes = match frame?.into_data() {
             Ok(data) => data,
-            Err(frame) => trailer_frame(&frame.into_trailers().unwrap_or_default()),
+            Err(frame) => {
+                let trailers = frame.into_trailers().unwrap_or_default();
+                let status = GrpcStatus::from_headers(&trailers);
+                this.status.set(status.and_then(|status| u8::try_from(status.code).ok()));
+                trailer_frame(&trailers)
+            }
         };
         let bytes = match this.encoding {
             Encoding::Binary => bytes,

@@ -58,8 +58,9 @@ async fn steps(
     let (mut parts, body) = request.into_parts();
     headers::forwarded(&mut parts, connected);
     headers::modify(&mut parts.headers, &action.request_headers);
-    let (adapter, payload) = adapt::request(connected, service, &mut parts, body).await?;
     call.set_deadline(&parts, action.timeout);
+    let (adapter, payload) =
+        adapt::request(connected, service, &mut parts, body, call.deadline()).await?;
 
     let version = choose::version(worker, backend, &parts.headers);
     let sent = forward::send(worker, service, &version, parts, payload, call).await?;

@@ -54,7 +54,10 @@ pub fn strip_hop_by_hop(headers: &mut HeaderMap) {
             .filter_map(|name| name.trim().parse().ok())
             .collect();
         for name in named {
-            headers.remove(name);
+            // Routing has read it; a client cannot take it back.
+            if name != header::HOST {
+                headers.remove(name);
+            }
         }
     }
     for name in &HOP_BY_HOP {
@@ -94,13 +97,11 @@ pub fn forwarded(parts: &mut request::Parts, connected: &Connected) {
         headers.insert(FORWARDED_FOR, value);
     }
     headers.insert(FORWARDED_PROTO, HeaderValue::from_static("http"));
-    if let Some(host) = headers.get(header::HOST) {
-        let host = host.clone();
+    headers.remove(FORWARDED_HOST);
+    // In the order in which routing looks.
+    let authority = parts.uri.authority().and_then(|a| HeaderValue::from_str(a.as_str()).ok());
+    if let Some(host) = authority.or_else(|| headers.get(header::HOST).cloned()) {
         headers.insert(FORWARDED_HOST, host);
-    } else if let Some(authority) = parts.uri.authority()
-        && let Ok(value) = authority.as_str().parse()
-    {
-        headers.insert(FORWARDED_HOST, value);
     }
 }
 

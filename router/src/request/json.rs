@@ -3,16 +3,18 @@
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, Uri, header, request};
 use http_body::{Body, Frame};
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use hyper::body::Incoming;
+use tokio::time::{Instant as Deadline, timeout_at};
 use weir_mesh::transcode::{self, Deframer, Found, GrpcStatus, TranscodeError, Transcoder};
 
 use super::adapt::{GRPC, is_grpc};
-use super::answer::DownBody;
+use super::answer::{DownBody, StatusSlot};
 use super::body::BodyError;
 use super::call::Call;
 use super::forward::{Payload, WasSafe};
@@ -20,6 +22,9 @@ use crate::error::{RouterError, grpc};
 
 /// The largest JSON request, and the largest message that is answered as JSON.
 const BODY_LIMIT: usize = 4 * 1024 * 1024;
+
+/// For a JSON request's body to arrive, when nothing else limits it.
+const BODY_TIME: Duration = Duration::from_secs(30);
 
 /// One request's mapping, for its answer.
 pub struct Transcoding {
@@ -36,6 +41,7 @@ pub async fn request(
     transcoder: Arc<Transcoder>,
     parts: &mut request::Parts,
     body: Incoming,
+    given: Option<Deadline>,
 ) -> Result<(Transcoding, Payload), RouterError> {
     let call = match transcoder.find(&parts.method, parts.uri.path()) {
         Found::Call(call) => call,
@@ -45,7 +51,9 @@ pub async fn request(
             return Err(RouterError::MethodNotAllowed(names.join(", ")));
         }
     };
-    let body = Limited::new(body, BODY_LIMIT).collect().await.map_err(|error| {
+    let until = given.unwrap_or_else(|| Deadline::now() + BODY_TIME);
+    let collected = timeout_at(until, Limited::new(body, BODY_LIMIT).collect()).await;
+    let body = collected.map_err(|_| RouterError::SlowBody)?.map_err(|error| {
         if error.downcast_ref::<LengthLimitError>().is_some() {
             RouterError::TooLarge(BODY_LIMIT)
         } else {
@@ -102,18 +110,25 @@ impl Transcoding {
         if self.call.server_streaming() {
             parts.headers.insert(header::CONTENT_TYPE, NDJSON);
             call.status(StatusCode::OK);
-            let stream =
-                Lines { body, deframer: Deframer::new(BODY_LIMIT), call: self, done: false };
-            return Ok(Response::from_parts(parts, DownBody::mapped(stream)));
+            let status = StatusSlot::default();
+            let deframer = Deframer::new(BODY_LIMIT);
+            let stream = Lines { body, deframer, call: self, done: false, status: status.clone() };
+            return Ok(Response::from_parts(parts, DownBody::translated(stream, status)));
         }
         let mut deframer = Deframer::new(BODY_LIMIT);
         let mut trailers = HeaderMap::new();
         let name = call.backend_name();
         let bad = |why: String| RouterError::BadAnswer(name.clone(), why);
+        let mut message = None;
         while let Some(frame) = call.in_time(body.frame()).await? {
             let frame = frame.map_err(|error| bad(error.to_string()))?;
             match frame.into_data() {
-                Ok(data) => deframer.push(data),
+                Ok(data) if data.is_empty() => {}
+                Ok(_) if message.is_some() => return Err(bad("more than one message".to_owned())),
+                Ok(data) => {
+                    deframer.push(data);
+                    message = deframer.next_message().map_err(|error| bad(error.to_string()))?;
+                }
                 Err(frame) => trailers = frame.into_trailers().unwrap_or_default(),
             }
         }
@@ -121,7 +136,6 @@ impl Transcoding {
         if status.code != i32::from(grpc::OK) {
             return Ok(self.failed(parts, &status, call));
         }
-        let message = deframer.next_message().map_err(|error| bad(error.to_string()))?;
         let message = message.ok_or_else(|| bad("no message came".to_owned()))?;
         let json = self.call.decode_response(&message).map_err(|error| bad(error.to_string()))?;
         call.status(StatusCode::OK);
@@ -167,6 +181,17 @@ struct Lines {
     deframer: Deframer,
     call: Transcoding,
     done: bool,
+    status: StatusSlot,
+}
+
+impl Lines {
+    fn failed(&self, status: &GrpcStatus) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        self.status.set(u8::try_from(status.code).ok());
+        let mut line = b"{\"error\":".to_vec();
+        line.extend(self.call.error(status));
+        line.extend(b"}\n");
+        Poll::Ready(Some(Ok(Frame::data(line.into()))))
+    }
 }
 
 impl Body for Lines {
@@ -189,7 +214,7 @@ impl Body for Lines {
             }
             let Some(frame) = ready!(Pin::new(&mut this.body).poll_frame(cx)) else {
                 this.done = true;
-                continue;
+                return this.failed(&status_of(&HeaderMap::new()));
             };
             match frame?.into_data() {
                 Ok(data) => this.deframer.push(data),
@@ -197,12 +222,11 @@ impl Body for Lines {
                     this.done = true;
                     let trailers = frame.into_trailers().unwrap_or_default();
                     let status = status_of(&trailers);
+                    this.status.set(u8::try_from(status.code).ok());
                     if status.code != i32::from(grpc::OK) {
-                        let mut line = b"{\"error\":".to_vec();
-                        line.extend(this.call.error(&status));
-                        line.extend(b"}\n");
-                        return Poll::Ready(Some(Ok(Frame::data(line.into()))));
+                        return this.failed(&status);
                     }
+                    this.deframer.finish()?;
                 }
             }
         }

@@ -51,7 +51,12 @@ pub fn find<B>(
 pub fn host<B>(request: &Request<B>) -> Option<&str> {
     let authority = match request.uri().authority() {
         Some(authority) => authority.as_str(),
-        None => request.headers().get(http::header::HOST)?.to_str().ok()?,
+        None => {
+            let host = request.headers().get(http::header::HOST)?.to_str().ok()?;
+            // What is no authority could not be sent on.
+            host.parse::<http::uri::Authority>().ok()?;
+            host
+        }
     };
     let host = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
     let host = match host.strip_prefix('[') {
@@ -92,6 +97,8 @@ mod tests {
         assert_eq!(of("/x", Some("products.")).unwrap(), "products");
         assert_eq!(of("/x", None), None);
         assert_eq!(of("/x", Some("")), None);
+        assert_eq!(of("/x", Some("a/b")), None);
+        assert_eq!(of("/x", Some("shop:1:1")), None);
     }
 
     #[test]

@@ -15,6 +15,7 @@ use weir_mesh::identity::SpiffeId;
 
 use crate::identity::Identity;
 use crate::request::body::UpBody;
+use crate::request::headers;
 
 /// To reach an address, TLS included.
 const CONNECT: Duration = Duration::from_secs(2);
@@ -94,6 +95,7 @@ where
         .timer(TokioTimer::new())
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
+        .max_header_list_size(2 * headers::LIMIT as u32)
         .keep_alive_interval(PING)
         .keep_alive_timeout(PING_TIMEOUT)
         .handshake(TokioIo::new(stream))

@@ -11,6 +11,8 @@ const DECAY: Duration = Duration::from_secs(10);
 /// An instance that was never asked counts as this quick, so that a new one is
 /// tried without being flooded.
 const UNKNOWN: f64 = 0.001;
+/// Nothing is quicker than this, seconds.
+const FLOOR: f64 = 0.000_01;
 /// The first time out after a failed connection; doubles to `EJECT_MAX`.
 const EJECT: Duration = Duration::from_millis(250);
 const EJECT_MAX: Duration = Duration::from_secs(10);
@@ -42,7 +44,14 @@ impl Load {
     /// Expected cost of one more request: smaller is better.
     #[must_use]
     pub fn cost(&self) -> f64 {
-        self.latency.get() * f64::from(self.pending.get() + 1)
+        self.faded(Instant::now()) * f64::from(self.pending.get() + 1)
+    }
+
+    /// The latency, less what has faded since the last answer: an instance that
+    /// was slow once is tried again.
+    fn faded(&self, now: Instant) -> f64 {
+        let since = now.duration_since(self.seen.get()).as_secs_f64();
+        (self.latency.get() * (-since / DECAY.as_secs_f64()).exp()).max(FLOOR)
     }
 
     /// True while passive health checks keep it out.
@@ -61,21 +70,31 @@ impl Load {
     /// An answer began after `took`.
     pub fn answered(&self, took: Duration) {
         self.failures.set(0);
+        self.observe(took);
+    }
+
+    /// There was no answer within `took`.
+    pub fn slow(&self, took: Duration) {
+        self.observe(took);
+    }
+
+    fn observe(&self, took: Duration) {
         let took = took.as_secs_f64();
         let now = Instant::now();
-        let since = now.duration_since(self.seen.replace(now)).as_secs_f64();
-        let old = self.latency.get();
+        let since = now.duration_since(self.seen.get()).as_secs_f64();
+        let keep = (-since / DECAY.as_secs_f64()).exp();
+        let faded = self.faded(now);
+        self.seen.set(now);
         // Peaks count at once, improvements slowly.
-        self.latency.set(if took > old {
-            took
-        } else {
-            let keep = (-since / DECAY.as_secs_f64()).exp();
-            old * keep + took * (1.0 - keep)
-        });
+        self.latency.set(if took > faded { took } else { faded + took * (1.0 - keep) });
     }
 
     /// It could not be reached, or refused.
     pub fn failed(&self) {
+        // The many requests of one connection that broke are one failure.
+        if self.is_out() {
+            return;
+        }
         let failures = self.failures.get().saturating_add(1);
         self.failures.set(failures);
         let out = EJECT.saturating_mul(1 << failures.min(10).saturating_sub(1)).min(EJECT_MAX);
@@ -115,7 +134,7 @@ mod tests {
     fn a_peak_counts_at_once_and_fades_slowly() {
         let load = Load::new();
         load.answered(Duration::from_millis(100));
-        assert!((load.cost() - 0.1).abs() < 1e-9);
+        assert!((load.cost() - 0.1).abs() < 1e-3);
         load.answered(Duration::from_millis(1));
         assert!(load.cost() > 0.09);
     }
@@ -128,5 +147,22 @@ mod tests {
         assert!(load.is_out());
         load.answered(Duration::from_millis(1));
         assert_eq!(load.failures.get(), 0);
+    }
+
+    #[test]
+    fn an_instance_that_was_slow_once_is_cheap_again_in_time() {
+        let load = Load::new();
+        load.answered(Duration::from_secs(3));
+        load.seen.set(Instant::now() - 20 * DECAY);
+        assert!(load.cost() < 0.001, "{}", load.cost());
+    }
+
+    #[test]
+    fn a_connection_that_breaks_counts_once() {
+        let load = Load::new();
+        for _ in 0..10 {
+            load.failed();
+        }
+        assert_eq!(load.failures.get(), 1);
     }
 }

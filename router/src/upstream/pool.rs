@@ -4,6 +4,7 @@ use std::cell::{Cell, RefCell};
 use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
+use std::time::Instant;
 
 use http::{Request, Response};
 use hyper::body::Incoming;
@@ -27,6 +28,8 @@ pub struct Pool {
     http1: RefCell<Vec<http1::SendRequest<UpBody>>>,
     /// Held while connecting, so that a burst of requests opens one connection.
     dialing: tokio::sync::Mutex<()>,
+    /// When a dial failed last, and how: for those who waited for it.
+    failed: Cell<Option<(Instant, io::ErrorKind)>>,
 }
 
 struct Http2 {
@@ -100,6 +103,7 @@ impl Pool {
             http2: RefCell::default(),
             http1: RefCell::default(),
             dialing: tokio::sync::Mutex::new(()),
+            failed: Cell::new(None),
         }
     }
 
@@ -147,11 +151,18 @@ impl Pool {
     }
 
     async fn connect_stream(&self) -> io::Result<StreamLease> {
+        let asked = Instant::now();
         let _dialing = self.dialing.lock().await;
         if let Some(lease) = self.stream() {
             return Ok(lease);
         }
-        match self.dial.connect(self.address).await? {
+        if let Some((at, kind)) = self.failed.get()
+            && at >= asked
+        {
+            return Err(kind.into());
+        }
+        let dialled = self.dial.connect(self.address).await;
+        match dialled.inspect_err(|e| self.failed.set(Some((Instant::now(), e.kind()))))? {
             Connection::Http2(sender) => {
                 let connection = Rc::new(Http2 { sender, streams: Cell::new(1) });
                 self.http2.borrow_mut().push(connection.clone());
@@ -198,8 +209,9 @@ fn was_refused(error: &hyper::Error) -> bool {
     while let Some(inner) = source {
         if let Some(h2) = inner.downcast_ref::<h2::Error>() {
             let reason = h2.reason();
-            return reason == Some(h2::Reason::REFUSED_STREAM)
-                || (h2.is_go_away() && h2.is_remote() && reason == Some(h2::Reason::NO_ERROR));
+            let nothing_done = reason == Some(h2::Reason::REFUSED_STREAM)
+                || (h2.is_go_away() && reason == Some(h2::Reason::NO_ERROR));
+            return h2.is_remote() && nothing_done;
         }
         source = inner.source();
     }
