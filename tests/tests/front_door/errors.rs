@@ -81,3 +81,17 @@ async fn secrets_of_a_wrong_request_are_not_told_again() {
     assert!(!reply.violations().is_empty());
     assert!(!reply.text().contains("hunter2"), "{}", reply.text());
 }
+
+/// A request that no instance could be sent is the client's fault: it must not
+/// take instances out of the balance.
+#[tokio::test]
+async fn a_host_that_is_taken_back_or_no_authority_harms_no_instance() {
+    let http = mesh().http();
+    for _ in 0..8 {
+        let call = http.get("/v1/products").header("connection", "host");
+        assert_eq!(call.send().await.status, 200);
+        let call = http.get("/v1/products").header("host", "a/b");
+        assert_eq!(call.send().await.status, 400);
+    }
+    assert_eq!(http.get("/v1/products").send().await.status, 200);
+}
