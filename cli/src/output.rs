@@ -5,7 +5,7 @@ use std::sync::OnceLock;
 
 use comfy_table::Table;
 use comfy_table::presets::NOTHING;
-use prost_reflect::{DescriptorPool, DynamicMessage, SerializeOptions};
+use prost_reflect::{DescriptorPool, DynamicMessage};
 
 use crate::Error;
 
@@ -90,7 +90,7 @@ fn write_json<M: prost::Message, S: serde::Serializer>(
         .ok_or_else(|| broken("its descriptor is missing"))?;
     let dynamic = DynamicMessage::decode(descriptor, message.encode_to_vec().as_slice())
         .map_err(|error| broken(&error.to_string()))?;
-    let options = SerializeOptions::new().skip_default_fields(false);
+    let options = weir_mesh::transcode::json_options();
     dynamic.serialize_with_options(to, &options).map_err(|error| broken(&error.to_string()))
 }
 

@@ -26,7 +26,7 @@ use std::sync::Arc;
 use http::Method;
 use prost_reflect::DescriptorPool;
 
-pub use call::{Call, to_json};
+pub use call::{Call, json_options};
 pub use framing::{DEFAULT_MAX_MESSAGE, Deframer, FrameError, frame};
 pub use status::{
     GrpcStatus, TranscodeError, code_name, error_json, grpc_code_from_http, http_status,

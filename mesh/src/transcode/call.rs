@@ -128,28 +128,24 @@ impl Call {
         let message = DynamicMessage::decode(self.binding.output.clone(), message)
             .map_err(|error| wrong(&error))?;
         let Some(field) = &self.binding.response_body else {
-            return to_json(&message).map_err(|error| wrong(&error));
+            let mut out = Vec::with_capacity(256);
+            message
+                .serialize_with_options(&mut serde_json::Serializer::new(&mut out), &json_options())
+                .map_err(|error| wrong(&error))?;
+            return Ok(out);
         };
         let mut whole = message
-            .serialize_with_options(serde_json::value::Serializer, &options())
+            .serialize_with_options(serde_json::value::Serializer, &json_options())
             .map_err(|error| wrong(&error))?;
         let part = whole.get_mut(field.json_name()).map(serde_json::Value::take);
         Ok(part.unwrap_or_default().to_string().into_bytes())
     }
 }
 
-/// A message as [`Call::decode_response`] writes it.
-///
-/// # Errors
-/// When it holds what JSON cannot say, such as an `Any` of an unknown type.
-pub fn to_json(message: &DynamicMessage) -> Result<Vec<u8>, serde_json::Error> {
-    let mut out = Vec::with_capacity(256);
-    message.serialize_with_options(&mut serde_json::Serializer::new(&mut out), &options())?;
-    Ok(out)
-}
-
-/// How messages are written.
-pub(super) fn options() -> SerializeOptions {
+/// How messages are written, here and wherever else one is shown as the API
+/// would show it.
+#[must_use]
+pub fn json_options() -> SerializeOptions {
     SerializeOptions::new().skip_default_fields(false)
 }
 

@@ -200,7 +200,7 @@ fn known(pool: &DescriptorPool, detail: &prost_types::Any) -> Option<Value> {
     // Unset parts say nothing in an error.
     let value = message.serialize_with_options(
         serde_json::value::Serializer,
-        &super::call::options().skip_default_fields(true),
+        &super::call::json_options().skip_default_fields(true),
     );
     let fields = match value.ok()? {
         Value::Object(fields) => fields,

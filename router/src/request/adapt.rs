@@ -9,7 +9,6 @@ use tokio::time::Instant as Deadline;
 use super::answer::DownBody;
 use super::call::Call;
 use super::forward::Payload;
-use super::handler::as_it_is;
 use super::{grpc_web, headers, json};
 use crate::connection::{Connected, Side};
 use crate::error::RouterError;
@@ -38,14 +37,14 @@ pub async fn request(
     deadline: Option<Deadline>,
 ) -> Result<(Adapter, Payload), RouterError> {
     if connected.side != Side::Gateway || service.protocol != Protocol::Grpc {
-        return Ok((Adapter::None, as_it_is(body)));
+        return Ok((Adapter::None, Payload::stream(body)));
     }
     if let Some(encoding) = grpc_web::Encoding::of(&parts.headers) {
         let body = grpc_web::request(encoding, parts, body);
         return Ok((Adapter::Web(encoding), Payload::Once(Some(body))));
     }
     if is_grpc(&parts.headers) {
-        return Ok((Adapter::None, as_it_is(body)));
+        return Ok((Adapter::None, Payload::stream(body)));
     }
     let Some(transcoder) = &service.transcoder else {
         return Err(RouterError::Unsupported(

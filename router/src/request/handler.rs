@@ -7,8 +7,7 @@ use hyper::body::Incoming;
 
 use super::answer::{self, DownBody};
 use super::call::Call;
-use super::forward::{self, Payload};
-use super::{adapt, choose, cors, headers, target};
+use super::{adapt, choose, cors, forward, headers, target};
 use crate::connection::Connected;
 use crate::error::RouterError;
 use crate::table::reflection::is_reflection;
@@ -70,10 +69,4 @@ async fn steps(
     headers::reveal(&mut response, connected, &table, call);
     version.set_cookie(&mut response);
     Ok(response)
-}
-
-/// What [`adapt::request`] gives a request that needs no translation.
-#[must_use]
-pub fn as_it_is(body: Incoming) -> Payload {
-    Payload::stream(body)
 }

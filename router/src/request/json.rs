@@ -222,10 +222,10 @@ impl Body for Lines {
                     this.done = true;
                     let trailers = frame.into_trailers().unwrap_or_default();
                     let status = status_of(&trailers);
-                    this.status.set(u8::try_from(status.code).ok());
                     if status.code != i32::from(grpc::OK) {
                         return this.failed(&status);
                     }
+                    this.status.set(Some(grpc::OK));
                     this.deframer.finish()?;
                 }
             }
