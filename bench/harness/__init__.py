@@ -1,0 +1,1 @@
+"""The harness of Weir's benchmark: see bench/README.md."""
