@@ -4,6 +4,7 @@
 //! A file is accepted whole or refused whole, with every mistake by its line,
 //! column and field path.
 
+mod program;
 mod read;
 mod service;
 pub mod tree;
@@ -14,8 +15,9 @@ use std::path::{Path, PathBuf};
 use weir_mesh::gateway_api::{KnownServices, parse_route};
 use weir_mesh::model::{Options, Route, ServiceName, VersionName, Violations};
 
+pub use program::{Builtin, Program};
 use read::Fields;
-pub use service::{Builtin, Program, Secret, ServiceSpec, VersionSpec};
+pub use service::{Secret, ServiceSpec, VersionSpec};
 use tree::{Node, Place, Value};
 
 /// The mesh that runs without a file.

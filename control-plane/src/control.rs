@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio::time::Instant;
-use weir_mesh::model::Invalid;
+use weir_mesh::model::{Instance, Invalid};
 use weir_mesh::shutdown::Shutdown;
 
 use crate::ca::{Authority, CaError, JoinTokens};
@@ -167,6 +167,14 @@ impl Control {
         let action = action.as_str();
         tracing::info!(revision = entry.revision, action, actor = entry.actor, "changed");
         Ok(Made { revision: entry.revision, unchanged: false, at })
+    }
+
+    /// Every instance: those that routers registered, then those without one.
+    #[must_use]
+    pub fn instances(&self) -> Vec<Instance> {
+        let mut instances = self.registry.instances();
+        instances.extend(self.desired.borrow().plain_instances());
+        instances
     }
 
     /// Waits for a change to reach every live router.

@@ -39,7 +39,7 @@ impl Metrics {
         let help = "Snapshots that the slowest router is behind.";
         self.set("weir.control.lag", help, &[], number(lag.unwrap_or(0)));
         for (name, healthy) in [("true", true), ("false", false)] {
-            let instances = control.registry.instances();
+            let instances = control.instances();
             let count = instances.iter().filter(|i| i.healthy == healthy).count() as u64;
             let help = "Instances, by health.";
             self.set("weir.control.instances", help, &[("healthy", name)], number(count));

@@ -197,8 +197,9 @@ fn check_backend(
     })
 }
 
-/// Makes the snapshot. Instances of services that are not desired are left out:
-/// their routers may be earlier than their service, or later.
+/// Makes the snapshot, of `instances` that routers registered and those that have
+/// no router. Instances of services that are not desired are left out: their
+/// routers may be earlier than their service, or later.
 ///
 /// # Errors
 /// The first backend that is not there, which every router would refuse. A parent
@@ -221,7 +222,11 @@ pub fn build(
         sequence,
         revision: desired.revision,
         trust_domain: trust_domain.clone(),
-        instances: instances.into_iter().filter(|i| services.contains_key(&i.service)).collect(),
+        instances: instances
+            .into_iter()
+            .filter(|i| services.contains_key(&i.service))
+            .chain(desired.plain_instances())
+            .collect(),
         services,
         routes: desired.routes.values().map(|held| (*held.value).clone()).collect(),
         options: desired.options.clone(),
@@ -246,13 +251,18 @@ pub fn encode(snapshot: &Snapshot, role: Role) -> Bytes {
 mod tests {
     use super::*;
     use crate::store::{Edit, Object, ObjectKey};
+    use weir_mesh::model::Transport;
     use weir_mesh::wire;
 
     fn desired() -> Desired {
         let service = pb::Service {
             name: "products".into(),
             protocol: pb::Protocol::Grpc.into(),
-            versions: vec![pb::VersionWeight { version: "v1".into(), weight: 1 }],
+            versions: vec![pb::VersionWeight {
+                version: "v1".into(),
+                weight: 1,
+                addresses: vec!["10.0.0.7:80".into()],
+            }],
             sticky: None,
             descriptor_set: Bytes::from_static(b"large"),
         };
@@ -269,6 +279,7 @@ mod tests {
             service: service.parse().unwrap(),
             version: "v1".parse().unwrap(),
             address: ([127, 0, 0, 1], 1).into(),
+            transport: Transport::Mesh,
             zone: "".into(),
             healthy: false,
         }
@@ -280,7 +291,9 @@ mod tests {
         let root = Bytes::from_static(b"root");
         let snapshot = build(&desired(), instances, &[root], &"weir.local".into(), 9).unwrap();
         assert_eq!((snapshot.sequence, snapshot.revision), (9, 3));
-        assert_eq!(snapshot.instances.len(), 1, "an unhealthy one stays, a stranger does not");
+        let ids: Vec<_> = snapshot.instances.iter().map(|i| (&*i.id, i.transport)).collect();
+        let plain = ("products-v1@10.0.0.7:80", Transport::Plain);
+        assert_eq!(ids, [("a", Transport::Mesh), plain], "unhealthy stays, a stranger does not");
         for (role, set) in [(Role::Sidecar, &b""[..]), (Role::Gateway, b"large")] {
             let message = pb::Snapshot::decode(encode(&snapshot, role)).unwrap();
             assert_eq!(message.services[0].descriptor_set, set);

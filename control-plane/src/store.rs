@@ -13,7 +13,7 @@ use std::ops::Range;
 use std::str::FromStr;
 use std::sync::Arc;
 
-use weir_mesh::model::{Options, Route, Service, ServiceName};
+use weir_mesh::model::{Instance, Options, Route, Service, ServiceName};
 
 pub use embedded::Embedded;
 
@@ -73,6 +73,11 @@ impl Desired {
             }
             ObjectKey::Options => Some(Object::Options(Arc::new(self.options.clone()))),
         }
+    }
+
+    /// The instances that have no router: services name their addresses.
+    pub fn plain_instances(&self) -> impl Iterator<Item = Instance> {
+        self.services.iter().flat_map(|(name, held)| held.value.addresses.instances(name))
     }
 }
 

@@ -16,6 +16,7 @@ use serde_json::{Value, json};
 
 use crate::config::Role;
 use crate::table::{Table, VersionEntry};
+use crate::upstream::Reach;
 use crate::worker::Shared;
 
 const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
@@ -138,7 +139,14 @@ fn snapshot(table: &Table) -> Value {
 }
 
 fn version(version: &VersionEntry) -> Value {
-    let endpoint = |e: &crate::table::Endpoint| json!({"instance": &*e.id, "address": e.address.to_string(), "healthy": e.healthy});
+    let endpoint = |e: &crate::table::Endpoint| {
+        json!({
+            "instance": &*e.id,
+            "address": e.address.to_string(),
+            "healthy": e.healthy,
+            "plain": e.reach != Reach::Mesh,
+        })
+    };
     json!({
         "name": version.name.as_str(),
         "weight": version.weight,

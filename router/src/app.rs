@@ -28,7 +28,7 @@ use crate::control::{Addresses, Control};
 use crate::identity::Identity;
 use crate::metrics::Metrics;
 use crate::worker::{Shared, Worker};
-use crate::{health, listener};
+use crate::{health, listener, memory};
 
 /// For spans to get out at the end.
 const FLUSH: Duration = Duration::from_secs(1);
@@ -116,7 +116,8 @@ async fn serve(config: Config) -> Result<(), RunError> {
         DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(named)?;
     }
     let control = Control::new(shared.clone(), addresses, health);
-    let control = tokio::spawn(control.run(shutdown.clone()));
+    let builder = control.restore();
+    let control = tokio::spawn(control.run(builder, shutdown.clone()));
     let (first, last) = (Stage::new(), Stage::new());
     let threads = spawn_workers(&shared, bound, &first, &last)?;
     if let Some(path) = &shared.config.args.ready_file {
@@ -228,6 +229,7 @@ fn work(runtime: &Runtime, shared: Arc<Shared>, listening: Vec<Listening>) {
                 tokio::task::spawn_local(accept)
             })
             .collect();
+        tokio::task::spawn_local(memory::keep_small(worker));
         for task in accepting {
             if let Ok(Err(error)) = task.await {
                 tracing::error!(%error, "listener ended");

@@ -99,7 +99,8 @@ pub struct Args {
     /// Written once the listeners are bound.
     #[arg(long, value_name = "FILE")]
     pub ready_file: Option<PathBuf>,
-    /// `error`, `warn`, `info`, `debug` or `trace`.
+    /// `error`, `warn`, `info`, `debug` or `trace` (which says more than `debug` only in a debug
+    /// build).
     #[arg(long, default_value = "info", env = "WEIR_LOG")]
     pub log_level: String,
 }

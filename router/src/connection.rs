@@ -1,6 +1,8 @@
 //! One connection from its acceptance to its end.
 
-use std::convert::Infallible;
+mod plain;
+
+use std::cell::Cell;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::pin;
@@ -10,33 +12,29 @@ use std::time::Duration;
 
 use http::{HeaderValue, Request};
 use hyper::body::Incoming;
-use hyper::server::conn::{http1, http2};
+use hyper::server::conn::http2;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::time::timeout;
+use tokio_rustls::server::TlsStream;
 use weir_mesh::identity::peer_id;
 
 use crate::request::{handler, headers, inbound};
+use crate::socket::Socket;
 use crate::upstream::LocalExecutor;
-use crate::upstream::{CONNECTION_WINDOW, STREAM_WINDOW};
+use crate::upstream::{CONNECTION_WINDOW, FRAME, STREAM_WINDOW};
 use crate::worker::Worker;
 
 /// For the TLS handshake, and for the first bytes of a request's head.
 const HANDSHAKE: Duration = Duration::from_secs(10);
-/// For the whole head of an HTTP/1.1 request.
-const HEAD: Duration = Duration::from_secs(30);
 /// What HTTP/2 clients are told of the limit; a little above it, so that the
 /// answer to a request over it is ours (431) and not the end of the connection.
 const HEADER_BYTES: u32 = 2 * headers::LIMIT as u32;
-/// Number of headers of one HTTP/1.1 request.
-const HEADERS: usize = 128;
 /// Streams of one HTTP/2 connection.
 const STREAMS: u32 = 1024;
-/// Buffer of an HTTP/1.1 connection at most.
-const BUFFER: usize = 128 * 1024;
 
 /// Which listener a connection came by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -73,6 +71,50 @@ pub struct Connected {
     /// The same for the application, in the form of Envoy's
     /// `x-forwarded-client-cert`.
     pub client_cert: Option<HeaderValue>,
+    /// Requests that are not done yet.
+    busy: Cell<usize>,
+    /// Requests so far.
+    requests: Cell<u64>,
+    /// HTTP/1.1: bytes of a request have come, and its head has not ended.
+    head_begun: Cell<bool>,
+}
+
+impl Connected {
+    fn new(
+        side: Side,
+        peer_address: SocketAddr,
+        peer: Arc<str>,
+        client_cert: Option<HeaderValue>,
+    ) -> Rc<Self> {
+        Rc::new(Self {
+            side,
+            peer_address,
+            peer,
+            client_cert,
+            busy: Cell::new(0),
+            requests: Cell::new(0),
+            head_begun: Cell::new(false),
+        })
+    }
+
+    /// The head of a request is there.
+    pub fn begins(&self) {
+        self.requests.set(self.requests.get() + 1);
+        self.busy.set(self.busy.get() + 1);
+        self.head_begun.set(false);
+    }
+
+    /// A request is done.
+    pub fn ends(&self) {
+        self.busy.set(self.busy.get().saturating_sub(1));
+    }
+
+    /// Without a request that is not done, what comes is the next one's head.
+    fn note_read(&self) {
+        if self.busy.get() == 0 {
+            self.head_begun.set(true);
+        }
+    }
 }
 
 /// Told to every connection: finish and close.
@@ -87,8 +129,7 @@ pub async fn serve(
     peer_address: SocketAddr,
     closing: Closing,
 ) {
-    // Failing it costs latency, not the connection.
-    let _ = stream.set_nodelay(true);
+    let stream = Socket::new(stream);
     let result = match side {
         Side::Inbound => serve_inbound(worker, stream, peer_address, closing).await,
         Side::Outbound | Side::Gateway => {
@@ -102,14 +143,35 @@ pub async fn serve(
 
 async fn serve_inbound(
     worker: Rc<Worker>,
-    stream: TcpStream,
+    stream: Socket,
     peer_address: SocketAddr,
     closing: Closing,
 ) -> io::Result<()> {
+    // Both in boxes: what only a handshake needs goes when it is done.
+    let shaking = Box::pin(handshake(&worker, stream, peer_address, closing.clone()));
+    let driving = match shaking.await? {
+        None => return Ok(()),
+        Some((stream, connected)) => {
+            let service = service_fn(move |request: Request<Incoming>| {
+                inbound::handle(worker.clone(), connected.clone(), request)
+            });
+            Box::pin(drive_http2(TokioIo::new(stream), service, closing))
+        }
+    };
+    driving.await
+}
+
+/// Mutual TLS. None when the router stops meanwhile.
+async fn handshake(
+    worker: &Worker,
+    stream: Socket,
+    peer_address: SocketAddr,
+    closing: Closing,
+) -> io::Result<Option<(TlsStream<Socket>, Rc<Connected>)>> {
     let acceptor = worker.shared.identity.acceptor().ok_or(io::ErrorKind::NotConnected)?;
     let accepted = tokio::select! {
         accepted = timeout(HANDSHAKE, acceptor.accept(stream)) => accepted,
-        () = requested(closing.clone()) => return Ok(()),
+        () = requested(closing) => return Ok(None),
     };
     let stream = match accepted {
         Ok(Ok(stream)) => stream,
@@ -121,29 +183,21 @@ async fn serve_inbound(
     };
     let chain = stream.get_ref().1.peer_certificates().unwrap_or_default();
     let peer = peer_id(chain).map_err(io::Error::other)?;
-    let own = own_id(&worker);
+    let own = own_id(worker);
     let client_cert = HeaderValue::from_str(&format!("By={own};URI={peer}")).ok();
-    let connected = Rc::new(Connected {
-        side: Side::Inbound,
-        peer_address,
-        peer: peer.as_str().into(),
-        client_cert,
-    });
-    let service = service_fn(move |request: Request<Incoming>| {
-        inbound::handle(worker.clone(), connected.clone(), request)
-    });
-    drive_http2(TokioIo::new(stream), service, closing).await
+    let peer = peer.as_str().into();
+    Ok(Some((stream, Connected::new(Side::Inbound, peer_address, peer, client_cert))))
 }
 
 async fn serve_plain(
     worker: Rc<Worker>,
     side: Side,
-    stream: TcpStream,
+    stream: Socket,
     peer_address: SocketAddr,
     closing: Closing,
 ) -> io::Result<()> {
     let preface = tokio::select! {
-        preface = timeout(HANDSHAKE, is_http2(&stream)) => preface,
+        preface = timeout(HANDSHAKE, is_http2(stream.get_ref())) => preface,
         () = requested(closing.clone()) => return Ok(()),
     };
     let http2 = match preface {
@@ -152,26 +206,14 @@ async fn serve_plain(
         Err(_) => false,
     };
     let peer = if side == Side::Outbound { own_id(&worker) } else { Arc::from("") };
-    let connected = Rc::new(Connected { side, peer_address, peer, client_cert: None });
-    let service = service_fn(move |request: Request<Incoming>| {
-        let answer = handler::handle(worker.clone(), connected.clone(), request);
-        async move { Ok::<_, Infallible>(answer.await) }
-    });
+    let connected = Connected::new(side, peer_address, peer, None);
     if http2 {
-        return drive_http2(TokioIo::new(stream), service, closing).await;
+        let service = service_fn(move |request: Request<Incoming>| {
+            handler::handle(worker.clone(), connected.clone(), request)
+        });
+        return Box::pin(drive_http2(TokioIo::new(stream), service, closing)).await;
     }
-    let connection = http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(HEAD)
-        .max_headers(HEADERS)
-        .max_buf_size(BUFFER)
-        .serve_connection(TokioIo::new(stream), service);
-    let mut connection = pin!(connection);
-    tokio::select! {
-        result = connection.as_mut() => return result.map_err(io::Error::other),
-        () = requested(closing) => connection.as_mut().graceful_shutdown(),
-    }
-    connection.await.map_err(io::Error::other)
+    plain::serve(worker, connected, stream, closing).await
 }
 
 fn own_id(worker: &Worker) -> Arc<str> {
@@ -193,6 +235,7 @@ where
         .timer(TokioTimer::new())
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
+        .max_frame_size(FRAME)
         .max_concurrent_streams(STREAMS)
         .max_header_list_size(HEADER_BYTES)
         .keep_alive_interval(Duration::from_secs(30))

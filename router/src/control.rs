@@ -13,6 +13,7 @@ use tokio::sync::{Notify, watch as cell};
 use weir_mesh::identity::{IdentityError, Secret, TrustBundle};
 use weir_mesh::shutdown::Shutdown;
 
+use crate::table::Builder;
 use crate::worker::Shared;
 
 pub use disk::Disk;
@@ -65,10 +66,17 @@ impl Control {
         })
     }
 
-    /// Runs until `shutdown`; says goodbye then.
-    pub async fn run(self: Arc<Self>, shutdown: Shutdown) {
-        let mut builder = crate::table::Builder::default();
-        self.disk.restore(&self, &mut builder);
+    /// Puts into use what an earlier run has left on disk. Before the first
+    /// connection is accepted: else a restart would begin with errors.
+    #[must_use]
+    pub fn restore(&self) -> Builder {
+        let mut builder = Builder::default();
+        self.disk.restore(self, &mut builder);
+        builder
+    }
+
+    /// Runs until `shutdown`; says goodbye then. `builder` is that of [`Self::restore`].
+    pub async fn run(self: Arc<Self>, builder: Builder, shutdown: Shutdown) {
         let join = tokio::spawn(self.clone().keep_certificate());
         let keep = tokio::spawn(self.clone().keep_snapshots());
         watch::run(&self, builder, shutdown).await;

@@ -76,7 +76,9 @@ pub async fn accept(
         };
         let (worker, closing, guard) = (worker.clone(), closing.clone(), drain.guard());
         tokio::task::spawn_local(async move {
-            connection::serve(worker, side, stream, peer, closing).await;
+            worker.activity.note();
+            connection::serve(worker.clone(), side, stream, peer, closing).await;
+            worker.activity.note();
             drop(permit);
             drop(guard);
         });

@@ -2,7 +2,7 @@
 //! labels; after that, recording takes no lock.
 
 use std::collections::HashMap;
-use std::hash::{BuildHasher as _, RandomState};
+use std::hash::BuildHasher as _;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -12,6 +12,7 @@ use weir_mesh::telemetry::metrics::{Counter, Gauge, Histogram, Registry};
 use weir_proto::weir::mesh::v1::Edge;
 
 use crate::connection::Side;
+use crate::table::Map;
 
 /// All metrics of a router.
 pub struct Metrics {
@@ -74,8 +75,8 @@ pub struct Outcome<'a> {
 /// One worker's handles.
 #[derive(Default)]
 pub struct Bound {
-    hasher: RandomState,
-    handles: HashMap<u64, Handles>,
+    hasher: foldhash::quality::RandomState,
+    handles: Map<u64, Handles>,
 }
 
 struct Handles {

@@ -7,7 +7,6 @@ mod matcher;
 pub mod reflection;
 mod split;
 
-use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,10 +15,15 @@ use weir_mesh::identity::SpiffeId;
 use weir_mesh::model::{HeaderModifier, Options, Protocol, ServiceName, Sticky, VersionName};
 use weir_mesh::transcode::Transcoder;
 
+use crate::upstream::Reach;
 pub use build::Builder;
 pub use intern::Interner;
 pub use matcher::{Matcher, Query};
 pub use split::{SplitState, Splitter, point};
+
+/// A map whose keys come from the configuration: requests look things up in it
+/// and put nothing in, so nobody can make its keys collide.
+pub(crate) type Map<K, V> = std::collections::HashMap<K, V, foldhash::fast::RandomState>;
 
 /// One snapshot, ready for lookups.
 pub struct Table {
@@ -28,7 +32,7 @@ pub struct Table {
     /// The desired state behind it.
     pub revision: u32,
     /// By name.
-    pub services: HashMap<ServiceName, Destination>,
+    pub services: Map<ServiceName, Destination>,
     /// For what enters by the gateway.
     pub gateway: Matcher,
     /// Set when a service of the snapshot had descriptors (gateway only).
@@ -88,13 +92,15 @@ pub struct VersionEntry {
 /// Where one instance is reached.
 #[derive(Debug, Clone)]
 pub struct Endpoint {
-    /// Stays the same across tables for the same id and address: workers keep
-    /// pools and latencies by it.
+    /// Stays the same across tables for the same id, address and reach: workers
+    /// keep pools and latencies by it.
     pub index: u32,
     /// The instance's id.
     pub id: Arc<str>,
-    /// Its router's inbound listener.
+    /// Its router's inbound listener, or its own.
     pub address: SocketAddr,
+    /// What is spoken there.
+    pub reach: Reach,
     /// What its router's health checks say.
     pub healthy: bool,
 }

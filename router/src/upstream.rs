@@ -7,7 +7,7 @@ mod load;
 mod pool;
 
 pub use balance::{Pick, pick};
-pub use dial::{CONNECTION_WINDOW, Dial, LocalExecutor, STREAM_WINDOW};
+pub use dial::{CONNECTION_WINDOW, Dial, FRAME, LocalExecutor, Reach, STREAM_WINDOW};
 pub use load::{Load, Pending};
 pub use pool::{Failure, Lease, Pool, Sent};
 
@@ -21,6 +21,8 @@ pub struct Upstream {
     pub id: Arc<str>,
     /// Where it is reached.
     pub address: SocketAddr,
+    /// What is spoken there.
+    pub reach: Reach,
     /// How busy and how quick it is.
     pub load: Load,
     /// Connections to it.
@@ -31,6 +33,7 @@ impl Upstream {
     /// Nothing is connected yet.
     #[must_use]
     pub fn new(id: Arc<str>, address: SocketAddr, dial: Dial) -> Self {
-        Self { id, address, load: Load::new(), pool: Rc::new(Pool::new(address, dial)) }
+        let reach = dial.reach();
+        Self { id, address, reach, load: Load::new(), pool: Rc::new(Pool::new(address, dial)) }
     }
 }

@@ -11,9 +11,10 @@ use weir_mesh::model::Protocol;
 use crate::access_log::AccessLog;
 use crate::config::Config;
 use crate::identity::Identity;
+use crate::memory::Activity;
 use crate::metrics::{Bound, Metrics};
 use crate::table::{Endpoint, ServiceEntry, SplitState, Splitter, Table};
-use crate::upstream::{Dial, Upstream};
+use crate::upstream::{Dial, Reach, Upstream};
 use weir_mesh::telemetry::trace::SpanSink;
 
 /// What all threads of a router share.
@@ -38,6 +39,8 @@ pub struct Worker {
     pub shared: Arc<Shared>,
     /// The application beside us.
     pub app: Rc<Upstream>,
+    /// What it does, for those who wait for it to be idle.
+    pub activity: Activity,
     /// Counters that are bound already.
     pub bound: RefCell<Bound>,
     upstreams: RefCell<Vec<Option<Rc<Upstream>>>>,
@@ -56,6 +59,7 @@ impl Worker {
         Self {
             shared,
             app: Rc::new(app),
+            activity: Activity::default(),
             bound: RefCell::default(),
             upstreams: RefCell::default(),
             splits: RefCell::default(),
@@ -79,6 +83,15 @@ impl Worker {
         splitter.exact(&mut splits[index])
     }
 
+    /// Closes HTTP/1.1 connections that wait for requests, but for one to each
+    /// address.
+    pub fn close_spare(&self) {
+        self.app.pool.close_spare();
+        for upstream in self.upstreams.borrow().iter().flatten() {
+            upstream.pool.close_spare();
+        }
+    }
+
     /// What this worker knows of an instance.
     #[must_use]
     pub fn upstream(&self, endpoint: &Endpoint, service: &ServiceEntry) -> Rc<Upstream> {
@@ -90,10 +103,15 @@ impl Worker {
         if let Some(known) = &upstreams[index]
             && known.address == endpoint.address
             && known.id == endpoint.id
+            && known.reach == endpoint.reach
         {
             return known.clone();
         }
-        let dial = Dial::Mesh(self.shared.identity.clone(), service.identity.clone());
+        let dial = match endpoint.reach {
+            Reach::Mesh => Dial::Mesh(self.shared.identity.clone(), service.identity.clone()),
+            Reach::Http1 => Dial::Http1,
+            Reach::Http2 => Dial::Http2,
+        };
         let upstream = Rc::new(Upstream::new(endpoint.id.clone(), endpoint.address, dial));
         upstreams[index] = Some(upstream.clone());
         upstream

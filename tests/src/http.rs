@@ -1,14 +1,17 @@
 //! A small HTTP client: JSON, HTTP/1.1 and HTTP/2 by prior knowledge.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body_util::{BodyExt as _, Full};
+use hyper::body::Incoming;
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
-use hyper_util::rt::TokioExecutor;
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use serde_json::{Value, json};
+use tokio::net::TcpStream;
 
 const DEADLINE: Duration = Duration::from_secs(30);
 
@@ -19,6 +22,7 @@ pub struct Http {
     base: String,
     headers: HeaderMap,
     client: Client<HttpConnector, Full<Bytes>>,
+    via: Option<SocketAddr>,
 }
 
 /// A whole answer.
@@ -55,9 +59,16 @@ impl Http {
         Self::build(base, true)
     }
 
+    /// Speaks HTTP/2 to a router at `via`, by which it asks for another's URL.
+    /// Each request has a connection of its own.
+    #[must_use]
+    pub fn http2_via(base: &str, via: SocketAddr) -> Self {
+        Self { via: Some(via), ..Self::build(base, true) }
+    }
+
     fn build(base: &str, http2: bool) -> Self {
         let client = Client::builder(TokioExecutor::new()).http2_only(http2).build_http();
-        Self { base: base.to_owned(), headers: HeaderMap::new(), client }
+        Self { base: base.to_owned(), headers: HeaderMap::new(), client, via: None }
     }
 
     /// Sends a header with each request.
@@ -128,7 +139,11 @@ impl Call {
     /// No connection, or it broke.
     pub async fn try_send(self) -> Result<Reply, Box<dyn std::error::Error + Send + Sync>> {
         let answer = async {
-            let (parts, body) = self.http.client.request(self.request).await?.into_parts();
+            let answer = match self.http.via {
+                None => self.http.client.request(self.request).await?,
+                Some(via) => send_via(via, self.request).await?,
+            };
+            let (parts, body) = answer.into_parts();
             let body = body.collect().await?;
             let trailers = body.trailers().cloned().unwrap_or_default();
             let (status, headers, body) = (parts.status, parts.headers, body.to_bytes());
@@ -156,6 +171,18 @@ impl Call {
         assert_eq!(reply.status, 200, "{what}: {}", reply.text());
         reply.json()
     }
+}
+
+async fn send_via(
+    via: SocketAddr,
+    request: Request<Full<Bytes>>,
+) -> Result<Response<Incoming>, Box<dyn std::error::Error + Send + Sync>> {
+    let stream = TokioIo::new(TcpStream::connect(via).await?);
+    let (mut sender, connection) =
+        hyper::client::conn::http2::handshake(TokioExecutor::new(), stream).await?;
+    // It ends when the answer has been read.
+    tokio::spawn(connection);
+    Ok(sender.send_request(request).await?)
 }
 
 impl Reply {

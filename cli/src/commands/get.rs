@@ -119,7 +119,7 @@ async fn instances(mut client: Client, format: Format) -> Result<(), Error> {
     if format == Format::Json {
         return print_json("weir.control.v1.ListInstancesResponse", &answer);
     }
-    let mut table = table(["INSTANCE", "SERVICE", "VERSION", "ADDRESS", "ZONE", "HEALTH"]);
+    let mut table = table(["INSTANCE", "SERVICE", "VERSION", "ADDRESS", "BY", "ZONE", "HEALTH"]);
     for instance in answer.instances {
         let health = if instance.healthy { "healthy" } else { "unhealthy" };
         table.add_row([
@@ -127,6 +127,7 @@ async fn instances(mut client: Client, format: Format) -> Result<(), Error> {
             instance.service,
             instance.version,
             instance.address,
+            if instance.plain { "plain" } else { "mTLS" }.to_owned(),
             instance.zone,
             health.to_owned(),
         ]);

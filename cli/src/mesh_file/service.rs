@@ -1,16 +1,17 @@
 //! One service of a mesh file and how its versions are run.
 
 use std::fmt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use bytes::Bytes;
 use weir_mesh::model::{
-    Protocol, Service, ServiceName, Split, Sticky, VersionName, Violations, Weight,
+    Addresses, Protocol, Service, ServiceName, Split, Sticky, VersionName, Violations, Weight,
 };
 use weir_mesh::wire;
 use weir_proto::weir::mesh::v1 as pb;
 
-use super::read::{self, Fields};
+use super::program::{self, Program};
+use super::read::Fields;
 use super::tree::{Node, Value};
 use super::{Origin, Weighted, scalar};
 
@@ -71,49 +72,6 @@ pub struct VersionSpec {
     pub at: String,
 }
 
-/// What a version runs.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Program {
-    /// A service that ships with Weir.
-    Builtin(Builtin),
-    /// Anything else: program and arguments; never empty.
-    Command(Vec<String>),
-}
-
-/// The services that ship with Weir.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Builtin {
-    /// Accounts and tokens.
-    Auth,
-    /// Profiles.
-    Users,
-    /// The catalogue.
-    Products,
-    /// Messages to users.
-    Notifications,
-}
-
-impl Builtin {
-    const ALL: [Self; 4] = [Self::Auth, Self::Users, Self::Products, Self::Notifications];
-
-    /// As `weir service` names it.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Auth => "auth",
-            Self::Users => "users",
-            Self::Products => "products",
-            Self::Notifications => "notifications",
-        }
-    }
-
-    fn parse(text: &str) -> Result<Self, String> {
-        Self::ALL.into_iter().find(|builtin| builtin.name() == text).ok_or_else(|| {
-            format!("{text:?} does not ship with weir; use auth, users, products or notifications")
-        })
-    }
-}
-
 /// A port that a process can listen on.
 pub fn port(value: i64) -> Result<u16, String> {
     match u16::try_from(value) {
@@ -144,10 +102,11 @@ pub(super) fn read(
     fields.need("versions", violations);
     let mut versions = Vec::new();
     let mut weights: Vec<Weighted> = Vec::new();
+    let mut addresses = Addresses::new();
     let items = fields.list("versions", violations);
     let mut whole = true;
     for (i, (at, item)) in items.iter().enumerate() {
-        match read_version(item, at, i == 0, origin, violations) {
+        match read_version(item, at, i == 0, origin, &mut addresses, violations) {
             Some((version, weight)) => {
                 weights.push((version.name.clone(), weight));
                 versions.push(version);
@@ -163,7 +122,13 @@ pub(super) fn read(
         read_descriptors(&mut fields, name.as_ref(), &versions, origin, violations);
     fields.finish(violations);
     Some(ServiceSpec {
-        service: Service { name: name?, protocol: protocol?, split: split?, descriptor_set },
+        service: Service {
+            name: name?,
+            protocol: protocol?,
+            split: split?,
+            addresses,
+            descriptor_set,
+        },
         join_token,
         versions,
     })
@@ -238,7 +203,7 @@ fn read_descriptors(
     if text == "builtin" {
         let builtin = versions.iter().find_map(|version| match version.program {
             Program::Builtin(builtin) => Some(builtin.name()),
-            Program::Command(_) => None,
+            Program::Command(_) | Program::Elsewhere => None,
         });
         let of = builtin.or(name.map(ServiceName::as_str)).unwrap_or_default();
         return match weir_proto::descriptors::of(of) {
@@ -264,6 +229,7 @@ fn read_version(
     at: &str,
     first: bool,
     origin: Origin<'_>,
+    addresses: &mut Addresses,
     violations: &mut Violations,
 ) -> Option<(VersionSpec, Weight)> {
     let mut fields = Fields::of(node, at, violations)?;
@@ -296,7 +262,8 @@ fn read_version(
             format!("{} is no directory", working_directory.display()),
         );
     }
-    let program = read_program(&mut fields, &working_directory, violations);
+    let program =
+        program::read(&mut fields, name.as_ref(), &working_directory, addresses, violations);
     let env = read_env(&mut fields, violations);
     fields.finish(violations);
     let version = VersionSpec {
@@ -309,40 +276,6 @@ fn read_version(
         at: at.to_owned(),
     };
     Some((version, weight?))
-}
-
-fn read_program(
-    fields: &mut Fields<'_>,
-    directory: &Path,
-    violations: &mut Violations,
-) -> Option<Program> {
-    let builtin = fields.text("builtin", violations);
-    let items = fields.list("command", violations);
-    let at = fields.at("command");
-    match (builtin, items.as_slice()) {
-        (Some(name), []) => {
-            let field = fields.at("builtin");
-            violations.take(&field, Builtin::parse(name)).map(Program::Builtin)
-        }
-        (Some(_), _) => {
-            violations.add(at, "and builtin exclude each other");
-            None
-        }
-        (None, []) => {
-            violations.add(at, "is missing; say what runs: `command: [PROGRAM, ARGUMENT, ...]`");
-            None
-        }
-        (None, items) => {
-            let mut command = Vec::new();
-            for (at, item) in items {
-                command.push(read::text(item, at, violations)?.to_owned());
-            }
-            if let Err(text) = find_program(&command[0], directory) {
-                violations.add(format!("{at}[0]"), text);
-            }
-            Some(Program::Command(command))
-        }
-    }
 }
 
 fn read_env(fields: &mut Fields<'_>, violations: &mut Violations) -> Vec<(String, String)> {
@@ -364,26 +297,4 @@ fn read_env(fields: &mut Fields<'_>, violations: &mut Violations) -> Vec<(String
         }
     }
     env
-}
-
-/// Looks a program up as `exec` will: by path, or in `$PATH`.
-fn find_program(program: &str, directory: &Path) -> Result<(), String> {
-    if program.contains('/') {
-        let path = directory.join(program);
-        if executable(&path) {
-            return Ok(());
-        }
-        return Err(format!("{} is not an executable file", path.display()));
-    }
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    if std::env::split_paths(&path).any(|dir| executable(&dir.join(program))) {
-        return Ok(());
-    }
-    Err(format!("{program:?} is not in $PATH; install it, or give its path"))
-}
-
-fn executable(path: &Path) -> bool {
-    use std::os::unix::fs::PermissionsExt as _;
-    std::fs::metadata(path)
-        .is_ok_and(|meta| meta.is_file() && meta.permissions().mode() & 0o111 != 0)
 }

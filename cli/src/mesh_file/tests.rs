@@ -60,8 +60,8 @@ fn each_mistake_has_its_place_and_path() {
     refused(
         "weight: 90",
         "weigth: 90",
-        "8:17: services[0].versions[0].weigth: is not a field here; known are builtin, command, \
-         env, name, port, replicas, weight, workingDirectory",
+        "8:17: services[0].versions[0].weigth: is not a field here; known are addresses, \
+         builtin, command, env, name, port, replicas, weight, workingDirectory",
     );
     refused(
         "protocol: http1",
@@ -119,6 +119,45 @@ fn a_fixed_port_holds_one_replica() {
         "replicas: 2\n        port: 9000",
         "10:15: services[0].versions[0].port: is fixed, so there can be one replica; leave it out \
          and listen on $PORT",
+    );
+}
+
+#[test]
+fn a_version_without_a_router_has_addresses() {
+    let there = GOOD.replace("command: [sh]", "addresses: [\"10.0.0.7:80\", \"[fd00::7]:80\"]");
+    let mesh = parse(&there).unwrap();
+    let web = &mesh.services[0];
+    assert_eq!(web.versions[1].program, Program::Elsewhere);
+    let addresses = web.service.addresses.of(&web.versions[1].name);
+    assert_eq!(addresses.len(), 2);
+    assert_eq!(crate::up::plan::instances(&mesh).unwrap().len(), 2, "v1's alone");
+
+    let with = |version: &str, line: &str| {
+        refused("{name: v2, weight: 10, command: [sh]}", version, line);
+    };
+    with(
+        "{name: v2, addresses: [\"10.0.0.7:80\"], command: [sh]}",
+        "12:20: services[0].versions[1].addresses: and command exclude each other: weir starts \
+         nothing that has addresses",
+    );
+    with(
+        "{name: v2, addresses: [\"10.0.0.7:80\"], builtin: auth}",
+        "12:20: services[0].versions[1].addresses: and builtin exclude each other: weir starts \
+         nothing that has addresses",
+    );
+    with(
+        "{name: v2, addresses: [\"10.0.0.7:80\", \"db:5432\"]}",
+        "12:47: services[0].versions[1].addresses[1]: \"db:5432\" is not `ip:port`, such as \
+         10.0.0.7:8080 or [fd00::7]:8080",
+    );
+    with(
+        "{name: v2, addresses: []}",
+        "12:20: services[0].versions[1].addresses: is empty; name at least one `ip:port`",
+    );
+    with(
+        "{name: v2, addresses: [\"10.0.0.7:80\"], replicas: 2}",
+        "12:58: services[0].versions[1].replicas: means nothing beside addresses: weir starts \
+         nothing",
     );
 }
 

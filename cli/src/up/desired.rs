@@ -36,7 +36,10 @@ pub fn apply_request(mesh: &MeshFile, now: &ListServicesResponse, applied: &Path
             && before.get(&service.name) == Some(&split(service))
             && same_versions(stored, service)
         {
-            service.versions.clone_from(&stored.versions);
+            // Weights alone: where a version runs is for the file to say.
+            for (version, stored) in service.versions.iter_mut().zip(&stored.versions) {
+                version.weight = stored.weight;
+            }
             service.sticky.clone_from(&stored.sticky);
         }
     }
@@ -99,6 +102,17 @@ mod tests {
         assert_eq!(weights(&apply_request(&mesh, &now, &applied)), [100, 0]);
         remember(&mesh, &applied).unwrap();
         assert_eq!(weights(&apply_request(&mesh, &now, &applied)), [40, 60]);
+        // The file says where a version runs, whatever its weight is now.
+        let mut moved = mesh.clone();
+        let products = moved.services.iter_mut().find(|s| s.service.name.as_str() == "products");
+        let products = &mut products.unwrap().service;
+        let v2 = products.split.versions()[1].0.clone();
+        products.addresses.add(&v2, "10.0.0.7:80").unwrap();
+        let request = apply_request(&moved, &now, &applied);
+        assert_eq!(weights(&request), [40, 60]);
+        let products = request.services.iter().find(|service| service.name == "products").unwrap();
+        assert_eq!(products.versions[1].addresses, ["10.0.0.7:80"]);
+
         let text = crate::mesh_file::EXAMPLE.replace("weight: 0", "weight: 5");
         let origin =
             crate::mesh_file::Origin { name: "mesh.yaml", directory: Path::new("."), public: true };

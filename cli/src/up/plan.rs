@@ -64,7 +64,8 @@ impl Instance {
 pub fn instances(mesh: &MeshFile) -> Result<Vec<Instance>, Error> {
     let mut instances = Vec::new();
     for ServiceSpec { service, versions, .. } in &mesh.services {
-        for version in versions {
+        // What has addresses runs already, without us.
+        for version in versions.iter().filter(|v| v.program != Program::Elsewhere) {
             for number in 1..=version.replicas {
                 let port = match version.port {
                     Some(port) => ports::fixed(&format!("{}.port", version.at), port)?,
@@ -196,6 +197,7 @@ impl Planner<'_> {
             Program::Command(command) => {
                 (command.iter().map(|part| with_port(part, &port).into()).collect(), false)
             }
+            Program::Elsewhere => (Vec::new(), false),
         };
         let spec = self.spec(&instance.id, Role::App, command, Vec::new());
         Ok(Spec {

@@ -43,7 +43,7 @@ pub(super) fn mesh(control: &Control) -> pb::Mesh {
 }
 
 pub(super) fn services(control: &Control) -> pb::ListServicesResponse {
-    let instances = control.registry.instances();
+    let instances = control.instances();
     let desired = control.desired.borrow();
     let status = |name: &ServiceName, service: &Service, revision| {
         let own = instances.iter().filter(|i| i.service == *name);
@@ -81,7 +81,7 @@ pub(super) fn instances(
 ) -> Result<pb::ListInstancesResponse, Status> {
     let only = if service.is_empty() { None } else { Some(service_name(service)?) };
     let wanted = |service: &ServiceName| only.as_ref().is_none_or(|only| only == service);
-    let instances = control.registry.instances();
+    let instances = control.instances();
     let instances = instances.iter().filter(|i| wanted(&i.service)).map(Into::into).collect();
     Ok(pb::ListInstancesResponse { instances })
 }
@@ -122,13 +122,19 @@ fn entry(entry: &Entry) -> pb::HistoryEntry {
     }
 }
 
-/// One line: `products: v1=100 v2=0 -> v1=90 v2=10`.
+/// One line: `products: v1=100 v2=0 -> v1=90 v2=10`. Addresses are told when they
+/// are what changed.
 fn describe(change: &Change) -> String {
     let name = match &change.key {
         ObjectKey::Service(name) => name.to_string(),
         ObjectKey::Route(name) => format!("route {name}"),
         ObjectKey::Options => "options".to_owned(),
     };
+    let moved = match (&change.before, &change.after) {
+        (Some(Object::Service(a)), Some(Object::Service(b))) => a.addresses != b.addresses,
+        _ => true,
+    };
+    let short = |object| short(object, moved);
     let (before, after) = (change.before.as_ref().map(short), change.after.as_ref().map(short));
     match (before, after) {
         (Some(before), Some(after)) if before == after => format!("{name}: changed"),
@@ -139,7 +145,21 @@ fn describe(change: &Change) -> String {
     }
 }
 
-fn short(object: &Object) -> String {
+/// Some addresses of a version, and how many there are more.
+fn addresses(service: &Service) -> impl Iterator<Item = String> {
+    const SHOWN: usize = 4;
+    service.split.versions().iter().filter_map(|(version, _)| {
+        let all = service.addresses.of(version);
+        let shown: Vec<_> = all.iter().take(SHOWN).map(ToString::to_string).collect();
+        let more = match all.len().saturating_sub(SHOWN) {
+            0 => String::new(),
+            more => format!(" and {more} more"),
+        };
+        (!all.is_empty()).then(|| format!("{version} at {}{more}", shown.join(",")))
+    })
+}
+
+fn short(object: &Object, with_addresses: bool) -> String {
     match object {
         Object::Service(service) => {
             let versions = service.split.versions().iter();
@@ -150,6 +170,9 @@ fn short(object: &Object) -> String {
                 Sticky::Cookie(name) => format!("sticky by cookie {name}"),
                 Sticky::User => "sticky by user".to_owned(),
             }));
+            if with_addresses {
+                words.extend(addresses(service));
+            }
             words.join(" ")
         }
         Object::Route(route) => match route.rules.len() {

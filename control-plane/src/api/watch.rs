@@ -9,7 +9,7 @@ use tokio::sync::{mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 use weir_mesh::identity::SpiffeId;
-use weir_mesh::model::{Invalid, ServiceName, Violations};
+use weir_mesh::model::{Invalid, ServiceName, Transport, Violations};
 use weir_mesh::wire;
 use weir_proto::weir::mesh::v1 as pb;
 use weir_proto::weir::mesh::v1::mesh_service_server::MeshService;
@@ -269,6 +269,10 @@ fn registration(peer: &SpiffeId, hello: &pb::Hello) -> Result<Registration, Hell
                 "hello.instance.address",
                 format_args!("{} cannot be connected to; give the real one", instance.address),
             );
+        }
+        // A router cannot talk its callers out of mutual TLS.
+        if instance.transport != Transport::Mesh {
+            bad.add("hello.instance.plain", "is set; an instance behind a router is not plain");
         }
         if service.as_ref().is_some_and(|service| *service != instance.service) {
             bad.add("hello.instance.service", "is not hello.service");

@@ -10,6 +10,7 @@ fn router(id: &str, service: &str, port: u16) -> Registration {
         service: service.parse().unwrap(),
         version: "v1".parse().unwrap(),
         address: ([127, 0, 0, 1], port).into(),
+        transport: weir_mesh::model::Transport::Mesh,
         zone: "".into(),
         healthy: true,
     };

@@ -148,3 +148,35 @@ pub(super) fn entry(record: EntryRecord, blobs: Blobs<'_>) -> Result<Entry, Stor
         changes,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn round(bytes: &[u8]) -> Arc<weir_mesh::model::Service> {
+        let key = ObjectKey::Service("web".parse().unwrap());
+        match decode(&key, bytes, 1, &|_| Ok(None)).unwrap() {
+            Object::Service(service) => service,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// Of a Weir that knew no addresses: `web`, HTTP/1.1, v1=3 v2=0.
+    const OLD: &[u8] = b"\x0a\x15\x0a\x03web\x10\x01\x1a\x06\x0a\x02v1\x10\x03\x1a\x04\x0a\x02v2";
+
+    #[test]
+    fn a_service_of_an_older_weir_is_read_and_written_as_it_was() {
+        let service = round(OLD);
+        assert_eq!(service.split.weight("v1").map(weir_mesh::model::Weight::get), Some(3));
+        assert_eq!(service.addresses.count(), 0);
+        assert_eq!(encode(&Object::Service(service)).0, OLD);
+    }
+
+    #[test]
+    fn addresses_are_kept() {
+        let mut service = (*round(OLD)).clone();
+        service.addresses.add(&"v2".parse().unwrap(), "10.0.0.7:80").unwrap();
+        let service = Arc::new(service);
+        assert_eq!(round(&encode(&Object::Service(service.clone())).0), service);
+    }
+}

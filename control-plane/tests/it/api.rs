@@ -40,7 +40,7 @@ async fn a_shift_is_made_waited_for_and_remembered() {
     assert_eq!((&again["unchanged"], &again["revision"]), (&json!(true), &json!(2)));
 
     let service = plane.get("/v1/services/products").await;
-    assert_eq!(service["versions"][1], json!({"version": "v2", "weight": 10}));
+    assert_eq!(service["versions"][1], json!({"version": "v2", "weight": 10, "addresses": []}));
     let history = plane.get("/v1/services/products/history").await;
     let entry = &history["entries"][0];
     assert_eq!(entry["changes"], json!(["products: v1=100 v2=0 -> v1=90 v2=10"]));
@@ -59,7 +59,10 @@ async fn a_version_that_is_not_named_gets_nothing() {
     let service = plane.get("/v1/services/products").await;
     assert_eq!(
         service["versions"],
-        json!([{"version": "v1", "weight": 0}, {"version": "v2", "weight": 1}])
+        json!([
+            {"version": "v1", "weight": 0, "addresses": []},
+            {"version": "v2", "weight": 1, "addresses": []},
+        ])
     );
 }
 

@@ -8,6 +8,7 @@ mod api;
 mod certificates;
 mod durability;
 mod observe;
+mod plain;
 mod plane;
 mod process;
 mod router;

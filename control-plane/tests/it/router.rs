@@ -85,6 +85,7 @@ pub fn hello(id: &str, service: &str, version: &str, port: u16) -> Hello {
         address: format!("127.0.0.1:{port}"),
         zone: "a".into(),
         healthy: true,
+        plain: false,
     };
     Hello {
         router_id: id.into(),

@@ -190,6 +190,11 @@ async fn wrong_hellos_are_refused() {
             Code::InvalidArgument,
             "hello.instance.address",
         ),
+        (
+            wrong(|h| h.instance.as_mut().unwrap().plain = true),
+            Code::InvalidArgument,
+            "hello.instance.plain",
+        ),
         (wrong(|h| h.admin_address = "x".into()), Code::InvalidArgument, "hello.adminAddress"),
     ];
     for (hello, code, expected) in cases {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http::HeaderName;
 
-use super::{ServiceName, VersionName};
+use super::{Addresses, ServiceName, VersionName};
 
 /// What an application speaks on its port.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -148,8 +148,20 @@ pub struct Service {
     pub protocol: Protocol,
     /// How its requests are divided.
     pub split: Split,
+    /// Where versions of `split` run without routers. Beside the split, so that
+    /// a change of weights leaves them as they are.
+    pub addresses: Addresses,
     /// A serialized `google.protobuf.FileDescriptorSet`; may be empty.
     pub descriptor_set: Bytes,
+}
+
+/// How an instance is reached.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Transport {
+    /// Through its router, by mutual TLS.
+    Mesh,
+    /// It has no router: in plaintext, by its service's [`Protocol`].
+    Plain,
 }
 
 /// One running process of a version.
@@ -161,10 +173,12 @@ pub struct Instance {
     pub service: ServiceName,
     /// The version that it runs.
     pub version: VersionName,
-    /// Its router's inbound listener.
+    /// Its router's inbound listener; its own when it has no router.
     pub address: SocketAddr,
+    /// How that address is spoken to.
+    pub transport: Transport,
     /// Where it runs; may be empty.
     pub zone: Arc<str>,
-    /// What its router's health checks say.
+    /// What its router's health checks say; true when it has no router.
     pub healthy: bool,
 }

@@ -11,9 +11,9 @@ use http::{HeaderName, HeaderValue, Method};
 use weir_proto::weir::mesh::v1 as pb;
 
 use crate::model::{
-    BackendRef, HeaderModifier, HostPattern, Instance, Invalid, Options, Parent, PathMatch,
-    Protocol, Route, RouteFilter, RouteKind, RouteMatch, RouteRule, Service, Snapshot, Split,
-    Sticky, Violations, Weight,
+    AddressError, Addresses, BackendRef, HeaderModifier, HostPattern, Instance, Invalid, Options,
+    Parent, PathMatch, Protocol, Route, RouteFilter, RouteKind, RouteMatch, RouteRule, Service,
+    Snapshot, Split, Sticky, Transport, VersionName, Violations, Weight,
 };
 
 fn join(at: &str, field: &str) -> String {
@@ -38,10 +38,14 @@ pub fn service(message: &pb::Service, at: &str) -> Result<Service, Invalid> {
         }
     };
     let mut versions = Vec::with_capacity(message.versions.len());
+    let mut addresses = Addresses::new();
     for (i, entry) in message.versions.iter().enumerate() {
         let at = join(at, &format!("versions[{i}]"));
         let version = bad.take(&join(&at, "version"), entry.version.parse());
         let weight = bad.take(&join(&at, "weight"), Weight::try_from(entry.weight));
+        if let Some(version) = &version {
+            self::addresses(&entry.addresses, version, &at, &mut addresses, &mut bad);
+        }
         versions.extend(version.zip(weight));
     }
     let sticky = match message.sticky.as_ref().map(|s| sticky(s, &join(at, "sticky"))) {
@@ -62,9 +66,27 @@ pub fn service(message: &pb::Service, at: &str) -> Result<Service, Invalid> {
         name,
         protocol,
         split,
+        addresses,
         descriptor_set: message.descriptor_set.clone(),
     });
     bad.finish(service)
+}
+
+fn addresses(
+    texts: &[String],
+    version: &VersionName,
+    at: &str,
+    addresses: &mut Addresses,
+    bad: &mut Violations,
+) {
+    if texts.len() > Addresses::MAX {
+        // Told once, not again for each that is over.
+        bad.add(join(at, "addresses"), AddressError::Many(version.clone()));
+        return;
+    }
+    for (i, text) in texts.iter().enumerate() {
+        bad.take(&join(at, &format!("addresses[{i}]")), addresses.add(version, text));
+    }
 }
 
 /// Reads what makes requests sticky.
@@ -121,6 +143,7 @@ pub fn instance(message: &pb::Instance, at: &str) -> Result<Instance, Invalid> {
             service,
             version,
             address,
+            transport: if message.plain { Transport::Plain } else { Transport::Mesh },
             zone: message.zone.as_str().into(),
             healthy: message.healthy,
         });

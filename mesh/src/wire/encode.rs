@@ -5,7 +5,7 @@ use weir_proto::weir::mesh::v1 as pb;
 
 use crate::model::{
     HeaderModifier, Instance, Options, Parent, PathMatch, Protocol, Route, RouteFilter, RouteKind,
-    RouteMatch, RouteRule, Service, Snapshot, Sticky,
+    RouteMatch, RouteRule, Service, Snapshot, Sticky, Transport, VersionName, Weight,
 };
 
 impl From<&Service> for pb::Service {
@@ -15,9 +15,10 @@ impl From<&Service> for pb::Service {
             Protocol::Http2 => pb::Protocol::Http2,
             Protocol::Grpc => pb::Protocol::Grpc,
         };
-        let weight = |(version, weight): &(_, crate::model::Weight)| pb::VersionWeight {
-            version: crate::model::VersionName::to_string(version),
+        let weight = |(version, weight): &(VersionName, Weight)| pb::VersionWeight {
+            version: version.to_string(),
             weight: i32::try_from(weight.get()).unwrap_or(i32::MAX),
+            addresses: service.addresses.of(version).iter().map(ToString::to_string).collect(),
         };
         Self {
             name: service.name.to_string(),
@@ -49,6 +50,7 @@ impl From<&Instance> for pb::Instance {
             address: instance.address.to_string(),
             zone: instance.zone.to_string(),
             healthy: instance.healthy,
+            plain: instance.transport == Transport::Plain,
         }
     }
 }

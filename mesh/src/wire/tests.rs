@@ -3,13 +3,29 @@ use weir_proto::weir::mesh::v1 as pb;
 use super::{route, service, snapshot};
 
 fn products() -> pb::Service {
-    let version = |name: &str, weight| pb::VersionWeight { version: name.into(), weight };
+    let version = |name: &str, weight, addresses: &[&str]| pb::VersionWeight {
+        version: name.into(),
+        weight,
+        addresses: addresses.iter().map(ToString::to_string).collect(),
+    };
     pb::Service {
         name: "products".into(),
         protocol: pb::Protocol::Grpc.into(),
-        versions: vec![version("v1", 90), version("v2", 10)],
+        versions: vec![version("v1", 90, &["10.0.0.7:80", "[fd00::7]:80"]), version("v2", 10, &[])],
         sticky: Some(pb::Sticky { by: Some(pb::sticky::By::User(true)) }),
         ..Default::default()
+    }
+}
+
+fn instance(plain: bool) -> pb::Instance {
+    pb::Instance {
+        id: format!("products-v1-{plain}"),
+        service: "products".into(),
+        version: "v1".into(),
+        address: "127.0.0.1:9".into(),
+        zone: "a".into(),
+        healthy: true,
+        plain,
     }
 }
 
@@ -46,14 +62,7 @@ fn a_snapshot_survives_the_round_trip() {
         trust_domain: "weir.local".into(),
         services: vec![products()],
         routes: vec![to_products()],
-        instances: vec![pb::Instance {
-            id: "products-v1-0".into(),
-            service: "products".into(),
-            version: "v1".into(),
-            address: "127.0.0.1:9".into(),
-            zone: "a".into(),
-            healthy: true,
-        }],
+        instances: [false, true].map(instance).into(),
         options: Some(pb::Options { trace_sampling: 0.5, ..Default::default() }),
         trust_bundle: vec![vec![1, 2, 3]],
     };
@@ -71,6 +80,27 @@ fn every_violation_is_named_by_its_path() {
     assert!(error.contains("routes[0].rules[0].backendRefs[0].weight: -5 is below 0"), "{error}");
     assert!(error.contains("routes[0].hostnames[0]: "), "{error}");
     assert!(error.contains("routes[0].rules[0].matches[0].path: "), "{error}");
+}
+
+#[test]
+fn every_wrong_address_is_named_by_its_path() {
+    let mut message = products();
+    let text = |texts: &[&str]| texts.iter().map(ToString::to_string).collect::<Vec<_>>();
+    message.versions[0].addresses = text(&["10.0.0.7:80", "db:5432", "10.0.0.7:80"]);
+    message.versions[1].addresses = text(&["0.0.0.0:80", "10.0.0.7:0", "10.0.0.7:80"]);
+    let error = service(&message, "services[0]").unwrap_err();
+    let fields: Vec<_> = error.0.iter().map(|v| v.field.as_str()).collect();
+    let at = |version: usize, i: usize| format!("services[0].versions[{version}].addresses[{i}]");
+    assert_eq!(fields, [at(0, 1), at(0, 2), at(1, 0), at(1, 1), at(1, 2)]);
+    let said = |wanted: &str| error.0.iter().any(|v| v.description.contains(wanted));
+    assert!(said("\"db:5432\" is not `ip:port`") && said("has port 0"), "{error}");
+    assert!(said("0.0.0.0:80 cannot be connected to"), "{error}");
+    assert!(said("10.0.0.7:80 is an address of v1 already"), "{error}");
+
+    message.versions[0].addresses = (1..=1001).map(|port| format!("10.0.0.7:{port}")).collect();
+    message.versions[1].addresses.clear();
+    let error = service(&message, "").unwrap_err().to_string();
+    assert_eq!(error, "versions[0].addresses: v1 has more than 1000 addresses");
 }
 
 #[test]

@@ -148,6 +148,7 @@ fn hello(control: &Control) -> pb::Hello {
         address: address.to_string(),
         zone: config.args.zone.clone(),
         healthy: *control.healthy.borrow(),
+        plain: false,
     });
     pb::Hello {
         router_id: config.instance_id.to_string(),

@@ -51,7 +51,8 @@ pub async fn request(
             "this service speaks gRPC and has no descriptorSet to map JSON by",
         ));
     };
-    let (transcoding, payload) = json::request(transcoder.clone(), parts, body, deadline).await?;
+    let collecting = json::request(transcoder.clone(), parts, body, deadline);
+    let (transcoding, payload) = Box::pin(collecting).await?;
     Ok((Adapter::Json(transcoding), payload))
 }
 
@@ -75,7 +76,7 @@ impl Adapter {
                 call.answered(&response);
                 Ok(grpc_web::response(encoding, response))
             }
-            Self::Json(transcoding) => transcoding.response(response, call).await,
+            Self::Json(transcoding) => Box::pin(transcoding.response(response, call)).await,
         }
     }
 }

@@ -174,11 +174,11 @@ impl Drop for DownBody {
 }
 
 /// Binds an answer to what is remembered of its request.
-pub fn finish(response: Response<DownBody>, mut call: Call) -> Response<DownBody> {
+pub fn finish(response: Response<DownBody>, mut call: Box<Call>) -> Response<DownBody> {
     call.status(response.status());
     response.map(|mut body| {
         body.deadline = call.deadline().map(|at| Box::pin(tokio::time::sleep_until(at)));
-        body.call = Some(Box::new(call));
+        body.call = Some(call);
         body
     })
 }

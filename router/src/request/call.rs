@@ -4,11 +4,12 @@
 mod record;
 mod timeout;
 
+use std::borrow::Cow;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
-use http::{HeaderMap, Method, Request, Response, StatusCode, header, request};
+use http::{HeaderMap, HeaderName, Method, Request, Response, StatusCode, header, request};
 use tokio::time::Instant as Deadline;
 use weir_mesh::model::VersionName;
 use weir_mesh::telemetry::trace::{Span, SpanContext};
@@ -19,6 +20,9 @@ use crate::error::{RouterError, grpc};
 use crate::table::{Action, ServiceEntry, VersionEntry};
 use crate::upstream::{Lease, Pending, Upstream};
 use crate::worker::Worker;
+
+const GRPC_TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
+const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
 
 /// What the client speaks, and errors must be told in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,12 +39,11 @@ pub enum Speaks {
 pub struct Call {
     worker: Rc<Worker>,
     side: Side,
-    peer: Arc<str>,
+    connected: Rc<Connected>,
     speaks: Speaks,
     method: Method,
     path: Box<str>,
     began: Instant,
-    began_at: SystemTime,
     deadline: Option<Deadline>,
     budget: Duration,
     route: Option<Arc<str>>,
@@ -62,7 +65,11 @@ pub struct Call {
 impl Call {
     /// Begins to remember.
     #[must_use]
-    pub fn begin<B>(worker: &Rc<Worker>, connected: &Connected, request: &Request<B>) -> Self {
+    pub fn begin<B>(
+        worker: &Rc<Worker>,
+        connected: &Rc<Connected>,
+        request: &Request<B>,
+    ) -> Box<Self> {
         let speaks = if is_grpc(request.headers()) {
             Speaks::Grpc
         } else if is_grpc_web(request.headers()) {
@@ -71,20 +78,25 @@ impl Call {
             Speaks::Http
         };
         let context = SpanContext::accept(request.headers(), || sample(worker));
-        let name = span_name(speaks, request);
+        let name = match context.is_sampled() {
+            true => Cow::Owned(span_name(speaks, request)),
+            false => Cow::Borrowed(""),
+        };
         let (server, client) = match connected.side {
             Side::Outbound => (None, Some(Span::client(name, context))),
             Side::Inbound | Side::Gateway => (Some(Span::server(name, context)), None),
         };
-        let mut call = Self {
+        worker.activity.note();
+        connected.begins();
+        // Boxed from the start: it is large, and goes from hand to hand.
+        let mut call = Box::new(Self {
             worker: worker.clone(),
             side: connected.side,
-            peer: connected.peer.clone(),
+            connected: connected.clone(),
             speaks,
             method: request.method().clone(),
             path: request.uri().path().into(),
             began: Instant::now(),
-            began_at: SystemTime::now(),
             deadline: None,
             budget: Duration::ZERO,
             route: None,
@@ -101,20 +113,21 @@ impl Call {
             error: None,
             held: None,
             recorded: false,
-        };
+        });
         call.describe();
         call
     }
 
     fn describe(&mut self) {
-        let (method, path, peer) = (self.method.clone(), self.path.clone(), self.peer.clone());
+        if !self.is_recording() {
+            return;
+        }
+        let (method, path, peer) =
+            (self.method.clone(), self.path.clone(), self.connected.peer.clone());
         let rpc = (self.speaks != Speaks::Http).then(|| path.trim_start_matches('/').to_owned());
         let inbound = self.side == Side::Inbound;
         let own = self.worker.shared.config.version.to_string();
         for span in self.spans() {
-            if !span.is_recording() {
-                continue;
-            }
             span.set("http.request.method", method.to_string());
             span.set("url.path", path.to_string());
             if let Some((service, method)) = rpc.as_deref().and_then(|p| p.rsplit_once('/')) {
@@ -133,6 +146,11 @@ impl Call {
         self.server.as_mut().into_iter().chain(self.client.as_mut())
     }
 
+    /// Both spans of a request are of one trace, so they are recorded alike.
+    fn is_recording(&self) -> bool {
+        self.server.as_ref().or(self.client.as_ref()).is_some_and(Span::is_recording)
+    }
+
     /// What the client speaks.
     #[must_use]
     pub fn speaks(&self) -> Speaks {
@@ -142,10 +160,10 @@ impl Call {
     /// The rule that takes it.
     pub fn matched(&mut self, action: &Action) {
         self.route = Some(action.label.clone());
-        let label = action.label.to_string();
         if let Some(server) = &mut self.server
             && server.is_recording()
         {
+            let label = action.label.to_string();
             server.set("http.route", label.clone());
             if self.speaks == Speaks::Http {
                 server.rename(format!("{} {label}", self.method));
@@ -160,7 +178,7 @@ impl Call {
 
     /// Takes `grpc-timeout` (gRPC over HTTP/2) and the route's own into account.
     pub fn set_deadline(&mut self, parts: &request::Parts, timeout: Option<Duration>) {
-        let asked = parts.headers.get("grpc-timeout").and_then(|v| timeout::parse(v.as_bytes()));
+        let asked = parts.headers.get(GRPC_TIMEOUT).and_then(|v| timeout::parse(v.as_bytes()));
         let Some(budget) = asked.into_iter().chain(timeout).min() else { return };
         self.budget = budget;
         self.deadline = Some(Deadline::from_std(self.began) + budget);
@@ -199,6 +217,7 @@ impl Call {
             && let Some(server) = &self.server
         {
             let name = match &self.service {
+                _ if !server.is_recording() => String::new(),
                 Some(service) => format!("{} {}", self.method, service.name),
                 None => self.method.to_string(),
             };
@@ -227,7 +246,7 @@ impl Call {
         {
             let left = deadline.saturating_duration_since(Deadline::now());
             if let Ok(value) = timeout::format(left).parse() {
-                headers.insert("grpc-timeout", value);
+                headers.insert(GRPC_TIMEOUT, value);
             }
         }
     }
@@ -298,7 +317,7 @@ impl Call {
     }
 
     fn read_grpc_status(&mut self, headers: &HeaderMap) {
-        if let Some(value) = headers.get("grpc-status") {
+        if let Some(value) = headers.get(GRPC_STATUS) {
             let code = value.to_str().ok().and_then(|value| value.parse().ok());
             self.grpc = Some(code.unwrap_or(grpc::UNKNOWN));
         }
@@ -329,13 +348,14 @@ impl Call {
     }
 
     /// Ends it. `whole` is false when the client went before it had everything.
-    pub fn end(mut self, whole: bool) {
+    pub fn end(mut self: Box<Self>, whole: bool) {
         self.record(whole);
     }
 }
 
 impl Drop for Call {
     fn drop(&mut self) {
+        self.connected.ends();
         // The client went before there was an answer.
         if !self.recorded {
             self.status = StatusCode::from_u16(499).unwrap_or(StatusCode::REQUEST_TIMEOUT);

@@ -5,19 +5,25 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http::{Method, Request, Response, Uri, Version, request};
+use http_body::Body as _;
 use hyper::body::Incoming;
 use tokio::time::timeout_at;
 
 use super::body::{Source, UpBody};
-use super::call::Call;
+use super::call::{Call, Speaks};
 use super::choose::Choice;
+use super::headers;
 use crate::error::RouterError;
 use crate::table::{ServiceEntry, VersionEntry};
-use crate::upstream::{Failure, Pending, Pick, Upstream, pick};
+use crate::upstream::{Failure, Pending, Pick, Reach, Upstream, pick};
 use crate::worker::Worker;
 
 /// Tries of one request, the first included.
 const ATTEMPTS: usize = 4;
+/// Its status is in trailers, and calls stream both ways: HTTP/1.1 has no such
+/// thing that a server of it could be trusted to do.
+const GRPC_OVER_HTTP1: &str = "gRPC needs HTTP/2, and this service's addresses are spoken to in \
+                               HTTP/1.1; set its protocol to grpc or http2";
 
 /// A request's body, for as many tries as it allows.
 pub enum Payload {
@@ -33,7 +39,10 @@ impl Payload {
     /// Of a body that is not changed.
     #[must_use]
     pub fn stream(body: Incoming) -> Self {
-        Self::Stream(Source::new(body))
+        match body.is_end_stream() {
+            true => Self::Full(Bytes::new()),
+            false => Self::Stream(Source::new(body)),
+        }
     }
 
     fn attempt(&mut self) -> Option<UpBody> {
@@ -82,13 +91,15 @@ pub async fn send(
         let Some((version, upstream)) = next_instance(worker, service, choice, &tried, call) else {
             break;
         };
+        if upstream.reach == Reach::Http1 && call.speaks() == Speaks::Grpc {
+            return Err(RouterError::Unsupported(GRPC_OVER_HTTP1));
+        }
         let Some(body) = payload.attempt() else { break };
         if attempt > 0 {
             call.retried();
         }
         call.tries(version, &upstream);
-        let request = outgoing(&parts, body, call);
-        let index = version.endpoints.iter().find(|e| e.id == upstream.id).map(|e| e.index);
+        let request = outgoing(&parts, body, upstream.reach, call);
         let pending = Pending::new(upstream.clone());
         let began = std::time::Instant::now();
         let result = match call.deadline() {
@@ -102,15 +113,18 @@ pub async fn send(
             },
         };
         let failed = match result {
-            Ok(sent) => {
+            Ok(mut sent) => {
                 upstream.load.answered(began.elapsed());
                 payload.settle();
                 call.hold(sent.lease, pending);
+                // What an HTTP/1.0 server said of itself is not true of us.
+                *sent.response.version_mut() = Version::HTTP_11;
                 return Ok(sent.response);
             }
             Err(failure) => failure,
         };
         let name = || format!("{}-{}", service.name, version.name);
+        let index = version.endpoints.iter().find(|e| e.id == upstream.id).map(|e| e.index);
         match failed {
             Failure::Connect(error, request) => {
                 upstream.load.failed();
@@ -180,13 +194,24 @@ fn next_instance<'a>(
 }
 
 /// The request as an upstream gets it.
-fn outgoing(parts: &request::Parts, body: UpBody, call: &mut Call) -> Request<UpBody> {
+fn outgoing(
+    parts: &request::Parts,
+    body: UpBody,
+    reach: Reach,
+    call: &mut Call,
+) -> Request<UpBody> {
     let mut request = Request::new(body);
     *request.method_mut() = parts.method.clone();
-    *request.version_mut() = Version::HTTP_2;
-    *request.uri_mut() = absolute(parts);
     *request.headers_mut() = parts.headers.clone();
-    request.headers_mut().remove(http::header::HOST);
+    if reach == Reach::Http1 {
+        let mut uri = parts.uri.clone();
+        headers::to_http1(&mut uri, request.headers_mut());
+        *request.uri_mut() = uri;
+    } else {
+        *request.version_mut() = Version::HTTP_2;
+        *request.uri_mut() = absolute(parts);
+        request.headers_mut().remove(http::header::HOST);
+    }
     call.inject(request.headers_mut());
     request
 }

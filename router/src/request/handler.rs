@@ -1,5 +1,6 @@
 //! THE path: a request from our application, or from outside at the gateway.
 
+use std::convert::Infallible;
 use std::rc::Rc;
 
 use http::{Method, Request, Response};
@@ -18,14 +19,14 @@ pub async fn handle(
     worker: Rc<Worker>,
     connected: Rc<Connected>,
     request: Request<Incoming>,
-) -> Response<DownBody> {
+) -> Result<Response<DownBody>, Infallible> {
     let mut call = Call::begin(&worker, &connected, &request);
     let origin = cors::origin(&connected, &request);
     let answer = match steps(&worker, &connected, request, &mut call).await {
         Ok(response) => response,
         Err(error) => answer::of_error(&error, &mut call),
     };
-    answer::finish(cors::allow(&worker, origin, answer), call)
+    Ok(answer::finish(cors::allow(&worker, origin, answer), call))
 }
 
 async fn steps(
@@ -44,7 +45,7 @@ async fn steps(
     }
     let action = match target::find(&table, connected, &request) {
         Err(RouterError::NoRoute) if is_reflection(request.uri().path()) => {
-            return answer::of_reflection(&table, request).await;
+            return Box::pin(answer::of_reflection(&table, request)).await;
         }
         found => found?,
     };

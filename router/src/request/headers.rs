@@ -1,7 +1,8 @@
 //! What is changed in headers on the way.
 
+use bytes::BytesMut;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
-use http::{Response, request};
+use http::{Response, Uri, request};
 use weir_mesh::model::HeaderModifier;
 
 use super::call::Call;
@@ -17,9 +18,10 @@ const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 
+const HOPS: usize = 5;
 /// Headers that belong to one connection (RFC 9110 §7.6.1), and those that
 /// HTTP/2 forbids (RFC 9113 §8.2.2).
-const HOP_BY_HOP: [HeaderName; 5] = [
+static HOP_BY_HOP: [HeaderName; HOPS] = [
     header::CONNECTION,
     HeaderName::from_static("keep-alive"),
     HeaderName::from_static("proxy-connection"),
@@ -45,35 +47,59 @@ pub fn check_size(headers: &HeaderMap) -> Result<(), RouterError> {
 
 /// Takes away what belongs to the connection that the message came by.
 pub fn strip_hop_by_hop(headers: &mut HeaderMap) {
-    if headers.contains_key(header::CONNECTION) {
-        let named: Vec<HeaderName> = headers
-            .get_all(header::CONNECTION)
-            .iter()
-            .filter_map(|value| value.to_str().ok())
-            .flat_map(|value| value.split(','))
-            .filter_map(|name| name.trim().parse().ok())
-            .collect();
-        for name in named {
-            // Routing has read it; a client cannot take it back.
-            if name != header::HOST {
-                headers.remove(name);
-            }
+    // Few messages have any: one look at each header costs less than a search
+    // for each of these.
+    let mut found = [false; HOPS];
+    let mut te = false;
+    for name in headers.keys() {
+        te |= *name == header::TE;
+        if let Some(at) = HOP_BY_HOP.iter().position(|hop| hop == name) {
+            found[at] = true;
         }
     }
-    for name in &HOP_BY_HOP {
+    if found[0] {
+        remove_named_by_connection(headers);
+    }
+    for (name, _) in HOP_BY_HOP.iter().zip(found).filter(|(_, found)| *found) {
         headers.remove(name);
     }
-    // HTTP/2 allows `te: trailers` alone, and gRPC wants it.
-    if let Some(te) = headers.get(header::TE)
-        && te != "trailers"
-    {
-        let trailers = te.to_str().is_ok_and(|te| {
-            te.split(',').any(|coding| coding.trim().eq_ignore_ascii_case("trailers"))
-        });
-        headers.remove(header::TE);
-        if trailers {
-            headers.insert(header::TE, HeaderValue::from_static("trailers"));
+    if te {
+        keep_te_trailers(headers);
+    }
+}
+
+fn remove_named_by_connection(headers: &mut HeaderMap) {
+    let only = |value: &HeaderValue| value == "keep-alive" || value == "close";
+    if headers.get_all(header::CONNECTION).iter().all(only) {
+        return;
+    }
+    let named: Vec<HeaderName> = headers
+        .get_all(header::CONNECTION)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .filter_map(|name| name.trim().parse().ok())
+        .collect();
+    for name in named {
+        // Routing has read it; a client cannot take it back.
+        if name != header::HOST {
+            headers.remove(name);
         }
+    }
+}
+
+/// HTTP/2 allows `te: trailers` alone, and gRPC wants it.
+fn keep_te_trailers(headers: &mut HeaderMap) {
+    let Some(te) = headers.get(header::TE) else { return };
+    if te == "trailers" {
+        return;
+    }
+    let trailers = te
+        .to_str()
+        .is_ok_and(|te| te.split(',').any(|coding| coding.trim().eq_ignore_ascii_case("trailers")));
+    headers.remove(header::TE);
+    if trailers {
+        headers.insert(header::TE, HeaderValue::from_static("trailers"));
     }
 }
 
@@ -82,9 +108,11 @@ pub fn strip_hop_by_hop(headers: &mut HeaderMap) {
 pub fn forwarded(parts: &mut request::Parts, connected: &Connected) {
     let headers = &mut parts.headers;
     strip_hop_by_hop(headers);
-    headers.remove(CLIENT_CERT);
-    // Answered on each hop by the server that reads the body (RFC 9110 §10.1.1).
-    headers.remove(header::EXPECT);
+    if headers.keys().any(|name| *name == CLIENT_CERT || *name == header::EXPECT) {
+        headers.remove(CLIENT_CERT);
+        // Answered on each hop by the server that reads the body (RFC 9110 §10.1.1).
+        headers.remove(header::EXPECT);
+    }
     if connected.side != Side::Gateway {
         return;
     }
@@ -102,6 +130,43 @@ pub fn forwarded(parts: &mut request::Parts, connected: &Connected) {
     let authority = parts.uri.authority().and_then(|a| HeaderValue::from_str(a.as_str()).ok());
     if let Some(host) = authority.or_else(|| headers.get(header::HOST).cloned()) {
         headers.insert(FORWARDED_HOST, host);
+    }
+}
+
+/// Gives a request the form that HTTP/1.1 wants: its target in origin form and
+/// the authority in `Host` (RFC 9112 §3.2), and one `Cookie` header, of which
+/// HTTP/2 may have made several (RFC 9113 §8.2.3).
+pub fn to_http1(uri: &mut Uri, headers: &mut HeaderMap) {
+    if let Some(authority) = uri.authority() {
+        let host = authority.as_str();
+        let host = host.rsplit_once('@').map_or(host, |(_, host)| host);
+        if let Ok(host) = host.parse() {
+            headers.insert(header::HOST, host);
+        }
+    }
+    *uri = uri.path_and_query().map_or_else(|| Uri::from_static("/"), |p| Uri::from(p.clone()));
+    let mut cookies = headers.get_all(header::COOKIE).iter();
+    if let (Some(first), Some(second)) = (cookies.next(), cookies.next()) {
+        let parts = [first, second].into_iter().chain(cookies).map(HeaderValue::as_bytes);
+        let joined = parts.collect::<Vec<_>>().join(&b"; "[..]);
+        if let Ok(joined) = HeaderValue::from_bytes(&joined) {
+            headers.insert(header::COOKIE, joined);
+        }
+    }
+}
+
+/// Moves the values into an allocation of their own.
+///
+/// As HTTP/1.1's parser leaves them, they are slices of the buffer that was read
+/// (8 KiB and more), and HPACK's table would keep such a buffer for each entry:
+/// on an HTTP/2 connection that is idle, for ever.
+pub fn own_values(headers: &mut HeaderMap) {
+    let mut all = BytesMut::with_capacity(headers.values().map(HeaderValue::len).sum());
+    headers.values().for_each(|value| all.extend_from_slice(value.as_bytes()));
+    let mut all = all.freeze();
+    for value in headers.values_mut() {
+        let own = HeaderValue::from_maybe_shared(all.split_to(value.len()));
+        *value = own.unwrap_or_else(|_| value.clone());
     }
 }
 
@@ -142,6 +207,40 @@ mod tests {
         assert!(check_size(&headers).is_ok());
         headers.insert("x-b", "1".parse().unwrap());
         assert!(check_size(&headers).is_err());
+    }
+
+    #[test]
+    fn http1_gets_origin_form_a_host_and_one_cookie_header() {
+        let mut headers = HeaderMap::new();
+        headers.insert(header::HOST, "other".parse().unwrap());
+        headers.append(header::COOKIE, "a=1".parse().unwrap());
+        headers.append(header::COOKIE, "b=2; c=3".parse().unwrap());
+        let mut uri = Uri::from_static("http://me@shop.example:81/v1/x?y=z");
+        to_http1(&mut uri, &mut headers);
+        assert_eq!(uri, "/v1/x?y=z");
+        assert_eq!(headers[header::HOST], "shop.example:81");
+        let cookies: Vec<_> = headers.get_all(header::COOKIE).iter().collect();
+        assert_eq!(cookies, ["a=1; b=2; c=3"]);
+        let mut uri = Uri::from_static("/v1/x");
+        to_http1(&mut uri, &mut headers);
+        assert_eq!(
+            (uri.path(), &headers[header::HOST]),
+            ("/v1/x", &"shop.example:81".parse().unwrap())
+        );
+    }
+
+    #[test]
+    fn values_of_their_own_are_the_same_values() {
+        let mut headers = HeaderMap::new();
+        for value in ["one", "", "a longer value, with \u{e4}"] {
+            headers.append("x-a", HeaderValue::from_bytes(value.as_bytes()).unwrap());
+        }
+        headers.insert("x-b", "last".parse().unwrap());
+        let before = headers.clone();
+        own_values(&mut headers);
+        assert_eq!(headers, before);
+        let kept = headers["x-b"].as_bytes().as_ptr();
+        assert_ne!(kept, before["x-b"].as_bytes().as_ptr());
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::rc::Rc;
 
-use http::{Method, Request, Response, Uri, Version, header};
+use http::{Method, Request, Response, Version};
 use hyper::body::Incoming;
 use tokio::time::timeout_at;
 use weir_mesh::model::Protocol;
@@ -61,15 +61,7 @@ fn for_application(
     call.set_deadline(&parts, None);
     call.inject(&mut parts.headers);
     if worker.shared.config.app_protocol == Protocol::Http1 {
-        if let Some(authority) = parts.uri.authority()
-            && let Ok(host) = authority.as_str().parse()
-        {
-            parts.headers.insert(header::HOST, host);
-        }
-        parts.uri = parts
-            .uri
-            .path_and_query()
-            .map_or_else(|| Uri::from_static("/"), |path| Uri::from(path.clone()));
+        headers::to_http1(&mut parts.uri, &mut parts.headers);
         parts.version = Version::HTTP_11;
     } else {
         parts.version = Version::HTTP_2;
@@ -122,6 +114,9 @@ async fn once(
     match result {
         Ok(Sent { mut response, lease }) => {
             headers::strip_hop_by_hop(response.headers_mut());
+            if worker.shared.config.app_protocol == Protocol::Http1 {
+                headers::own_values(response.headers_mut());
+            }
             call.answered(&response);
             call.hold_app(lease);
             Ok(Ok(response))

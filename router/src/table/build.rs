@@ -14,15 +14,16 @@ use weir_mesh::transcode::Transcoder;
 
 use super::reflection::Reflection;
 use super::{
-    Action, Backend, Destination, Endpoint, Interner, Matcher, ServiceEntry, Splitter, Table,
+    Action, Backend, Destination, Endpoint, Interner, Map, Matcher, ServiceEntry, Splitter, Table,
     VersionEntry,
 };
+use crate::upstream::Reach;
 
 /// Compiles snapshots. It remembers what must stay the same from one table to
 /// the next.
 #[derive(Default)]
 pub struct Builder {
-    endpoints: Interner<(Arc<str>, SocketAddr)>,
+    endpoints: Interner<(Arc<str>, SocketAddr, Reach)>,
     versions: Interner<(ServiceName, VersionName)>,
     splits: Interner<String>,
     transcoders: HashMap<ServiceName, (Bytes, Arc<Transcoder>)>,
@@ -53,7 +54,7 @@ impl Builder {
         for route in &snapshot.routes {
             self.route(route, &entries, &mut gateway, &mut mesh)?;
         }
-        let mut services = HashMap::new();
+        let mut services = Map::default();
         for (name, service) in &entries {
             let destination = Destination {
                 service: service.clone(),
@@ -87,10 +88,16 @@ impl Builder {
         let mut versions = Vec::new();
         for (name, weight) in service.split.versions() {
             let of_version = instances.get(&(service.name.as_str(), name.as_str()));
+            let reach = |i: &Instance| Reach::new(i.transport, service.protocol);
             let endpoint = |instance: &&Instance| Endpoint {
-                index: self.endpoints.number(&(instance.id.clone(), instance.address)),
+                index: self.endpoints.number(&(
+                    instance.id.clone(),
+                    instance.address,
+                    reach(instance),
+                )),
                 id: instance.id.clone(),
                 address: instance.address,
+                reach: reach(instance),
                 healthy: instance.healthy,
             };
             versions.push(VersionEntry {
@@ -216,5 +223,55 @@ impl Builder {
             }
         }
         Ok(action)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use weir_mesh::wire;
+    use weir_proto::weir::mesh::v1 as pb;
+
+    use super::*;
+
+    fn snapshot(protocol: pb::Protocol, plain: bool) -> Snapshot {
+        let version = pb::VersionWeight { version: "v1".into(), weight: 1, addresses: vec![] };
+        let instance = pb::Instance {
+            id: "web-1".into(),
+            service: "web".into(),
+            version: "v1".into(),
+            address: "127.0.0.1:9".into(),
+            plain,
+            ..Default::default()
+        };
+        let service = pb::Service {
+            name: "web".into(),
+            protocol: protocol.into(),
+            versions: vec![version],
+            ..Default::default()
+        };
+        let message = pb::Snapshot {
+            trust_domain: "weir.local".into(),
+            services: vec![service],
+            instances: vec![instance],
+            ..Default::default()
+        };
+        wire::snapshot(&message).unwrap()
+    }
+
+    #[test]
+    fn what_is_spoken_to_otherwise_is_another_endpoint() {
+        let mut builder = Builder::default();
+        let mut build = |protocol, plain| {
+            let table = builder.build(&snapshot(protocol, plain)).unwrap();
+            let endpoint = &table.services["web"].service.versions[0].endpoints[0];
+            (endpoint.index, endpoint.reach)
+        };
+        let (http1, reach) = build(pb::Protocol::Http1, true);
+        assert_eq!(reach, Reach::Http1);
+        assert_eq!(build(pb::Protocol::Http1, true), (http1, reach), "it stays");
+        let (http2, reach) = build(pb::Protocol::Grpc, true);
+        assert_eq!((http1 == http2, reach), (false, Reach::Http2));
+        let (mesh, reach) = build(pb::Protocol::Http1, false);
+        assert_eq!(([http1, http2].contains(&mesh), reach), (false, Reach::Mesh));
     }
 }

@@ -3,13 +3,12 @@
 //! Lookups are by hash: their cost grows with the labels of the host and the
 //! segments of the path, not with the number of routes.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use http::{HeaderMap, Method};
 use weir_mesh::model::{HostPattern, PathMatch, RouteMatch};
 
-use super::Action;
+use super::{Action, Map};
 
 /// What is asked about one request.
 #[derive(Debug, Clone, Copy)]
@@ -29,17 +28,17 @@ pub struct Query<'a> {
 /// All rules of one parent.
 #[derive(Default)]
 pub struct Matcher {
-    exact_hosts: HashMap<Arc<str>, Paths>,
+    exact_hosts: Map<Arc<str>, Paths>,
     /// By `.example.com`.
-    suffix_hosts: HashMap<Arc<str>, Paths>,
+    suffix_hosts: Map<Arc<str>, Paths>,
     any_host: Paths,
     matches: usize,
 }
 
 #[derive(Default)]
 struct Paths {
-    exact: HashMap<Arc<str>, Vec<Candidate>>,
-    prefix: HashMap<Arc<str>, Vec<Candidate>>,
+    exact: Map<Arc<str>, Vec<Candidate>>,
+    prefix: Map<Arc<str>, Vec<Candidate>>,
 }
 
 struct Candidate {

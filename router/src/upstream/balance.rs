@@ -29,8 +29,13 @@ pub fn pick(
         Some(upstream(endpoint)).filter(|u| !u.load.is_out())
     };
     let count = endpoints.len();
-    if count > 2 {
-        // Two at random are usually both usable; only otherwise all are read.
+    // Two are usually both usable, or the only one is; only otherwise all are read.
+    if count == 1
+        && let Some(only) = usable(&endpoints[0])
+    {
+        return Pick::Good(only);
+    }
+    if count > 1 {
         let first = fastrand::usize(..count);
         let second = (first + fastrand::usize(1..count)) % count;
         if let (Some(a), Some(b)) = (usable(&endpoints[first]), usable(&endpoints[second])) {

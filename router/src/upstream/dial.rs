@@ -12,10 +12,12 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use weir_mesh::identity::SpiffeId;
+use weir_mesh::model::{Protocol, Transport};
 
 use crate::identity::Identity;
 use crate::request::body::UpBody;
 use crate::request::headers;
+use crate::socket::Socket;
 
 /// To reach an address, TLS included.
 const CONNECT: Duration = Duration::from_secs(2);
@@ -24,6 +26,9 @@ const CONNECT: Duration = Duration::from_secs(2);
 pub const STREAM_WINDOW: u32 = 1 << 20;
 /// See [`STREAM_WINDOW`].
 pub const CONNECTION_WINDOW: u32 = 4 << 20;
+/// Largest frame to take: with its head of 9 bytes exactly four TLS records. One
+/// of HTTP/2's usual 16 KiB needs a second record for its last 9 bytes.
+pub const FRAME: u32 = (64 << 10) - 9;
 /// A peer that went without a word is found out in `PING + PING_TIMEOUT`.
 const PING: Duration = Duration::from_secs(10);
 const PING_TIMEOUT: Duration = Duration::from_secs(5);
@@ -33,10 +38,33 @@ const PING_TIMEOUT: Duration = Duration::from_secs(5);
 pub enum Dial {
     /// Mutual TLS to another router, which must prove to be this.
     Mesh(Arc<Identity>, Arc<SpiffeId>),
-    /// The application beside us, HTTP/1.1.
+    /// An application in plaintext, HTTP/1.1.
     Http1,
-    /// The application beside us, HTTP/2.
+    /// An application in plaintext, HTTP/2.
     Http2,
+}
+
+/// What [`Dial`] speaks, without who is spoken to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Reach {
+    /// Another router.
+    Mesh,
+    /// An application, HTTP/1.1.
+    Http1,
+    /// An application, HTTP/2.
+    Http2,
+}
+
+impl Reach {
+    /// Of an instance of a service with this protocol.
+    #[must_use]
+    pub fn new(transport: Transport, protocol: Protocol) -> Self {
+        match (transport, protocol) {
+            (Transport::Mesh, _) => Self::Mesh,
+            (Transport::Plain, Protocol::Http1) => Self::Http1,
+            (Transport::Plain, Protocol::Http2 | Protocol::Grpc) => Self::Http2,
+        }
+    }
 }
 
 /// What came of it.
@@ -48,6 +76,16 @@ pub enum Connection {
 }
 
 impl Dial {
+    /// What it speaks.
+    #[must_use]
+    pub fn reach(&self) -> Reach {
+        match self {
+            Self::Mesh(..) => Reach::Mesh,
+            Self::Http1 => Reach::Http1,
+            Self::Http2 => Reach::Http2,
+        }
+    }
+
     /// Whether each connection takes one request at a time.
     #[must_use]
     pub fn is_http1(&self) -> bool {
@@ -59,14 +97,14 @@ impl Dial {
     /// # Errors
     /// Of the socket, the TLS or the HTTP/2 handshake; `TimedOut` after 2 s.
     pub async fn connect(&self, address: SocketAddr) -> io::Result<Connection> {
-        timeout(CONNECT, self.connect_in_time(address)).await.map_err(|_| {
+        // Rare and large: in a box it costs the requests that need it nothing.
+        Box::pin(timeout(CONNECT, self.connect_in_time(address))).await.map_err(|_| {
             io::Error::new(io::ErrorKind::TimedOut, format!("no connection within {CONNECT:?}"))
         })?
     }
 
     async fn connect_in_time(&self, address: SocketAddr) -> io::Result<Connection> {
-        let stream = TcpStream::connect(address).await?;
-        stream.set_nodelay(true)?;
+        let stream = Socket::new(TcpStream::connect(address).await?);
         match self {
             Self::Mesh(identity, peer) => {
                 let connector = identity.connector(peer)?;
@@ -95,6 +133,7 @@ where
         .timer(TokioTimer::new())
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
+        .max_frame_size(FRAME)
         .max_header_list_size(2 * headers::LIMIT as u32)
         .keep_alive_interval(PING)
         .keep_alive_timeout(PING_TIMEOUT)
@@ -114,10 +153,11 @@ pub struct LocalExecutor;
 impl<F> hyper::rt::Executor<F> for LocalExecutor
 where
     F: Future + 'static,
+    F::Output: 'static,
 {
     fn execute(&self, future: F) {
-        tokio::task::spawn_local(async move {
-            future.await;
-        });
+        // As it is: a block around it would hold it twice, and a stream's task
+        // would be twice as large.
+        tokio::task::spawn_local(future);
     }
 }

@@ -50,8 +50,14 @@ impl Load {
     /// The latency, less what has faded since the last answer: an instance that
     /// was slow once is tried again.
     fn faded(&self, now: Instant) -> f64 {
-        let since = now.duration_since(self.seen.get()).as_secs_f64();
-        (self.latency.get() * (-since / DECAY.as_secs_f64()).exp()).max(FLOOR)
+        (self.latency.get() * self.kept(now)).max(FLOOR)
+    }
+
+    /// What is left of the past's weight, 0.0 to 1.0.
+    fn kept(&self, now: Instant) -> f64 {
+        let past = now.duration_since(self.seen.get()).as_secs_f64() / DECAY.as_secs_f64();
+        // A busy instance was asked just now: there the line is the curve to 8 digits.
+        if past < 1e-4 { 1.0 - past } else { (-past).exp() }
     }
 
     /// True while passive health checks keep it out.
@@ -81,9 +87,8 @@ impl Load {
     fn observe(&self, took: Duration) {
         let took = took.as_secs_f64();
         let now = Instant::now();
-        let since = now.duration_since(self.seen.get()).as_secs_f64();
-        let keep = (-since / DECAY.as_secs_f64()).exp();
-        let faded = self.faded(now);
+        let keep = self.kept(now);
+        let faded = (self.latency.get() * keep).max(FLOOR);
         self.seen.set(now);
         // Peaks count at once, improvements slowly.
         self.latency.set(if took > faded { took } else { faded + took * (1.0 - keep) });

@@ -85,9 +85,12 @@ impl Drop for ConnectionLease {
         if sender.is_closed() {
             return;
         }
+        if sender.is_ready() {
+            return pool.keep(sender);
+        }
         tokio::task::spawn_local(async move {
-            if sender.ready().await.is_ok() && pool.http1.borrow().len() < IDLE {
-                pool.http1.borrow_mut().push(sender);
+            if sender.ready().await.is_ok() {
+                pool.keep(sender);
             }
         });
     }
@@ -104,6 +107,20 @@ impl Pool {
             http1: RefCell::default(),
             dialing: tokio::sync::Mutex::new(()),
             failed: Cell::new(None),
+        }
+    }
+
+    /// Closes connections that wait for a request, but for the newest.
+    pub fn close_spare(&self) {
+        let mut idle = self.http1.borrow_mut();
+        let spare = idle.len().saturating_sub(1);
+        idle.drain(..spare);
+    }
+
+    fn keep(&self, sender: http1::SendRequest<UpBody>) {
+        let mut idle = self.http1.borrow_mut();
+        if idle.len() < IDLE {
+            idle.push(sender);
         }
     }
 

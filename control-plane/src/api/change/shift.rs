@@ -50,13 +50,11 @@ pub(in crate::api) async fn shift(
         }
         Err(_) => Vec::new(),
     };
-    let shift = read(&request, &known, &control.registry.instances(), bad)
-        .map_err(|e| error::invalid(&e))?;
+    let shift =
+        read(&request, &known, &control.instances(), bad).map_err(|e| error::invalid(&e))?;
     let author = Author { actor, reason: request.reason };
-    let registry = control.clone();
-    let plan = move |desired: &Desired, _: &dyn Store| {
-        plan(&shift, desired, &registry.registry.instances())
-    };
+    let known = control.clone();
+    let plan = move |desired: &Desired, _: &dyn Store| plan(&shift, desired, &known.instances());
     let made = control.change(author, plan).await.map_err(error::change)?;
     Ok(answer(control, made, wait).await)
 }

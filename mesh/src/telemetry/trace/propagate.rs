@@ -59,6 +59,15 @@ enum Decision {
 }
 
 pub(super) fn extract(headers: &HeaderMap) -> Incoming {
+    // Most requests from outside have none: one look at each name costs less
+    // than a search for each of ours.
+    let ours = |name: &HeaderName| {
+        let name = name.as_str();
+        name == "traceparent" || name == "b3" || name.starts_with("x-b3-")
+    };
+    if !headers.keys().any(ours) {
+        return Incoming::Nothing;
+    }
     let single = headers.get(B3_SINGLE);
     let multi = headers.get(B3_TRACE_ID).is_some() || headers.contains_key(B3_SAMPLED);
     let mut b3 = B3 { single: single.is_some(), multi, ..B3::default() };
@@ -235,9 +244,10 @@ pub(super) fn inject(context: &SpanContext, headers: &mut HeaderMap) {
         Some(state) => {
             headers.insert(TRACESTATE, state.clone());
         }
-        None => {
+        None if headers.keys().any(|name| *name == TRACESTATE) => {
             headers.remove(TRACESTATE);
         }
+        None => {}
     }
     if context.b3.single || context.b3.multi {
         inject_b3(context, &text, headers);

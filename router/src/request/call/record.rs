@@ -1,6 +1,6 @@
 //! What a request becomes when it has ended.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use super::{Call, Speaks};
 use crate::access_log::Line;
@@ -34,7 +34,7 @@ impl Call {
             side: self.side,
             service,
             version,
-            peer: &self.peer,
+            peer: &self.connected.peer,
             route: self.route.as_deref().unwrap_or_default(),
             status: self.status.as_u16(),
             grpc: self.grpc,
@@ -50,7 +50,7 @@ impl Call {
     fn log(&self, service: &str, version: &str, took: Duration) {
         let trace = self.server.as_ref().or(self.client.as_ref());
         self.worker.shared.access_log.write(&Line {
-            time: self.began_at,
+            time: SystemTime::now() - took,
             trace_id: trace.map(|span| span.context().trace_id()),
             side: self.side,
             method: self.method.as_str(),
@@ -59,7 +59,7 @@ impl Call {
             service,
             version,
             instance: self.instance.as_deref(),
-            peer: &self.peer,
+            peer: &self.connected.peer,
             status: self.status.as_u16(),
             grpc: self.grpc,
             took,
@@ -87,21 +87,22 @@ impl Call {
     }
 
     fn finish_spans(&mut self, failed: bool) {
+        if !self.is_recording() {
+            return;
+        }
         let (status, grpc, error) = (self.status.as_u16(), self.grpc, self.error.take());
         let flags = self.flags.join(",");
         let sink = self.worker.shared.spans.clone();
         for mut span in [self.client.take(), self.server.take()].into_iter().flatten() {
-            if span.is_recording() {
-                span.set("http.response.status_code", i64::from(status));
-                if let Some(code) = grpc {
-                    span.set("rpc.grpc.status_code", i64::from(code));
-                }
-                if !flags.is_empty() {
-                    span.set("weir.flags", flags.clone());
-                }
-                if failed || error.is_some() {
-                    span.error(error.clone().unwrap_or_default());
-                }
+            span.set("http.response.status_code", i64::from(status));
+            if let Some(code) = grpc {
+                span.set("rpc.grpc.status_code", i64::from(code));
+            }
+            if !flags.is_empty() {
+                span.set("weir.flags", flags.clone());
+            }
+            if failed || error.is_some() {
+                span.error(error.clone().unwrap_or_default());
             }
             span.finish(&sink);
         }

@@ -1,0 +1,189 @@
+//! HTTP/1.1 from applications and from outside.
+//!
+//! A connection that is idle is *parked*: HTTP's buffers go, the socket stays,
+//! and its next byte brings them back. Clients of this field keep many
+//! connections at hand and use few.
+
+use std::io;
+use std::pin::{Pin, pin};
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::{Buf as _, Bytes};
+use http::Request;
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+use tokio::time::{sleep, timeout};
+
+use super::{Closing, Connected, requested};
+use crate::request::handler;
+use crate::socket::Socket;
+use crate::worker::Worker;
+
+/// For the whole head of a request, in ticks of [`TICK`]. hyper's own timer would
+/// be set anew for each request.
+const HEAD: u32 = 30;
+/// Number of headers of one request.
+const HEADERS: usize = 128;
+/// Buffer of a connection at most.
+const BUFFER: usize = 128 * 1024;
+/// A connection without a request for this long, or up to twice, is parked.
+const TICK: Duration = Duration::from_secs(1);
+/// A parked connection is closed then.
+const IDLE: Duration = Duration::from_secs(300);
+
+/// Serves a connection until it ends, or until `closing` and its request is done.
+pub async fn serve(
+    worker: Rc<Worker>,
+    connected: Rc<Connected>,
+    stream: Socket,
+    closing: Closing,
+) -> io::Result<()> {
+    let (prefix, connection) = (Bytes::new(), connected.clone());
+    let mut stream = Prefixed { prefix, stream, connected: connection };
+    loop {
+        let active = Box::pin(active(&worker, &connected, stream, closing.clone()));
+        stream = match active.await? {
+            Some(stream) => stream,
+            None => return Ok(()),
+        };
+        // Its buffers are free, and may go to the system.
+        worker.activity.note();
+        // What has begun to come is no idle connection, whoever sends slowly:
+        // its head's time runs from now.
+        if stream.prefix.is_empty() && !wake(stream.stream.get_ref(), closing.clone()).await? {
+            return Ok(());
+        }
+    }
+}
+
+/// Serves requests until the connection ends (`None`) or is idle.
+async fn active(
+    worker: &Rc<Worker>,
+    connected: &Rc<Connected>,
+    stream: Prefixed,
+    closing: Closing,
+) -> io::Result<Option<Prefixed>> {
+    // In a box, for the connection keeps room for one: an idle one would pay.
+    let service = service_fn(|request: Request<Incoming>| {
+        Box::pin(handler::handle(worker.clone(), connected.clone(), request))
+    });
+    let mut connection = http1::Builder::new()
+        .header_read_timeout(None)
+        .max_headers(HEADERS)
+        .max_buf_size(BUFFER)
+        .serve_connection(TokioIo::new(stream), service);
+    let mut closed = pin!(requested(closing));
+    let (mut seen, mut ticks) = (connected.requests.get(), 0);
+    loop {
+        tokio::select! {
+            biased;
+            result = &mut connection => {
+                return result.map(|()| None).map_err(io::Error::other);
+            }
+            () = &mut closed => break,
+            () = sleep(TICK) => {
+                let now = connected.requests.get();
+                let idle = now == seen && connected.busy.get() == 0;
+                if idle && connected.head_begun.get() {
+                    ticks += 1;
+                    if ticks >= HEAD {
+                        return Err(io::ErrorKind::TimedOut.into());
+                    }
+                } else if idle {
+                    Pin::new(&mut connection).graceful_shutdown();
+                    let parts = connection.without_shutdown().await.map_err(io::Error::other)?;
+                    let mut stream = parts.io.into_inner();
+                    if !parts.read_buf.is_empty() {
+                        // Not else: an empty slice would still hold the buffer.
+                        stream.prefix = parts.read_buf;
+                    }
+                    return Ok(Some(stream));
+                } else {
+                    ticks = 0;
+                }
+                seen = now;
+            }
+        }
+    }
+    Pin::new(&mut connection).graceful_shutdown();
+    connection.await.map(|()| None).map_err(io::Error::other)
+}
+
+/// Waits for the next byte of a parked connection. False when there is none:
+/// the client closed it, nothing came in [`IDLE`], or the router stops.
+async fn wake(stream: &TcpStream, closing: Closing) -> io::Result<bool> {
+    let mut byte = [0];
+    tokio::select! {
+        peeked = timeout(IDLE, stream.peek(&mut byte)) => match peeked {
+            Ok(peeked) => Ok(peeked? > 0),
+            Err(_) => Ok(false),
+        },
+        () = requested(closing) => Ok(false),
+    }
+}
+
+/// A socket, and what was read of it already. Notes when a head begins.
+struct Prefixed {
+    prefix: Bytes,
+    stream: Socket,
+    connected: Rc<Connected>,
+}
+
+impl AsyncRead for Prefixed {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        if self.prefix.is_empty() {
+            let before = buffer.filled().len();
+            let polled = Pin::new(&mut self.stream).poll_read(cx, buffer);
+            if buffer.filled().len() > before {
+                self.connected.note_read();
+            }
+            return polled;
+        }
+        self.connected.note_read();
+        let count = self.prefix.len().min(buffer.remaining());
+        buffer.put_slice(&self.prefix[..count]);
+        self.prefix.advance(count);
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for Prefixed {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(cx, bytes)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write_vectored(cx, slices)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(Pin::new(&mut self.stream).poll_shutdown(cx))?;
+        Poll::Ready(Ok(()))
+    }
+}
