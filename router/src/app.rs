@@ -65,12 +65,14 @@ struct Bound {
 /// # Errors
 /// When it cannot begin.
 pub fn run(args: Args) -> Result<(), RunError> {
+    // Before anything else: there is one thread, and nothing is loaded later.
+    let pages = memory::Pages::at_start();
     log::init(&args.log_level)?;
     let config = Config::try_from(args)?;
-    Builder::new_current_thread().enable_all().build()?.block_on(serve(config))
+    Builder::new_current_thread().enable_all().build()?.block_on(serve(config, pages))
 }
 
-async fn serve(config: Config) -> Result<(), RunError> {
+async fn serve(config: Config, pages: memory::Pages) -> Result<(), RunError> {
     let shutdown = Shutdown::on_signals()?;
     let bound = bind(&config)?;
     let (admin_socket, admin_address) = bind_admin(&config)?;
@@ -91,6 +93,7 @@ async fn serve(config: Config) -> Result<(), RunError> {
         metrics,
         spans,
         access_log,
+        pages,
     });
     let address_of = |side| bound.iter().find(|b| b.side == side).map(|b| b.address);
     let advertised = address_of(Side::Inbound).map(|mut address| {

@@ -77,6 +77,11 @@ pub struct Connected {
     requests: Cell<u64>,
     /// HTTP/1.1: bytes of a request have come, and its head has not ended.
     head_begun: Cell<bool>,
+    /// HTTP/1.1: all of the last answer is with the kernel.
+    flushed: Cell<bool>,
+    /// HTTP/1.1: the last request had a body. What of it an early answer leaves
+    /// unread must never be taken for another request.
+    has_body: Cell<bool>,
 }
 
 impl Connected {
@@ -94,6 +99,8 @@ impl Connected {
             busy: Cell::new(0),
             requests: Cell::new(0),
             head_begun: Cell::new(false),
+            flushed: Cell::new(true),
+            has_body: Cell::new(false),
         })
     }
 
@@ -102,6 +109,12 @@ impl Connected {
         self.requests.set(self.requests.get() + 1);
         self.busy.set(self.busy.get() + 1);
         self.head_begun.set(false);
+        self.flushed.set(false);
+    }
+
+    /// Whether nothing is under way in either direction.
+    fn may_park(&self) -> bool {
+        !self.head_begun.get() && self.flushed.get() && !self.has_body.get()
     }
 
     /// A request is done.

@@ -41,37 +41,50 @@ pub async fn keep_small(worker: Rc<Worker>) {
         // Once soon, and once when all that follows a burst is done (reports,
         // health checks, other workers).
         if matches!(idle, 1 | 6) && last.is_none_or(|at| at.elapsed() >= SPACING) {
-            release();
+            release(&worker.shared.pages);
             last = Some(Instant::now());
         }
+    }
+}
+
+/// Read-only pages of program and libraries.
+#[derive(Debug, Default)]
+pub struct Pages(Vec<(usize, usize)>);
+
+impl Pages {
+    /// Those that are mapped now. For the beginning of a program: what is mapped
+    /// then stays mapped to its end, which [`release`] relies on.
+    #[must_use]
+    pub fn at_start() -> Self {
+        Self(fs::read_to_string("/proc/self/smaps").map(|smaps| clean(&smaps)).unwrap_or_default())
     }
 }
 
 /// Returns free blocks of this thread's heap to the system, and drops mapped
 /// pages of program and libraries that were needed once, at the start: the
 /// kernel maps 64 KiB around each byte of code that is used (`fault-around`).
-fn release() {
+fn release(pages: &Pages) {
     #[expect(unsafe_code, reason = "mimalloc has no safe interface")]
     // SAFETY: `mi_collect` may be called by any thread at any time; it touches
     // only free blocks. With another allocator in use it finds none.
     unsafe {
         libmimalloc_sys::mi_collect(true);
     }
-    for (start, length) in fs::read_to_string("/proc/self/smaps").iter().flat_map(|s| clean(s)) {
+    for (start, length) in &pages.0 {
         #[expect(unsafe_code, reason = "madvise by address")]
         // SAFETY: MADV_DONTNEED on a private mapping of a file loses what was
         // written to it and keeps what is in the file (madvise(2)). `clean`
-        // names only mappings without write permission that have no page of
-        // their own (`Anonymous: 0 kB`): nothing was written to them, and the
-        // loader, the only one who lifts the write protection (RELRO), has
-        // ended before `main`. The next read brings the same bytes back. A
-        // mapping that is gone meanwhile, or replaced by one of the same kind,
-        // is safe for the same reason: code and constants are never unmapped
-        // here, for nothing is loaded or unloaded (no dlopen).
+        // names only mappings of files without write permission that have no
+        // page of their own (`Anonymous: 0 kB`): nothing was written to them, and
+        // the loader, the only one who lifts the write protection (RELRO), was
+        // done with them before `main`. The next read brings the same bytes back.
+        // The addresses still are these mappings: they were read before there was
+        // another thread, and program and libraries of the start are never
+        // unloaded; what is mapped later (NSS modules, say) is not among them.
         let _ = unsafe {
             rustix::mm::madvise(
-                std::ptr::without_provenance_mut(start),
-                length,
+                std::ptr::without_provenance_mut(*start),
+                *length,
                 rustix::mm::Advice::LinuxDontNeed,
             )
         };
@@ -141,7 +154,7 @@ Anonymous:             0 kB
     #[test]
     fn a_process_goes_on_after_giving_back() {
         let text: Vec<String> = (0..1000).map(|n| format!("{n:08}")).collect();
-        release();
+        release(&Pages::at_start());
         assert!(text.iter().enumerate().all(|(n, text)| text.parse() == Ok(n)));
     }
 }

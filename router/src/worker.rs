@@ -11,7 +11,7 @@ use weir_mesh::model::Protocol;
 use crate::access_log::AccessLog;
 use crate::config::Config;
 use crate::identity::Identity;
-use crate::memory::Activity;
+use crate::memory::{Activity, Pages};
 use crate::metrics::{Bound, Metrics};
 use crate::table::{Endpoint, ServiceEntry, SplitState, Splitter, Table};
 use crate::upstream::{Dial, Reach, Upstream};
@@ -31,6 +31,8 @@ pub struct Shared {
     pub spans: SpanSink,
     /// Where lines about requests go.
     pub access_log: AccessLog,
+    /// What an idle worker may give back.
+    pub pages: Pages,
 }
 
 /// One worker.

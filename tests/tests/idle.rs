@@ -85,3 +85,54 @@ async fn a_client_that_leaves_while_parked_is_no_trouble() {
     stream.write_all(REQUEST).await.unwrap();
     answered(&mut stream).await;
 }
+
+/// Whatever comes until the end of the connection.
+async fn rest(stream: &mut TcpStream) -> String {
+    let mut all = Vec::new();
+    // A reset is an end too.
+    let _ = timeout(DEADLINE, stream.read_to_end(&mut all)).await.expect("an end in time");
+    String::from_utf8_lossy(&all).into_owned()
+}
+
+#[tokio::test]
+async fn what_is_left_of_a_body_is_never_a_request() {
+    let mut stream = connect().await;
+    let head = format!(
+        "POST /not/there HTTP/1.1\r\nhost: gateway\r\ncontent-length: {}\r\n\r\n",
+        10 + REQUEST.len()
+    );
+    stream.write_all(head.as_bytes()).await.unwrap();
+    stream.write_all(b"0123456789").await.unwrap();
+    sleep(PARKED).await;
+    // The answer has been there for long, and the body goes on with what looks
+    // like a request.
+    let _ = stream.write_all(REQUEST).await;
+    let _ = stream.shutdown().await;
+    let answers = rest(&mut stream).await;
+    assert!(!answers.contains("products"), "{answers}");
+    assert!(answers.matches("HTTP/1.1 ").count() <= 1, "{answers}");
+}
+
+#[tokio::test]
+async fn who_asks_for_the_end_of_the_connection_gets_it() {
+    for request in [
+        "GET /v1/products?pageSize=1 HTTP/1.0\r\nhost: gateway\r\n\r\n",
+        "GET /v1/products?pageSize=1 HTTP/1.1\r\nhost: gateway\r\nconnection: close\r\n\r\n",
+    ] {
+        let mut stream = connect().await;
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let answer = rest(&mut stream).await;
+        assert!(answer.contains(" 200 ") && answer.contains("products"), "{answer}");
+    }
+}
+
+#[tokio::test]
+async fn two_hosts_are_refused() {
+    let mut stream = connect().await;
+    let request = "GET /v1/products HTTP/1.1\r\nhost: gateway\r\nhost: internal\r\n\
+                   connection: close\r\n\r\n";
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let answer = rest(&mut stream).await;
+    assert!(answer.starts_with("HTTP/1.1 400 "), "{answer}");
+    assert!(answer.contains("more than one Host header"), "{answer}");
+}

@@ -4,6 +4,7 @@
 //! and its next byte brings them back. Clients of this field keep many
 //! connections at hand and use few.
 
+use std::future::poll_fn;
 use std::io;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
@@ -12,6 +13,7 @@ use std::time::Duration;
 
 use bytes::{Buf as _, Bytes};
 use http::Request;
+use http_body::Body as _;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -36,6 +38,8 @@ const BUFFER: usize = 128 * 1024;
 const TICK: Duration = Duration::from_secs(1);
 /// A parked connection is closed then.
 const IDLE: Duration = Duration::from_secs(300);
+/// And so is one that is idle and cannot be parked.
+const IDLE_TICKS: u32 = 300;
 
 /// Serves a connection until it ends, or until `closing` and its request is done.
 pub async fn serve(
@@ -71,6 +75,7 @@ async fn active(
 ) -> io::Result<Option<Prefixed>> {
     // In a box, for the connection keeps room for one: an idle one would pay.
     let service = service_fn(|request: Request<Incoming>| {
+        connected.has_body.set(!request.body().is_end_stream());
         Box::pin(handler::handle(worker.clone(), connected.clone(), request))
     });
     let mut connection = http1::Builder::new()
@@ -90,22 +95,30 @@ async fn active(
             () = sleep(TICK) => {
                 let now = connected.requests.get();
                 let idle = now == seen && connected.busy.get() == 0;
-                if idle && connected.head_begun.get() {
-                    ticks += 1;
-                    if ticks >= HEAD {
-                        return Err(io::ErrorKind::TimedOut.into());
-                    }
-                } else if idle {
+                ticks = if idle { ticks + 1 } else { 0 };
+                if ticks >= if connected.head_begun.get() { HEAD } else { IDLE_TICKS } {
+                    return Err(io::ErrorKind::TimedOut.into());
+                }
+                if idle && connected.may_park() {
                     Pin::new(&mut connection).graceful_shutdown();
-                    let parts = connection.without_shutdown().await.map_err(io::Error::other)?;
+                    let once = |cx: &mut Context<'_>| {
+                        Poll::Ready(connection.poll_without_shutdown(cx))
+                    };
+                    // It is idle, so it ends at once; one that does not is no
+                    // connection to go on with.
+                    match poll_fn(once).await {
+                        Poll::Ready(ended) => ended.map_err(io::Error::other)?,
+                        Poll::Pending => {
+                            return connection.await.map(|()| None).map_err(io::Error::other);
+                        }
+                    }
+                    let parts = connection.into_parts();
                     let mut stream = parts.io.into_inner();
                     if !parts.read_buf.is_empty() {
                         // Not else: an empty slice would still hold the buffer.
                         stream.prefix = parts.read_buf;
                     }
                     return Ok(Some(stream));
-                } else {
-                    ticks = 0;
                 }
                 seen = now;
             }
@@ -163,6 +176,7 @@ impl AsyncWrite for Prefixed {
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
+        self.connected.flushed.set(false);
         Pin::new(&mut self.stream).poll_write(cx, bytes)
     }
 
@@ -171,6 +185,7 @@ impl AsyncWrite for Prefixed {
         cx: &mut Context<'_>,
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        self.connected.flushed.set(false);
         Pin::new(&mut self.stream).poll_write_vectored(cx, slices)
     }
 
@@ -179,7 +194,10 @@ impl AsyncWrite for Prefixed {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
+        // hyper asks for it when its own buffer is empty, and not before.
+        let flushed = Pin::new(&mut self.stream).poll_flush(cx);
+        self.connected.flushed.set(matches!(flushed, Poll::Ready(Ok(()))));
+        flushed
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

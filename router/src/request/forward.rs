@@ -207,10 +207,16 @@ fn outgoing(
         let mut uri = parts.uri.clone();
         headers::to_http1(&mut uri, request.headers_mut());
         *request.uri_mut() = uri;
+        let (mut head, body) = request.into_parts();
+        headers::frame(&mut head.headers, &body);
+        request = Request::from_parts(head, body);
     } else {
         *request.version_mut() = Version::HTTP_2;
         *request.uri_mut() = absolute(parts);
         request.headers_mut().remove(http::header::HOST);
+        if parts.version < Version::HTTP_2 {
+            headers::own_values(request.headers_mut());
+        }
     }
     call.inject(request.headers_mut());
     request

@@ -3,8 +3,10 @@
 use bytes::BytesMut;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::{Response, Uri, request};
+use http_body::Body as _;
 use weir_mesh::model::HeaderModifier;
 
+use super::body::UpBody;
 use super::call::Call;
 use crate::connection::{Connected, Side};
 use crate::error::RouterError;
@@ -155,6 +157,14 @@ pub fn to_http1(uri: &mut Uri, headers: &mut HeaderMap) {
     }
 }
 
+/// Says that a body follows whose length nobody knows: of a GET, say, HTTP/1.1
+/// would else assume that there is none (RFC 9112 §6.3).
+pub fn frame(headers: &mut HeaderMap, body: &UpBody) {
+    if !body.is_end_stream() && body.size_hint().exact().is_none() {
+        headers.insert(header::TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
+    }
+}
+
 /// Moves the values into an allocation of their own.
 ///
 /// As HTTP/1.1's parser leaves them, they are slices of the buffer that was read
@@ -227,6 +237,21 @@ mod tests {
             (uri.path(), &headers[header::HOST]),
             ("/v1/x", &"shop.example:81".parse().unwrap())
         );
+    }
+
+    #[test]
+    fn a_body_of_unknown_length_is_chunked_whatever_the_method() {
+        let framed = |body: UpBody| {
+            let mut headers = HeaderMap::new();
+            frame(&mut headers, &body);
+            headers.contains_key(header::TRANSFER_ENCODING)
+        };
+        assert!(!framed(UpBody::Empty));
+        assert!(!framed(UpBody::Full(Some("known".into()))));
+        let unknown = http_body_util::StreamBody::new(futures_util::stream::iter([Ok(
+            http_body::Frame::data(bytes::Bytes::from_static(b"unknown")),
+        )]));
+        assert!(framed(UpBody::Mapped(Box::pin(unknown))));
     }
 
     #[test]

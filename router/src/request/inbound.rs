@@ -68,6 +68,9 @@ fn for_application(
     }
     let empty = hyper::body::Body::is_end_stream(&body);
     let body = if empty { UpBody::Empty } else { UpBody::Stream(body) };
+    if worker.shared.config.app_protocol == Protocol::Http1 {
+        headers::frame(&mut parts.headers, &body);
+    }
     Request::from_parts(parts, body)
 }
 

@@ -17,6 +17,10 @@ pub fn find<B>(
     connected: &Connected,
     request: &Request<B>,
 ) -> Result<Arc<Action>, RouterError> {
+    // RFC 9112 §3.2: two could mean one thing to us and another to the upstream.
+    if request.headers().get_all(http::header::HOST).iter().nth(1).is_some() {
+        return Err(RouterError::BadRequest("more than one Host header".to_owned()));
+    }
     let host = host(request).ok_or(RouterError::NoHost)?;
     let query = Query {
         host,
