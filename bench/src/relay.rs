@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use serde::Serialize;
 use tokio::io::copy_bidirectional_with_sizes;
 use tokio::net::TcpStream;
-use tokio::signal::unix::{SignalKind, signal};
+use weir_mesh::shutdown::Shutdown;
 
 use crate::net;
 
@@ -40,8 +40,7 @@ pub struct Report {
 /// When it cannot listen.
 pub async fn run(options: Options) -> io::Result<Report> {
     net::raise_file_limit();
-    let mut stop = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
+    let shutdown = Shutdown::on_signals()?;
     let listener = net::listen(options.listen, options.ready_file.as_deref()).await?;
     let mut connections = 0;
     loop {
@@ -51,8 +50,7 @@ pub async fn run(options: Options) -> io::Result<Report> {
                 // A connection that breaks is the other side's to report.
                 tokio::spawn(async move { relay(client, options.to).await.ok() });
             }
-            _ = stop.recv() => return Ok(Report { connections }),
-            _ = interrupt.recv() => return Ok(Report { connections }),
+            () = shutdown.requested() => return Ok(Report { connections }),
         }
     }
 }

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 use tokio::net::TcpListener;
-use tokio::signal::unix::{SignalKind, signal};
+use weir_mesh::shutdown::Shutdown;
 
 use crate::net;
 
@@ -146,8 +146,7 @@ pub struct Report {
 /// Serves until SIGTERM or SIGINT.
 pub async fn run(options: Options) -> io::Result<Report> {
     net::raise_file_limit();
-    let mut stop = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
+    let shutdown = Shutdown::on_signals()?;
     let listener = net::listen(options.listen, options.ready_file.as_deref()).await?;
     let upstream = Arc::new(Upstream {
         name: options.name,
@@ -158,8 +157,7 @@ pub async fn run(options: Options) -> io::Result<Report> {
     });
     tokio::select! {
         () = accept(listener, options.protocol, upstream.clone()) => {}
-        _ = stop.recv() => {}
-        _ = interrupt.recv() => {}
+        () = shutdown.requested() => {}
     }
     Ok(Report {
         requests: upstream.requests.load(Relaxed),

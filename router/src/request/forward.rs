@@ -200,25 +200,24 @@ fn outgoing(
     reach: Reach,
     call: &mut Call,
 ) -> Request<UpBody> {
+    let mut sent = parts.headers.clone();
+    let (version, uri) = if reach == Reach::Http1 {
+        let mut uri = parts.uri.clone();
+        headers::to_http1(&mut uri, &mut sent, &body);
+        (Version::HTTP_11, uri)
+    } else {
+        sent.remove(http::header::HOST);
+        if parts.version < Version::HTTP_2 {
+            headers::own_values(&mut sent);
+        }
+        (Version::HTTP_2, absolute(parts))
+    };
+    call.inject(&mut sent);
     let mut request = Request::new(body);
     *request.method_mut() = parts.method.clone();
-    *request.headers_mut() = parts.headers.clone();
-    if reach == Reach::Http1 {
-        let mut uri = parts.uri.clone();
-        headers::to_http1(&mut uri, request.headers_mut());
-        *request.uri_mut() = uri;
-        let (mut head, body) = request.into_parts();
-        headers::frame(&mut head.headers, &body);
-        request = Request::from_parts(head, body);
-    } else {
-        *request.version_mut() = Version::HTTP_2;
-        *request.uri_mut() = absolute(parts);
-        request.headers_mut().remove(http::header::HOST);
-        if parts.version < Version::HTTP_2 {
-            headers::own_values(request.headers_mut());
-        }
-    }
-    call.inject(request.headers_mut());
+    *request.version_mut() = version;
+    *request.uri_mut() = uri;
+    *request.headers_mut() = sent;
     request
 }
 

@@ -137,8 +137,8 @@ pub fn forwarded(parts: &mut request::Parts, connected: &Connected) {
 
 /// Gives a request the form that HTTP/1.1 wants: its target in origin form and
 /// the authority in `Host` (RFC 9112 §3.2), and one `Cookie` header, of which
-/// HTTP/2 may have made several (RFC 9113 §8.2.3).
-pub fn to_http1(uri: &mut Uri, headers: &mut HeaderMap) {
+/// HTTP/2 may have made several (RFC 9113 §8.2.3), and how its body ends.
+pub fn to_http1(uri: &mut Uri, headers: &mut HeaderMap, body: &UpBody) {
     if let Some(authority) = uri.authority() {
         let host = authority.as_str();
         let host = host.rsplit_once('@').map_or(host, |(_, host)| host);
@@ -155,11 +155,12 @@ pub fn to_http1(uri: &mut Uri, headers: &mut HeaderMap) {
             headers.insert(header::COOKIE, joined);
         }
     }
+    frame(headers, body);
 }
 
 /// Says that a body follows whose length nobody knows: of a GET, say, HTTP/1.1
 /// would else assume that there is none (RFC 9112 §6.3).
-pub fn frame(headers: &mut HeaderMap, body: &UpBody) {
+fn frame(headers: &mut HeaderMap, body: &UpBody) {
     if !body.is_end_stream() && body.size_hint().exact().is_none() {
         headers.insert(header::TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
     }
@@ -226,13 +227,13 @@ mod tests {
         headers.append(header::COOKIE, "a=1".parse().unwrap());
         headers.append(header::COOKIE, "b=2; c=3".parse().unwrap());
         let mut uri = Uri::from_static("http://me@shop.example:81/v1/x?y=z");
-        to_http1(&mut uri, &mut headers);
+        to_http1(&mut uri, &mut headers, &UpBody::Empty);
         assert_eq!(uri, "/v1/x?y=z");
         assert_eq!(headers[header::HOST], "shop.example:81");
         let cookies: Vec<_> = headers.get_all(header::COOKIE).iter().collect();
         assert_eq!(cookies, ["a=1; b=2; c=3"]);
         let mut uri = Uri::from_static("/v1/x");
-        to_http1(&mut uri, &mut headers);
+        to_http1(&mut uri, &mut headers, &UpBody::Empty);
         assert_eq!(
             (uri.path(), &headers[header::HOST]),
             ("/v1/x", &"shop.example:81".parse().unwrap())

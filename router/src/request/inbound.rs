@@ -60,16 +60,13 @@ fn for_application(
     }
     call.set_deadline(&parts, None);
     call.inject(&mut parts.headers);
-    if worker.shared.config.app_protocol == Protocol::Http1 {
-        headers::to_http1(&mut parts.uri, &mut parts.headers);
-        parts.version = Version::HTTP_11;
-    } else {
-        parts.version = Version::HTTP_2;
-    }
     let empty = hyper::body::Body::is_end_stream(&body);
     let body = if empty { UpBody::Empty } else { UpBody::Stream(body) };
     if worker.shared.config.app_protocol == Protocol::Http1 {
-        headers::frame(&mut parts.headers, &body);
+        headers::to_http1(&mut parts.uri, &mut parts.headers, &body);
+        parts.version = Version::HTTP_11;
+    } else {
+        parts.version = Version::HTTP_2;
     }
     Request::from_parts(parts, body)
 }
