@@ -14,6 +14,7 @@ use std::path::{Path, PathBuf};
 
 use weir_mesh::gateway_api::{KnownServices, parse_route};
 use weir_mesh::model::{Options, Route, ServiceName, VersionName, Violations};
+use weir_mesh::policy::{Policy, parse_policy};
 
 pub use program::{Builtin, Program};
 use read::Fields;
@@ -87,6 +88,8 @@ pub struct MeshFile {
     pub services: Vec<ServiceSpec>,
     /// In the file's order.
     pub routes: Vec<Route>,
+    /// In the file's order.
+    pub policies: Vec<Policy>,
 }
 
 /// Where a mesh file comes from.
@@ -160,6 +163,7 @@ fn read_mesh(node: &Node, origin: Origin<'_>, violations: &mut Violations) -> Op
         services.push(spec);
     }
     let routes = read_routes(&mut fields, &known_services(&items), violations);
+    let policies = read_policies(&mut fields, violations);
     fields.finish(violations);
     Some(MeshFile {
         trust_domain,
@@ -169,6 +173,7 @@ fn read_mesh(node: &Node, origin: Origin<'_>, violations: &mut Violations) -> Op
         gateway_port,
         services,
         routes,
+        policies,
     })
 }
 
@@ -270,6 +275,24 @@ fn read_routes(
         routes.push(route);
     }
     routes
+}
+
+fn read_policies(fields: &mut Fields<'_>, violations: &mut Violations) -> Vec<Policy> {
+    let mut policies: Vec<Policy> = Vec::new();
+    for (at, item) in fields.list("policies", violations) {
+        match parse_policy(&item.to_json(), &at) {
+            Ok(policy) => {
+                let same = |other: &Policy| other.kind == policy.kind && other.name == policy.name;
+                if policies.iter().any(same) {
+                    let why = format!("{} is here twice", policy.name);
+                    violations.add(format!("{at}.metadata.name"), why);
+                }
+                policies.push(policy);
+            }
+            Err(invalid) => violations.extend(invalid),
+        }
+    }
+    policies
 }
 
 /// What routes may name. Also services that are refused for something else:

@@ -124,12 +124,15 @@ mod tests {
                 pending: Vec::new(),
             }),
             unchanged: false,
+            ..Default::default()
         };
         let value = to_value("weir.control.v1.ChangeResponse", &change).unwrap();
         let want = serde_json::json!({
             "revision": 7,
             "converged": {"routers": 9, "applied": 9, "slowestMs": 12, "pending": []},
             "unchanged": false,
+            "warnings": [],
+            "changes": [],
         });
         assert_eq!(value, want);
     }

@@ -13,14 +13,15 @@ use std::sync::Arc;
 use tonic::{Request, Response, Status};
 use weir_proto::weir::control::v1::control_service_server::ControlService;
 use weir_proto::weir::control::v1::{
-    ApplyRequest, ChangeResponse, DeleteRouteRequest, GetMeshRequest, GetServiceRequest,
-    GetTraceRequest, ListEdgesRequest, ListEdgesResponse, ListHistoryRequest, ListHistoryResponse,
-    ListInstancesRequest, ListInstancesResponse, ListRoutersRequest, ListRoutersResponse,
+    ApplyRequest, ChangeResponse, DeletePolicyRequest, DeleteRouteRequest, GetMeshRequest,
+    GetServiceRequest, GetSnapshotRequest, GetTraceRequest, ListEdgesRequest, ListEdgesResponse,
+    ListHistoryRequest, ListHistoryResponse, ListInstancesRequest, ListInstancesResponse,
+    ListPoliciesRequest, ListPoliciesResponse, ListRoutersRequest, ListRoutersResponse,
     ListRoutesRequest, ListRoutesResponse, ListServicesRequest, ListServicesResponse,
     ListTracesRequest, ListTracesResponse, Mesh, PutRouteRequest, RollbackRequest,
     RotateCertificatesRequest, RotateCertificatesResponse, ShiftRequest, Trace,
 };
-use weir_proto::weir::mesh::v1::Service;
+use weir_proto::weir::mesh::v1::{Service, Snapshot};
 
 pub use identity::Identity;
 pub use watch::{Peer, Watch};
@@ -113,6 +114,28 @@ impl ControlService for Api {
     ) -> Result<Response<ChangeResponse>, Status> {
         let actor = actor(&request);
         change::delete_route(&self.0, actor, request.into_inner()).await.map(Response::new)
+    }
+
+    async fn list_policies(
+        &self,
+        _: Request<ListPoliciesRequest>,
+    ) -> Result<Response<ListPoliciesResponse>, Status> {
+        Ok(Response::new(read::policies(&self.0)))
+    }
+
+    async fn delete_policy(
+        &self,
+        request: Request<DeletePolicyRequest>,
+    ) -> Result<Response<ChangeResponse>, Status> {
+        let actor = actor(&request);
+        change::delete_policy(&self.0, actor, request.into_inner()).await.map(Response::new)
+    }
+
+    async fn get_snapshot(
+        &self,
+        _: Request<GetSnapshotRequest>,
+    ) -> Result<Response<Snapshot>, Status> {
+        read::snapshot(&self.0).map(Response::new)
     }
 
     async fn list_instances(

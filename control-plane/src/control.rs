@@ -13,8 +13,8 @@ use crate::converge::{self, Converged};
 use crate::edges::Edges;
 use crate::publish::Publisher;
 use crate::registry::Registry;
-use crate::snapshot;
-use crate::store::{Action, Commit, Desired, Edit, Revision, Store, StoreError};
+use crate::snapshot::{self, policies};
+use crate::store::{Action, Change, Commit, Desired, Edit, Revision, Store, StoreError};
 use crate::text;
 use crate::traces::Traces;
 
@@ -36,10 +36,12 @@ pub struct Plan {
     pub action: Action,
     /// Edits that change nothing are left out.
     pub edits: Vec<Edit>,
+    /// Only checks, and says what would change.
+    pub dry_run: bool,
 }
 
 /// A change that is durable.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Made {
     /// What is desired now.
     pub revision: Revision,
@@ -47,6 +49,8 @@ pub struct Made {
     pub unchanged: bool,
     /// When the store had it.
     pub at: Instant,
+    /// What it changes.
+    pub changes: Vec<Change>,
 }
 
 /// Why a change was not made. Nothing has changed then.
@@ -140,11 +144,11 @@ impl Control {
     ) -> Result<Made, ChangeError> {
         let _one_at_a_time = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
         let desired = self.desired.borrow().clone();
-        let Plan { action, mut edits } = plan(&desired, &*self.store)?;
+        let Plan { action, mut edits, dry_run } = plan(&desired, &*self.store)?;
         edits.retain(|edit| desired.get(&edit.key) != edit.after);
         if edits.is_empty() {
             let revision = desired.revision;
-            return Ok(Made { revision, unchanged: true, at: Instant::now() });
+            return Ok(Made { revision, unchanged: true, at: Instant::now(), changes: Vec::new() });
         }
         let mut next = (*desired).clone();
         for edit in &edits {
@@ -153,6 +157,20 @@ impl Control {
         if let Some(error) = snapshot::introduced(&desired, &next).into_iter().next() {
             let field = format!("routes.{}.{}", error.route(), error.field());
             return Err(Invalid::one(field, error.to_string()).into());
+        }
+        if let Some(fault) = policies::introduced(&desired, &next).into_iter().next() {
+            let field = format!("policies.{}.{}.{}", fault.kind, fault.name, fault.field());
+            return Err(Invalid::one(field, fault.to_string()).into());
+        }
+        if dry_run {
+            let change = |edit: &Edit| Change {
+                key: edit.key.clone(),
+                before: desired.get(&edit.key),
+                after: edit.after.clone(),
+            };
+            let changes = edits.iter().map(change).collect();
+            let revision = desired.revision;
+            return Ok(Made { revision, unchanged: false, at: Instant::now(), changes });
         }
         let entry = self.store.commit(&Commit {
             base: desired.revision,
@@ -166,7 +184,7 @@ impl Control {
         self.desired.send_replace(Arc::new(next));
         let action = action.as_str();
         tracing::info!(revision = entry.revision, action, actor = entry.actor, "changed");
-        Ok(Made { revision: entry.revision, unchanged: false, at })
+        Ok(Made { revision: entry.revision, unchanged: false, at, changes: entry.changes })
     }
 
     /// Every instance: those that routers registered, then those without one.
@@ -178,7 +196,7 @@ impl Control {
     }
 
     /// Waits for a change to reach every live router.
-    pub async fn converged(&self, made: Made, limit: Duration) -> Converged {
+    pub async fn converged(&self, made: &Made, limit: Duration) -> Converged {
         converge::wait(&self.registry, made.revision, made.at, limit).await
     }
 

@@ -1,5 +1,7 @@
 //! Desired state + registry -> what routers need. Pure.
 
+pub mod policies;
+
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
@@ -229,6 +231,7 @@ pub fn build(
             .collect(),
         services,
         routes: desired.routes.values().map(|held| (*held.value).clone()).collect(),
+        policies: desired.policies.values().map(|held| (*held.value).clone()).collect(),
         options: desired.options.clone(),
         trust_bundle: trust_bundle.to_vec(),
     })

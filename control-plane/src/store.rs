@@ -14,6 +14,7 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 use weir_mesh::model::{Instance, Options, Route, Service, ServiceName};
+use weir_mesh::policy::{Policy, PolicyKind};
 
 pub use embedded::Embedded;
 
@@ -38,6 +39,8 @@ pub struct Desired {
     pub services: BTreeMap<ServiceName, Held<Service>>,
     /// By name.
     pub routes: BTreeMap<Arc<str>, Held<Route>>,
+    /// By kind and name.
+    pub policies: BTreeMap<(PolicyKind, Arc<str>), Held<Policy>>,
     /// Mesh-wide switches.
     pub options: Options,
 }
@@ -53,9 +56,16 @@ impl Desired {
             (ObjectKey::Route(name), Some(Object::Route(value))) => {
                 self.routes.insert(name.clone(), Held { value: value.clone(), revision });
             }
+            (ObjectKey::Policy(kind, name), Some(Object::Policy(value))) => {
+                let held = Held { value: value.clone(), revision };
+                self.policies.insert((*kind, name.clone()), held);
+            }
             (ObjectKey::Options, Some(Object::Options(value))) => self.options = (**value).clone(),
             (ObjectKey::Service(name), _) => drop(self.services.remove(name)),
             (ObjectKey::Route(name), _) => drop(self.routes.remove(name)),
+            (ObjectKey::Policy(kind, name), _) => {
+                drop(self.policies.remove(&(*kind, name.clone())));
+            }
             (ObjectKey::Options, _) => self.options = Options::default(),
         }
         self.revision = self.revision.max(revision);
@@ -71,6 +81,10 @@ impl Desired {
             ObjectKey::Route(name) => {
                 self.routes.get(name).map(|held| Object::Route(held.value.clone()))
             }
+            ObjectKey::Policy(kind, name) => {
+                let held = self.policies.get(&(*kind, name.clone()));
+                held.map(|held| Object::Policy(held.value.clone()))
+            }
             ObjectKey::Options => Some(Object::Options(Arc::new(self.options.clone()))),
         }
     }
@@ -81,13 +95,16 @@ impl Desired {
     }
 }
 
-/// Names one object of the desired state: `service/products`, `route/web`, `options`.
+/// Names one object of the desired state: `service/products`, `route/web`,
+/// `policy/RateLimitPolicy/login`, `options`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum ObjectKey {
     /// A service.
     Service(ServiceName),
     /// A route.
     Route(Arc<str>),
+    /// A policy.
+    Policy(PolicyKind, Arc<str>),
     /// The mesh-wide switches.
     Options,
 }
@@ -97,6 +114,7 @@ impl fmt::Display for ObjectKey {
         match self {
             Self::Service(name) => write!(f, "service/{name}"),
             Self::Route(name) => write!(f, "route/{name}"),
+            Self::Policy(kind, name) => write!(f, "policy/{kind}/{name}"),
             Self::Options => f.write_str("options"),
         }
     }
@@ -115,6 +133,11 @@ impl FromStr for ObjectKey {
         match text.split_once('/') {
             Some(("service", name)) => name.parse().map(Self::Service).map_err(|_| error()),
             Some(("route", name)) => Ok(Self::Route(name.into())),
+            Some(("policy", rest)) => {
+                let (kind, name) = rest.split_once('/').ok_or_else(error)?;
+                let kind = kind.parse().map_err(|_| error())?;
+                Ok(Self::Policy(kind, name.into()))
+            }
             None if text == "options" => Ok(Self::Options),
             _ => Err(error()),
         }
@@ -128,6 +151,8 @@ pub enum Object {
     Service(Arc<Service>),
     /// A route.
     Route(Arc<Route>),
+    /// A policy.
+    Policy(Arc<Policy>),
     /// The mesh-wide switches.
     Options(Arc<Options>),
 }
@@ -154,11 +179,19 @@ pub enum Action {
     PutRoute,
     /// One route removed.
     DeleteRoute,
+    /// One policy removed.
+    DeletePolicy,
 }
 
 impl Action {
-    const ALL: [Self; 5] =
-        [Self::Shift, Self::Rollback, Self::Apply, Self::PutRoute, Self::DeleteRoute];
+    const ALL: [Self; 6] = [
+        Self::Shift,
+        Self::Rollback,
+        Self::Apply,
+        Self::PutRoute,
+        Self::DeleteRoute,
+        Self::DeletePolicy,
+    ];
 
     /// As the API writes it.
     #[must_use]
@@ -169,6 +202,7 @@ impl Action {
             Self::Apply => "apply",
             Self::PutRoute => "put-route",
             Self::DeleteRoute => "delete-route",
+            Self::DeletePolicy => "delete-policy",
         }
     }
 

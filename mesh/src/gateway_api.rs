@@ -10,9 +10,8 @@
 //! backendRef (a service has one).
 
 mod document;
-mod duration;
 mod known;
-mod reader;
+pub(crate) mod reader;
 mod rule;
 
 use http::Method;
@@ -21,6 +20,7 @@ use serde_json::Value;
 pub use document::to_document;
 pub use known::KnownServices;
 
+use crate::duration;
 use crate::model::{HostPattern, Invalid, Parent, Route, RouteKind, ServiceName, Violations};
 use reader::{Object, join, near};
 

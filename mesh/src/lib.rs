@@ -1,6 +1,7 @@
 //! What every part of Weir shares: plain types, their wire form, identity,
 //! telemetry, and what a server needs around it.
 
+pub mod duration;
 pub mod file;
 #[cfg(feature = "gateway-api")]
 pub mod gateway_api;
@@ -8,6 +9,7 @@ pub mod identity;
 #[cfg(feature = "service")]
 pub mod jwt;
 pub mod model;
+pub mod policy;
 pub mod ready;
 #[cfg(feature = "service")]
 pub mod server;

@@ -4,7 +4,10 @@
 mod decode;
 mod encode;
 
+mod policy;
+
 pub use decode::{instance, options, route, service, snapshot, sticky};
+pub use policy::policy;
 
 #[cfg(test)]
 mod tests;

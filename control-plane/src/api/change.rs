@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use tonic::Status;
 use weir_mesh::model::{Invalid, ServiceName, Violations};
+use weir_mesh::policy::PolicyKind;
 use weir_mesh::wire;
 use weir_proto::weir::control::v1 as pb;
 use weir_proto::weir::mesh::v1 as mesh;
@@ -65,10 +66,15 @@ fn no_service(name: &ServiceName, desired: &Desired) -> ChangeError {
 
 async fn answer(control: &Control, made: Made, wait: Option<Duration>) -> pb::ChangeResponse {
     let converged = match wait {
-        Some(limit) => Some(proto(control.converged(made, limit).await)),
+        Some(limit) => Some(proto(control.converged(&made, limit).await)),
         None => None,
     };
-    pb::ChangeResponse { revision: made.revision, converged, unchanged: made.unchanged }
+    pb::ChangeResponse {
+        revision: made.revision,
+        converged,
+        unchanged: made.unchanged,
+        ..Default::default()
+    }
 }
 
 fn proto(converged: Converged) -> pb::Converged {
@@ -100,7 +106,7 @@ pub(super) async fn rollback(
         let key = ObjectKey::Service(name.clone());
         let before = earlier(store, &key, held.revision, request.to)?;
         let edits = vec![Edit { key, after: Some(before) }];
-        Ok(Plan { action: Action::Rollback, edits })
+        Ok(Plan { action: Action::Rollback, edits, dry_run: false })
     };
     let made = control.change(author, plan).await.map_err(error::change)?;
     Ok(answer(control, made, wait).await)
@@ -159,7 +165,7 @@ pub(super) async fn put_route(
         let key = ObjectKey::Route(route.name.clone());
         let edits = vec![Edit { key, after: Some(Object::Route(route)) }];
         check_backends(desired, &edits, |_| "route".to_owned())?;
-        Ok(Plan { action: Action::PutRoute, edits })
+        Ok(Plan { action: Action::PutRoute, edits, dry_run: false })
     };
     let made = control.change(author, plan).await.map_err(error::change)?;
     Ok(answer(control, made, None).await)
@@ -207,7 +213,30 @@ pub(super) async fn delete_route(
             return Err(ChangeError::NotFound(format!("no route {name:?}")));
         }
         let edits = vec![Edit { key: ObjectKey::Route(name), after: None }];
-        Ok(Plan { action: Action::DeleteRoute, edits })
+        Ok(Plan { action: Action::DeleteRoute, edits, dry_run: false })
+    };
+    let made = control.change(author, plan).await.map_err(error::change)?;
+    Ok(answer(control, made, None).await)
+}
+
+pub(super) async fn delete_policy(
+    control: &Arc<Control>,
+    actor: String,
+    request: pb::DeletePolicyRequest,
+) -> Result<pb::ChangeResponse, Status> {
+    let mut bad = Violations::new();
+    check_reason(&request.reason, &mut bad);
+    let kind = bad.take("kind", request.kind.parse::<PolicyKind>());
+    let kind = bad.finish(kind).map_err(|e| error::invalid(&e))?;
+    let author = Author { actor, reason: request.reason };
+    let name: Arc<str> = request.name.into();
+    let plan = move |desired: &Desired, _: &dyn Store| {
+        if !desired.policies.contains_key(&(kind, name.clone())) {
+            let name: String = name.chars().take(253).collect();
+            return Err(ChangeError::NotFound(format!("no {kind} {name:?}")));
+        }
+        let edits = vec![Edit { key: ObjectKey::Policy(kind, name), after: None }];
+        Ok(Plan { action: Action::DeletePolicy, edits, dry_run: false })
     };
     let made = control.change(author, plan).await.map_err(error::change)?;
     Ok(answer(control, made, None).await)

@@ -1,6 +1,7 @@
 //! Reads.
 
 use bytes::Bytes;
+use prost::Message as _;
 use std::sync::Arc;
 
 use tonic::Status;
@@ -10,7 +11,7 @@ use weir_proto::weir::mesh::v1 as mesh;
 
 use super::error;
 use crate::control::Control;
-use crate::registry::{Presence, Router};
+use crate::registry::{Presence, Role, Router};
 use crate::store::{Change, Entry, Object, ObjectKey, StoreError};
 use crate::text::{hex, rfc3339};
 use crate::traces::Span;
@@ -75,6 +76,17 @@ pub(super) fn routes(control: &Control) -> pb::ListRoutesResponse {
     pb::ListRoutesResponse { routes }
 }
 
+pub(super) fn policies(control: &Control) -> pb::ListPoliciesResponse {
+    let desired = control.desired.borrow();
+    let policies = desired.policies.values().map(|held| (&*held.value).into()).collect();
+    pb::ListPoliciesResponse { policies }
+}
+
+pub(super) fn snapshot(control: &Control) -> Result<mesh::Snapshot, Status> {
+    let newest = control.publisher.watch(Role::Sidecar).borrow().clone();
+    mesh::Snapshot::decode(newest.bytes.clone()).map_err(|e| Status::internal(e.to_string()))
+}
+
 pub(super) fn instances(
     control: &Control,
     service: &str,
@@ -124,10 +136,11 @@ fn entry(entry: &Entry) -> pb::HistoryEntry {
 
 /// One line: `products: v1=100 v2=0 -> v1=90 v2=10`. Addresses are told when they
 /// are what changed.
-fn describe(change: &Change) -> String {
+pub(super) fn describe(change: &Change) -> String {
     let name = match &change.key {
         ObjectKey::Service(name) => name.to_string(),
         ObjectKey::Route(name) => format!("route {name}"),
+        ObjectKey::Policy(kind, name) => format!("{kind} {name}"),
         ObjectKey::Options => "options".to_owned(),
     };
     let moved = match (&change.before, &change.after) {
@@ -179,6 +192,10 @@ fn short(object: &Object, with_addresses: bool) -> String {
             1 => "1 rule".to_owned(),
             n => format!("{n} rules"),
         },
+        Object::Policy(policy) => {
+            let targets: Vec<_> = policy.targets.iter().map(ToString::to_string).collect();
+            if targets.is_empty() { "no targets".to_owned() } else { targets.join(" ") }
+        }
         Object::Options(options) => format!(
             "traceSampling={} showVersion={} corsOrigins={}",
             options.trace_sampling,

@@ -7,18 +7,18 @@ use serde_json::{Map, Value};
 use crate::model::Violations;
 
 /// An object and where it is.
-pub(super) struct Object<'a> {
+pub(crate) struct Object<'a> {
     map: &'a Map<String, Value>,
     at: String,
 }
 
 /// The path of a field within what is at `at`.
-pub(super) fn join(at: &str, field: &str) -> String {
+pub(crate) fn join(at: &str, field: &str) -> String {
     if at.is_empty() { field.to_owned() } else { format!("{at}.{field}") }
 }
 
 /// The candidate that was most likely meant, if any is close.
-pub(super) fn near<'a>(
+pub(crate) fn near<'a>(
     text: &str,
     candidates: impl IntoIterator<Item = &'a str>,
 ) -> Option<&'a str> {
@@ -31,7 +31,7 @@ pub(super) fn near<'a>(
         .map(|(_, name)| name)
 }
 
-fn kind(value: &Value) -> &'static str {
+pub(crate) fn kind(value: &Value) -> &'static str {
     match value {
         Value::Null => "nothing",
         Value::Bool(_) => "true or false",
@@ -47,7 +47,7 @@ fn mismatch(at: impl Into<String>, want: impl Display, value: &Value, bad: &mut 
 }
 
 /// `value` as text.
-pub(super) fn text<'a>(value: &'a Value, at: &str, bad: &mut Violations) -> Option<&'a str> {
+pub(crate) fn text<'a>(value: &'a Value, at: &str, bad: &mut Violations) -> Option<&'a str> {
     match value {
         Value::String(text) => Some(text),
         // YAML reads 1, true and the like as something else than text.

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::{Instance, Route, Service, ServiceName};
+use crate::policy::Policy;
 
 /// Mesh-wide switches.
 #[derive(Debug, Clone, PartialEq)]
@@ -38,6 +39,8 @@ pub struct Snapshot {
     pub services: BTreeMap<ServiceName, Service>,
     /// In no order that matters.
     pub routes: Vec<Route>,
+    /// In no order that matters.
+    pub policies: Vec<Policy>,
     /// Healthy and not.
     pub instances: Vec<Instance>,
     /// Switches.

@@ -54,14 +54,19 @@ fn an_answer_has_defaults_but_nothing_that_is_unset() {
     let json = |message: pb::ChangeResponse| -> Value {
         serde_json::from_slice(&call.decode_response(&message.encode_to_vec()).unwrap()).unwrap()
     };
-    assert_eq!(json(pb::ChangeResponse::default()), json!({"revision": 0, "unchanged": false}));
+    assert_eq!(
+        json(pb::ChangeResponse::default()),
+        json!({"revision": 0, "unchanged": false, "warnings": [], "changes": []})
+    );
     let converged = pb::Converged { routers: 9, applied: 9, slowest_ms: 12, pending: vec![] };
     assert_eq!(
-        json(pb::ChangeResponse { revision: 7, converged: Some(converged), unchanged: false }),
+        json(pb::ChangeResponse { revision: 7, converged: Some(converged), ..Default::default() }),
         json!({
             "revision": 7,
             "converged": {"routers": 9, "applied": 9, "slowestMs": 12, "pending": []},
             "unchanged": false,
+            "warnings": [],
+            "changes": [],
         })
     );
     assert!(matches!(call.decode_response(b"\xff"), Err(TranscodeError::Response { .. })));

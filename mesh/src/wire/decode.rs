@@ -373,6 +373,13 @@ pub fn snapshot(message: &pb::Snapshot) -> Result<Snapshot, Invalid> {
             Err(invalid) => keep(invalid),
         }
     }
+    let mut policies = Vec::with_capacity(message.policies.len());
+    for (i, message) in message.policies.iter().enumerate() {
+        match super::policy(message, &format!("policies[{i}]")) {
+            Ok(policy) => policies.push(policy),
+            Err(invalid) => keep(invalid),
+        }
+    }
     let options = match message.options.as_ref().map(|o| options(o, "options")) {
         None => Options::default(),
         Some(Ok(options)) => options,
@@ -399,6 +406,7 @@ pub fn snapshot(message: &pb::Snapshot) -> Result<Snapshot, Invalid> {
         trust_domain: message.trust_domain.as_str().into(),
         services,
         routes,
+        policies,
         instances,
         options,
         trust_bundle: message.trust_bundle.iter().map(|der| der.clone().into()).collect(),

@@ -174,6 +174,7 @@ impl From<&Snapshot> for pb::Snapshot {
             services: snapshot.services.values().map(Into::into).collect(),
             routes: snapshot.routes.iter().map(Into::into).collect(),
             instances: snapshot.instances.iter().map(Into::into).collect(),
+            policies: snapshot.policies.iter().map(Into::into).collect(),
             options: Some((&snapshot.options).into()),
             trust_bundle: snapshot.trust_bundle.iter().map(|der| der.to_vec()).collect(),
         }

@@ -54,6 +54,15 @@ fn to_products() -> pb::Route {
     }
 }
 
+fn policy() -> pb::Policy {
+    let spec = serde_json::json!({ "targetRefs": [{ "kind": "Service", "name": "products" }] });
+    pb::Policy {
+        kind: "BackendTrafficPolicy".into(),
+        name: "quick".into(),
+        spec: Some(crate::policy::value::to_struct(&spec)),
+    }
+}
+
 #[test]
 fn a_snapshot_survives_the_round_trip() {
     let message = pb::Snapshot {
@@ -65,6 +74,7 @@ fn a_snapshot_survives_the_round_trip() {
         instances: [false, true].map(instance).into(),
         options: Some(pb::Options { trace_sampling: 0.5, ..Default::default() }),
         trust_bundle: vec![vec![1, 2, 3]],
+        policies: vec![policy()],
     };
     let model = snapshot(&message).unwrap();
     assert_eq!(pb::Snapshot::from(&model), message);

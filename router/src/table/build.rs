@@ -10,6 +10,8 @@ use weir_mesh::model::{
     Instance, Invalid, Parent, Route, RouteFilter, RouteRule, Service, ServiceName, Snapshot,
     VersionName,
 };
+
+use weir_mesh::policy::Attached;
 use weir_mesh::transcode::Transcoder;
 
 use super::reflection::Reflection;
@@ -39,6 +41,7 @@ impl Builder {
         self.endpoints.begin();
         self.versions.begin();
         self.splits.begin();
+        let attached = Attached::new(&snapshot.policies);
         let mut instances: HashMap<(&str, &str), Vec<&Instance>> = HashMap::new();
         for instance in &snapshot.instances {
             let key = (instance.service.as_str(), instance.version.as_str());
@@ -46,13 +49,13 @@ impl Builder {
         }
         let mut entries = HashMap::new();
         for service in snapshot.services.values() {
-            let entry = self.service(service, &snapshot.trust_domain, &instances)?;
+            let entry = self.service(service, &snapshot.trust_domain, &instances, &attached)?;
             entries.insert(service.name.clone(), Arc::new(entry));
         }
         let mut gateway = Matcher::default();
         let mut mesh: HashMap<ServiceName, Matcher> = HashMap::new();
         for route in &snapshot.routes {
-            self.route(route, &entries, &mut gateway, &mut mesh)?;
+            self.route(route, &entries, &attached, &mut gateway, &mut mesh)?;
         }
         let mut services = Map::default();
         for (name, service) in &entries {
@@ -81,6 +84,7 @@ impl Builder {
         service: &Service,
         trust_domain: &str,
         instances: &HashMap<(&str, &str), Vec<&Instance>>,
+        _attached: &Attached<'_>,
     ) -> Result<ServiceEntry, Invalid> {
         let at = |error: String| Invalid::one(format!("services[{}]", service.name), error);
         let identity = SpiffeId::new(trust_domain, "default", service.name.as_str())
@@ -166,11 +170,12 @@ impl Builder {
         &mut self,
         route: &Route,
         services: &HashMap<ServiceName, Arc<ServiceEntry>>,
+        attached: &Attached<'_>,
         gateway: &mut Matcher,
         mesh: &mut HashMap<ServiceName, Matcher>,
     ) -> Result<(), Invalid> {
         for (i, rule) in route.rules.iter().enumerate() {
-            let action = Arc::new(self.action(route, i, rule, services)?);
+            let action = Arc::new(self.action(route, i, rule, services, attached)?);
             for parent in &route.parents {
                 // Host names of a route do not matter to a Service parent (GEP-1294).
                 let (matcher, hosts) = match parent {
@@ -191,6 +196,7 @@ impl Builder {
         index: usize,
         rule: &RouteRule,
         services: &HashMap<ServiceName, Arc<ServiceEntry>>,
+        _attached: &Attached<'_>,
     ) -> Result<Action, Invalid> {
         let mut backends = Vec::new();
         for backend in &rule.backends {

@@ -5,18 +5,21 @@ use std::sync::Arc;
 
 use tonic::Status;
 use weir_mesh::model::{Invalid, Options, Route, Service, Violations};
+use weir_mesh::policy::Policy;
 use weir_mesh::transcode::Transcoder;
 use weir_mesh::wire;
 use weir_proto::weir::control::v1 as pb;
 
 use super::{answer, check_backends, check_reason, check_sent, check_wait};
-use crate::api::error;
+use crate::api::{error, read};
 use crate::control::{Author, Control, Plan};
+use crate::snapshot::policies;
 use crate::store::{Action, Desired, Edit, Object, ObjectKey, Store};
 
 struct Apply {
     services: Vec<Arc<Service>>,
     routes: Vec<Arc<Route>>,
+    policies: Vec<Arc<Policy>>,
     options: Option<Arc<Options>>,
     prune: bool,
 }
@@ -30,8 +33,9 @@ pub(in crate::api) async fn apply(
     let wait = check_wait(request.wait, 0, &mut bad);
     check_reason(&request.reason, &mut bad);
     let desired = control.desired.borrow().clone();
-    let apply = read(&request, &desired, bad).map_err(|e| error::invalid(&e))?;
+    let apply = checked(&request, &desired, bad).map_err(|e| error::invalid(&e))?;
     let author = Author { actor, reason: request.reason };
+    let dry_run = request.dry_run;
     let plan = move |desired: &Desired, _: &dyn Store| {
         let edits = apply.edits(desired);
         let places: HashMap<&str, usize> =
@@ -41,13 +45,16 @@ pub(in crate::api) async fn apply(
             Some(i) => format!("routes[{i}]"),
             None => format!("routes.{route}"),
         })?;
-        Ok(Plan { action: Action::Apply, edits })
+        apply.check_targets(desired, &edits)?;
+        Ok(Plan { action: Action::Apply, edits, dry_run })
     };
     let made = control.change(author, plan).await.map_err(error::change)?;
-    Ok(answer(control, made, wait).await)
+    let changes = made.changes.iter().map(read::describe).collect();
+    let wait = wait.filter(|_| !dry_run);
+    Ok(pb::ChangeResponse { changes, ..answer(control, made, wait).await })
 }
 
-fn read(
+fn checked(
     request: &pb::ApplyRequest,
     desired: &Desired,
     mut bad: Violations,
@@ -86,6 +93,7 @@ fn read(
             check_sent(there, message, &at, &mut bad);
         }
     }
+    let policies = read_policies(request, &mut bad);
     let options = match request.options.as_ref().map(|o| wire::options(o, "options")) {
         None => None,
         Some(Ok(options)) => Some(Arc::new(options)),
@@ -94,7 +102,23 @@ fn read(
             None
         }
     };
-    bad.finish(Some(Apply { services, routes, options, prune: request.prune }))
+    bad.finish(Some(Apply { services, routes, policies, options, prune: request.prune }))
+}
+
+fn read_policies(request: &pb::ApplyRequest, bad: &mut Violations) -> Vec<Arc<Policy>> {
+    let mut policies = Vec::with_capacity(request.policies.len());
+    let mut names = HashSet::new();
+    for (i, message) in request.policies.iter().enumerate() {
+        let at = format!("policies[{i}]");
+        if !names.insert((message.kind.as_str(), message.name.as_str())) {
+            bad.add(format!("{at}.name"), format_args!("{:?} is named twice", message.name));
+        }
+        match wire::policy(message, &at) {
+            Ok(policy) => policies.push(Arc::new(policy)),
+            Err(invalid) => bad.extend(invalid),
+        }
+    }
+    policies
 }
 
 /// The services that there will be.
@@ -108,6 +132,26 @@ fn after(desired: &Desired, services: &[Arc<Service>], prune: bool) -> Desired {
 }
 
 impl Apply {
+    /// Whether all that policies are attached to would be there, and only once.
+    fn check_targets(&self, desired: &Desired, edits: &[Edit]) -> Result<(), Invalid> {
+        let mut next = desired.clone();
+        for edit in edits {
+            next.set(edit, desired.revision + 1);
+        }
+        let mut bad = Violations::new();
+        for fault in policies::introduced(desired, &next) {
+            let sent = self.policies.iter();
+            let place =
+                sent.enumerate().find(|(_, p)| p.kind == fault.kind && p.name == fault.name);
+            let at = match place {
+                Some((i, _)) => format!("policies[{i}]"),
+                None => format!("policies.{}.{}", fault.kind, fault.name),
+            };
+            bad.add(format!("{at}.{}", fault.field()), &fault);
+        }
+        bad.finish(Some(()))
+    }
+
     fn edits(&self, desired: &Desired) -> Vec<Edit> {
         let mut edits = Vec::new();
         for service in &self.services {
@@ -118,6 +162,10 @@ impl Apply {
             let key = ObjectKey::Route(route.name.clone());
             edits.push(Edit { key, after: Some(Object::Route(route.clone())) });
         }
+        for policy in &self.policies {
+            let key = ObjectKey::Policy(policy.kind, policy.name.clone());
+            edits.push(Edit { key, after: Some(Object::Policy(policy.clone())) });
+        }
         if let Some(options) = &self.options {
             let after = Some(Object::Options(options.clone()));
             edits.push(Edit { key: ObjectKey::Options, after });
@@ -126,7 +174,9 @@ impl Apply {
             let named: HashSet<_> = edits.iter().map(|edit| edit.key.clone()).collect();
             let services = desired.services.keys().cloned().map(ObjectKey::Service);
             let routes = desired.routes.keys().cloned().map(ObjectKey::Route);
-            let gone = services.chain(routes).filter(|key| !named.contains(key));
+            let policies = desired.policies.keys().cloned();
+            let policies = policies.map(|(kind, name)| ObjectKey::Policy(kind, name));
+            let gone = services.chain(routes).chain(policies).filter(|key| !named.contains(key));
             edits.extend(gone.map(|key| Edit { key, after: None }));
         }
         edits

@@ -153,7 +153,7 @@ fn plan(shift: &Shift, desired: &Desired, instances: &[Instance]) -> Result<Plan
     let service = Service { split, ..(*held.value).clone() };
     let key = ObjectKey::Service(shift.service.clone());
     let edits = vec![Edit { key, after: Some(Object::Service(Arc::new(service))) }];
-    Ok(Plan { action: Action::Shift, edits })
+    Ok(Plan { action: Action::Shift, edits, dry_run: false })
 }
 
 /// Refuses to send a version more than it had when nothing healthy runs it. To

@@ -1,0 +1,152 @@
+//! Whether what policies are attached to is there, and only once.
+
+use std::collections::{HashMap, HashSet};
+use std::fmt;
+use std::sync::Arc;
+
+use weir_mesh::model::RouteKind;
+use weir_mesh::policy::{Policy, PolicyKind, Target, TargetKind};
+
+use crate::store::Desired;
+
+/// One targetRef that cannot stand.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PolicyFault {
+    /// The policy's kind.
+    pub kind: PolicyKind,
+    /// The policy's name.
+    pub name: Arc<str>,
+    /// Which targetRef, from 0.
+    pub target: usize,
+    /// The field of it: `name` or `sectionName`.
+    pub part: &'static str,
+    /// What is wrong.
+    pub why: String,
+}
+
+impl PolicyFault {
+    /// The path of the field below the policy.
+    #[must_use]
+    pub fn field(&self) -> String {
+        format!("spec.targetRefs[{}].{}", self.target, self.part)
+    }
+}
+
+impl fmt::Display for PolicyFault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.why)
+    }
+}
+
+/// What [`check`] finds in `after` that it did not find in `before`.
+#[must_use]
+pub fn introduced(before: &Desired, after: &Desired) -> Vec<PolicyFault> {
+    let mut faults = check(after);
+    if !faults.is_empty() {
+        let old: HashSet<_> =
+            check(before).into_iter().map(|f| (f.kind, f.name.clone(), f.field())).collect();
+        faults.retain(|f| !old.contains(&(f.kind, f.name.clone(), f.field())));
+    }
+    faults
+}
+
+/// Every targetRef of a desired state that cannot stand.
+#[must_use]
+pub fn check(desired: &Desired) -> Vec<PolicyFault> {
+    let mut faults = Vec::new();
+    let mut taken: HashMap<(PolicyKind, &Target), &Policy> = HashMap::new();
+    for held in desired.policies.values() {
+        let policy = &*held.value;
+        for (i, target) in policy.targets.iter().enumerate() {
+            let fault = |part, why| PolicyFault {
+                kind: policy.kind,
+                name: policy.name.clone(),
+                target: i,
+                part,
+                why,
+            };
+            if let Some((part, why)) = missing(desired, target) {
+                faults.push(fault(part, why));
+            }
+            if policy.kind.one_per_target()
+                && let Some(other) = taken.insert((policy.kind, target), policy)
+            {
+                let why = format!(
+                    "{target} has a {} already: {:?}; a target can have one",
+                    policy.kind, other.name
+                );
+                faults.push(fault("name", why));
+            }
+        }
+    }
+    faults
+}
+
+fn missing(desired: &Desired, target: &Target) -> Option<(&'static str, String)> {
+    match target {
+        Target::Mesh | Target::Gateway => None,
+        Target::Service(name) => (!desired.services.contains_key(name)).then(|| {
+            let names = desired.services.keys().map(ToString::to_string);
+            (
+                "name",
+                format!("no service {name:?}; services: {}", list(names), name = name.as_str()),
+            )
+        }),
+        Target::Route { kind, name, rule } => {
+            let wanted = match kind {
+                TargetKind::GrpcRoute => RouteKind::Grpc,
+                _ => RouteKind::Http,
+            };
+            let route = desired.routes.get(name).filter(|held| held.value.kind == wanted);
+            let Some(route) = route else {
+                let of_kind = desired.routes.iter().filter(|(_, held)| held.value.kind == wanted);
+                let names = list(of_kind.map(|(name, _)| name.to_string()));
+                let kind = kind.as_str();
+                return Some(("name", format!("no {kind} {name:?}; there are: {names}")));
+            };
+            let rule = rule.as_ref()?;
+            let rules = &route.value.rules;
+            (!rules.iter().any(|r| r.name == *rule)).then(|| {
+                let named = rules.iter().filter(|r| !r.name.is_empty());
+                let names = list(named.map(|r| r.name.to_string()));
+                ("sectionName", format!("{name} has no rule {rule:?}; named rules: {names}"))
+            })
+        }
+    }
+}
+
+fn list(names: impl Iterator<Item = String>) -> String {
+    let names: Vec<_> = names.collect();
+    if names.is_empty() { "none".to_owned() } else { names.join(", ") }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::store::{Edit, Object, ObjectKey};
+
+    fn with(policies: &[(&str, &str)]) -> Desired {
+        let mut desired = Desired::default();
+        for (name, target) in policies {
+            let spec = json!({ "targetRefs": [{ "kind": "Service", "name": target }] });
+            let policy = Policy::read("BackendTrafficPolicy", name, &spec, "").unwrap();
+            let key = ObjectKey::Policy(policy.kind, policy.name.clone());
+            desired.set(&Edit { key, after: Some(Object::Policy(Arc::new(policy))) }, 1);
+        }
+        desired
+    }
+
+    #[test]
+    fn what_is_not_there_and_what_is_there_twice_is_named() {
+        let before = with(&[("a", "web")]);
+        let told: Vec<_> = check(&before).iter().map(|f| (f.field(), f.to_string())).collect();
+        let missing = "no service \"web\"; services: none".to_owned();
+        assert_eq!(told, [("spec.targetRefs[0].name".to_owned(), missing)]);
+        let after = with(&[("a", "web"), ("b", "web")]);
+        let new = introduced(&before, &after);
+        assert!(new.iter().all(|f| &*f.name == "b"), "{new:?}");
+        assert!(new.iter().any(|f| f.why.contains("has a BackendTrafficPolicy already: \"a\"")));
+    }
+}
