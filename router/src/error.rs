@@ -91,6 +91,8 @@ impl RouterError {
             Self::NoHost | Self::BadRequest(_) | Self::Fields(_) => StatusCode::BAD_REQUEST,
             Self::NoService(_) | Self::NoRoute => StatusCode::NOT_FOUND,
             Self::MethodNotAllowed(_) => StatusCode::METHOD_NOT_ALLOWED,
+            // What came was no HTTP: asking again would bring the same.
+            Self::Upstream(_, error) if error.is_parse() => StatusCode::BAD_GATEWAY,
             Self::NotReady | Self::NoInstance(_) | Self::Connect(..) | Self::Upstream(..) => {
                 StatusCode::SERVICE_UNAVAILABLE
             }
@@ -137,6 +139,7 @@ impl RouterError {
             Self::NoHost | Self::NoService(_) | Self::NoRoute | Self::MethodNotAllowed(_) => "NR",
             Self::NoInstance(_) => "UH",
             Self::Connect(..) => "UF",
+            Self::Upstream(_, error) if error.is_parse() => "UPE",
             Self::Upstream(..) => "UC",
             Self::Timeout(_) => "UT",
             Self::SlowBody

@@ -36,7 +36,7 @@ async fn steps(
     call: &mut Call,
 ) -> Result<Response<DownBody>, RouterError> {
     let table = worker.table().ok_or(RouterError::NotReady)?;
-    headers::check_size(request.headers())?;
+    headers::check(request.headers())?;
     if request.method() == Method::CONNECT {
         return Err(RouterError::Unsupported("CONNECT is not supported"));
     }

@@ -22,6 +22,10 @@ pub fn find<B>(
         return Err(RouterError::BadRequest("more than one Host header".to_owned()));
     }
     let host = host(request).ok_or(RouterError::NoHost)?;
+    if !request.uri().path().starts_with('/') {
+        let why = "the request's target must be a path that begins with /";
+        return Err(RouterError::BadRequest(why.to_owned()));
+    }
     let query = Query {
         host,
         path: request.uri().path(),
@@ -62,10 +66,13 @@ pub fn host<B>(request: &Request<B>) -> Option<&str> {
             host
         }
     };
-    let host = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
-    let host = match host.strip_prefix('[') {
+    // RFC 9110 §4.2.4: whoever writes a user there means to mislead.
+    if authority.contains('@') {
+        return None;
+    }
+    let host = match authority.strip_prefix('[') {
         Some(rest) => rest.split_once(']')?.0,
-        None => host.split_once(':').map_or(host, |(host, _)| host),
+        None => authority.split_once(':').map_or(authority, |(host, _)| host),
     };
     let host = host.strip_suffix('.').unwrap_or(host);
     (!host.is_empty()).then_some(host)
@@ -101,6 +108,7 @@ mod tests {
         assert_eq!(of("/x", Some("products.")).unwrap(), "products");
         assert_eq!(of("/x", None), None);
         assert_eq!(of("/x", Some("")), None);
+        assert_eq!(of("/x", Some("me@products")), None);
         assert_eq!(of("/x", Some("a/b")), None);
         assert_eq!(of("/x", Some("shop:1:1")), None);
     }
