@@ -2,9 +2,13 @@
 //! checked whole, and every violation is named by its path.
 
 mod decode;
+mod decode_filter;
+mod decode_route;
 mod encode;
+mod encode_route;
 
-pub use decode::{instance, options, route, service, snapshot, sticky};
+pub use decode::{instance, options, service, snapshot, sticky};
+pub use decode_route::route;
 
 #[cfg(test)]
 mod tests;
