@@ -19,8 +19,8 @@ pub use route::{
     BackendRef, ForceVersion, HostPattern, HostPatternError, Parent, RetryRule, Route, RouteKind,
     RouteRule, SessionKind, SessionPersistence,
 };
-pub(crate) use route_check::{answers, check_rule};
 pub use route_check::{MAX_FILTERS, MAX_MIRRORS, is_path, is_path_value};
+pub(crate) use route_check::{answers, check_rule};
 pub use route_filter::{
     Cors, Fraction, HeaderModifier, Mirror, Names, OriginPattern, PathModifier, Redirect, Rewrite,
     RouteFilter, Scheme,

@@ -26,14 +26,8 @@ pub(super) const PATH_MODIFIER: [&str; 3] = ["type", "replaceFullPath", "replace
 pub(super) const MIRROR: [&str; 3] = ["backendRef", "percent", "fraction"];
 pub(super) const FRACTION: [&str; 2] = ["numerator", "denominator"];
 pub(super) const OBJECT_REF: [&str; 5] = ["group", "kind", "name", "namespace", "port"];
-pub(super) const CORS: [&str; 6] = [
-    "allowOrigins",
-    "allowCredentials",
-    "allowMethods",
-    "allowHeaders",
-    "exposeHeaders",
-    "maxAge",
-];
+pub(super) const CORS: [&str; 6] =
+    ["allowOrigins", "allowCredentials", "allowMethods", "allowHeaders", "exposeHeaders", "maxAge"];
 pub(super) const EXTENSION: [&str; 3] = ["group", "kind", "name"];
 pub(super) const BACKEND_REF: [&str; 7] =
     ["group", "kind", "name", "namespace", "port", "weight", "filters"];

@@ -72,9 +72,7 @@ fn filter(
     object.check_or(&["type", field], &others, &why, bad);
     let inner = object.required_object(field, bad)?;
     Some(match given {
-        "RequestHeaderModifier" => {
-            RouteFilter::RequestHeaderModifier(header_modifier(&inner, bad))
-        }
+        "RequestHeaderModifier" => RouteFilter::RequestHeaderModifier(header_modifier(&inner, bad)),
         "ResponseHeaderModifier" => {
             RouteFilter::ResponseHeaderModifier(header_modifier(&inner, bad))
         }
@@ -246,7 +244,10 @@ fn fraction(object: &Object<'_>, bad: &mut Violations) -> Option<Fraction> {
     };
     let (numerator, denominator) = numerator.zip(denominator)?;
     if denominator < 1 || denominator > i64::from(i32::MAX) {
-        bad.add(object.path("denominator"), format_args!("{denominator} is not from 1 to {}", i32::MAX));
+        bad.add(
+            object.path("denominator"),
+            format_args!("{denominator} is not from 1 to {}", i32::MAX),
+        );
         return None;
     }
     if !(0..=denominator).contains(&numerator) {

@@ -44,7 +44,9 @@ pub fn lint(routes: &[Route]) -> Vec<Warning> {
                     taken.push((field, before));
                 }
             }
-            if taken.len() == rule.matches.len() && let [(_, before), ..] = taken.as_slice() {
+            if taken.len() == rule.matches.len()
+                && let [(_, before), ..] = taken.as_slice()
+            {
                 let description = format!("takes nothing: {before} goes before it and is the same");
                 warnings.push(Warning { name: "UnreachableRule", field: at.clone(), description });
             } else {
@@ -187,7 +189,8 @@ mod tests {
 
     #[test]
     fn what_is_right_has_no_warnings() {
-        let routes = [route("a", vec![rule(&["/a"]), rule(&["/b"])]), route("b", vec![rule(&[""])])];
+        let routes =
+            [route("a", vec![rule(&["/a"]), rule(&["/b"])]), route("b", vec![rule(&[""])])];
         assert_eq!(lint(&routes), []);
         // The same match for other hosts is another one.
         let mut other = route("b", vec![rule(&["/a"])]);

@@ -29,8 +29,10 @@ pub fn schema(kind: &str) -> Value {
 
 /// An object with these fields alone.
 fn object(fields: &[&str], required: &[&str], of: impl Fn(&str) -> Value) -> Value {
-    let properties: Map<String, Value> =
-        fields.iter().map(|field| ((*field).to_owned(), or_null(of(field), field, required))).collect();
+    let properties: Map<String, Value> = fields
+        .iter()
+        .map(|field| ((*field).to_owned(), or_null(of(field), field, required)))
+        .collect();
     json!({
         "type": "object",
         "additionalProperties": false,

@@ -424,10 +424,8 @@ fn a_grpc_route_that_no_document_can_say_is_written_as_an_http_route() {
         path(PathMatch::Prefix("/a/b".into())),
         path(PathMatch::Regex(Pattern::parse("/a/.*").unwrap())),
     ] {
-        let rule = RouteRule {
-            matches: vec![matched],
-            ..RouteRule::to(vec![backend("users", None, 1)])
-        };
+        let rule =
+            RouteRule { matches: vec![matched], ..RouteRule::to(vec![backend("users", None, 1)]) };
         let route = Route {
             name: "web".into(),
             kind: RouteKind::Grpc,

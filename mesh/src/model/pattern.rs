@@ -54,7 +54,8 @@ impl Pattern {
         // By itself first: `a)(b` must not close the group around it.
         let whole = format!(r"\A(?:{text})\z");
         let regex = compile(text).and_then(|_| compile(&whole));
-        let regex = regex.map_err(|why| PatternError::Syntax(text.chars().take(80).collect(), why))?;
+        let regex =
+            regex.map_err(|why| PatternError::Syntax(text.chars().take(80).collect(), why))?;
         Ok(Self { text: text.into(), regex: Arc::new(regex) })
     }
 

@@ -198,6 +198,34 @@ impl RouteRule {
     }
 }
 
+impl RouteRule {
+    /// Everything that it names and that must be there, with its place below the
+    /// rule: `backendRefs[0]`, `filters[1].requestMirror`.
+    pub fn targets(&self) -> impl Iterator<Item = (String, &ServiceName, Option<&VersionName>)> {
+        let of_rule = mirrors(String::new(), &self.filters);
+        let of_backends = self.backends.iter().enumerate().flat_map(|(i, backend)| {
+            let place = format!("backendRefs[{i}]");
+            let mirrors = mirrors(format!("{place}."), &backend.filters);
+            let own = (place, &backend.service, backend.version.as_ref());
+            backend.invalid.is_none().then_some(own).into_iter().chain(mirrors)
+        });
+        of_rule.chain(of_backends)
+    }
+}
+
+fn mirrors(
+    at: String,
+    filters: &[RouteFilter],
+) -> impl Iterator<Item = (String, &ServiceName, Option<&VersionName>)> {
+    filters.iter().enumerate().filter_map(move |(i, filter)| match filter {
+        RouteFilter::RequestMirror(mirror) => {
+            let place = format!("{at}filters[{i}].requestMirror");
+            Some((place, &mirror.service, mirror.version.as_ref()))
+        }
+        _ => None,
+    })
+}
+
 /// One route.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Route {

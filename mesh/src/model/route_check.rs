@@ -18,7 +18,9 @@ pub(crate) fn check_rule(rule: &RouteRule, kind: RouteKind, at: &str, bad: &mut 
             let why = "belongs to the rule: a preflight comes before any backend is chosen";
             bad.add(format!("{at}.filters[{i}]"), why);
         }
-        if rewrites(&rule.filters) && let Some(i) = backend.filters.iter().position(is_rewrite) {
+        if rewrites(&rule.filters)
+            && let Some(i) = backend.filters.iter().position(is_rewrite)
+        {
             let why = "rewrites what the rule's filters have rewritten; keep one of them";
             bad.add(format!("{at}.filters[{i}]"), why);
         }
@@ -83,11 +85,13 @@ fn check_filters(
         if is_rewrite(filter) && filters.iter().any(is_redirect) {
             bad.add(&*at, "URLRewrite cannot be beside RequestRedirect; keep one of them");
         }
-        let http_only = is_redirect(filter)
-            || is_rewrite(filter)
-            || matches!(filter, RouteFilter::Cors(_));
+        let http_only =
+            is_redirect(filter) || is_rewrite(filter) || matches!(filter, RouteFilter::Cors(_));
         if http_only && kind == RouteKind::Grpc {
-            bad.add(&*at, format_args!("{name} is for an HTTPRoute; a GRPCRoute has no such filter"));
+            bad.add(
+                &*at,
+                format_args!("{name} is for an HTTPRoute; a GRPCRoute has no such filter"),
+            );
         }
         if let Some(PathModifier::Prefix(_)) = filter.path()
             && !matches!(rule.matches.as_slice(), [one] if matches!(one.path, PathMatch::Prefix(_)))

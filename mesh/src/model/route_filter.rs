@@ -129,7 +129,9 @@ impl OriginPattern {
         }
         let wrong = || {
             let shown: String = text.chars().take(80).collect();
-            format!("{shown:?} is not an origin, such as https://shop.test, https://*.shop.test or *")
+            format!(
+                "{shown:?} is not an origin, such as https://shop.test, https://*.shop.test or *"
+            )
         };
         let (scheme, rest) = text.split_once("://").ok_or_else(wrong)?;
         let default = match scheme {
@@ -274,7 +276,8 @@ mod tests {
 
     #[test]
     fn origins() {
-        let matches = |pattern: &str, origin: &str| OriginPattern::parse(pattern).unwrap().matches(origin);
+        let matches =
+            |pattern: &str, origin: &str| OriginPattern::parse(pattern).unwrap().matches(origin);
         assert!(matches("*", "null"));
         assert!(matches("https://shop.test", "https://shop.test"));
         assert!(matches("https://shop.test:443", "https://shop.test"));
@@ -286,7 +289,9 @@ mod tests {
         assert!(!matches("https://*.shop.test", "https://a.shop.test.evil.test"));
         assert!(matches("http://*:8080", "http://any.test:8080"));
         assert!(!matches("http://*", "http://any.test:8080"));
-        for bad in ["", "shop.test", "ftp://a", "https://", "https://a:0", "https://a/b", "http://*.*"] {
+        for bad in
+            ["", "shop.test", "ftp://a", "https://", "https://a:0", "https://a/b", "http://*.*"]
+        {
             assert!(OriginPattern::parse(bad).is_err(), "{bad}");
         }
     }

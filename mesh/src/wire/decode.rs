@@ -201,11 +201,11 @@ pub fn snapshot(message: &pb::Snapshot) -> Result<Snapshot, Invalid> {
     };
     for (i, route) in routes.iter().enumerate() {
         for (j, rule) in route.rules.iter().enumerate() {
-            for (k, backend) in rule.backends.iter().enumerate() {
-                if backend.invalid.is_none() && !services.contains_key(&backend.service) {
+            for (place, service, _) in rule.targets() {
+                if !services.contains_key(service) {
                     bad.add(
-                        format!("routes[{i}].rules[{j}].backendRefs[{k}].service"),
-                        format_args!("no service {:?}", backend.service.as_str()),
+                        format!("routes[{i}].rules[{j}].{place}.service"),
+                        format_args!("no service {:?}", service.as_str()),
                     );
                 }
             }

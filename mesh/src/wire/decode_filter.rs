@@ -77,7 +77,11 @@ fn hostname(text: &str, at: &str, bad: &mut Violations) -> Option<Arc<str>> {
     }
 }
 
-fn path_modifier(message: &pb::PathModifier, at: &str, bad: &mut Violations) -> Option<PathModifier> {
+fn path_modifier(
+    message: &pb::PathModifier,
+    at: &str,
+    bad: &mut Violations,
+) -> Option<PathModifier> {
     use pb::path_modifier::Path;
     match &message.path {
         Some(Path::ReplaceFullPath(path)) if is_path(path) => {

@@ -46,8 +46,7 @@ pub fn route(message: &pb::Route, at: &str) -> Result<Route, Invalid> {
         }
     }
     let force_version = message.force_version.as_ref();
-    let force_version =
-        force_version.and_then(|f| force(f, &join(at, "forceVersion"), &mut bad));
+    let force_version = force_version.and_then(|f| force(f, &join(at, "forceVersion"), &mut bad));
     bad.finish(Some(Route {
         name: name.into(),
         kind,

@@ -9,8 +9,8 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use http::{HeaderMap, HeaderName, HeaderValue, Response, header};
 use weir_mesh::model::{ForceVersion, Sticky};
 
-use super::session::{self, Held};
 use super::baggage;
+use super::session::{self, Held};
 use crate::connection::{Connected, Side};
 use crate::error::RouterError;
 use crate::table::{Action, Backend, Rare, Target, point};
@@ -53,9 +53,8 @@ pub fn backend<'a>(
 ) -> Result<Picked<'a>, RouterError> {
     let rare = action.rare.as_deref();
     // The outside's own baggage says nothing of versions.
-    let pinned = connected.side != Side::Gateway
-        && has_choice(action)
-        && baggage::is_pinned(headers);
+    let pinned =
+        connected.side != Side::Gateway && has_choice(action) && baggage::is_pinned(headers);
     if (rare.is_some() || pinned)
         && let Some(picked) = wanted(action, headers, pinned)
     {
@@ -100,7 +99,8 @@ fn wanted<'a>(action: &'a Action, headers: &HeaderMap, pinned: bool) -> Option<P
         ForceVersion::Cookie(name) => cookie(headers, name),
     });
     if let Some(name) = force
-        && let Some(found) = versions(action).find(|(_, b, v)| b.service.versions[*v].name.as_str() == name)
+        && let Some(found) =
+            versions(action).find(|(_, b, v)| b.service.versions[*v].name.as_str() == name)
     {
         return Some(pick((found.1, found.2), true, None));
     }
@@ -168,12 +168,8 @@ pub fn version(
 fn by_weight(worker: &Rc<Worker>, picked: &Picked<'_>, headers: &HeaderMap) -> Choice {
     let backend = picked.backend;
     let service = &backend.service;
-    let choice = |version, may_fall_over| Choice {
-        version,
-        may_fall_over,
-        cookie: None,
-        session: None,
-    };
+    let choice =
+        |version, may_fall_over| Choice { version, may_fall_over, cookie: None, session: None };
     if let Some(version) = picked.version {
         return choice(version, !picked.forced && backend.version.is_none());
     }

@@ -197,6 +197,9 @@ mod tests {
         let request = Request::builder().uri("/x").header("host", "a.test:81");
         let (mut parts, ()) = request.body(()).unwrap().into_parts();
         super::rewrite(&rewrite, 0, &mut parts);
-        assert_eq!((parts.uri, &*parts.headers[header::HOST].as_bytes()), (Uri::from_static("/all"), &b"new.test"[..]));
+        assert_eq!(
+            (parts.uri, &*parts.headers[header::HOST].as_bytes()),
+            (Uri::from_static("/all"), &b"new.test"[..])
+        );
     }
 }

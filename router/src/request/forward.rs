@@ -10,10 +10,10 @@ use hyper::body::Incoming;
 use tokio::time::timeout_at;
 
 use super::body::{Source, UpBody};
-use super::mirror::{Copied, Copying};
 use super::call::{Call, Speaks};
 use super::choose::Choice;
 use super::headers;
+use super::mirror::{Copied, Copying};
 use crate::error::RouterError;
 use crate::table::{ServiceEntry, VersionEntry};
 use crate::upstream::{Failure, Pending, Pick, Reach, Upstream, pick};

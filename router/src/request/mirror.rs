@@ -105,7 +105,12 @@ impl Copy {
             ("outcome", outcome),
         ];
         let help = "Copies of requests that mirrors ask for, by what became of them.";
-        worker.shared.metrics.registry().counter("weir.router.mirror.requests", help, "", &labels).inc();
+        worker
+            .shared
+            .metrics
+            .registry()
+            .counter("weir.router.mirror.requests", help, "", &labels)
+            .inc();
     }
 
     async fn go(self, worker: &Rc<Worker>, parts: &request::Parts, body: Bytes) {
@@ -114,12 +119,7 @@ impl Copy {
         self.count(worker, outcome);
     }
 
-    async fn ask(
-        &self,
-        worker: &Rc<Worker>,
-        parts: &request::Parts,
-        body: Bytes,
-    ) -> &'static str {
+    async fn ask(&self, worker: &Rc<Worker>, parts: &request::Parts, body: Bytes) -> &'static str {
         let version = &self.service.versions[self.version];
         let picked = pick(version, &[], |endpoint| worker.upstream(endpoint, &self.service));
         let (Pick::Good(upstream) | Pick::Panic(upstream)) = picked else { return "no_instance" };

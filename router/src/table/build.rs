@@ -6,9 +6,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use weir_mesh::identity::SpiffeId;
-use weir_mesh::model::{
-    Instance, Invalid, Service, ServiceName, Snapshot, VersionName,
-};
+use weir_mesh::model::{Instance, Invalid, Service, ServiceName, Snapshot, VersionName};
 use weir_mesh::transcode::Transcoder;
 
 use super::reflection::Reflection;

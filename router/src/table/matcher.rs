@@ -118,8 +118,7 @@ impl Matcher {
         action: &Arc<Action>,
     ) {
         self.matches += 1;
-        let candidate =
-            || Candidate::new(wants.clone(), Rank::new(wants, origin), action.clone());
+        let candidate = || Candidate::new(wants.clone(), Rank::new(wants, origin), action.clone());
         if hosts.is_empty() {
             self.any_host.add(candidate(), origin.kind);
         }

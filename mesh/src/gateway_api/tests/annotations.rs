@@ -39,10 +39,7 @@ fn mistakes_are_told() {
     assert_eq!(
         refused(&document),
         [
-            format!(
-                "{}: \"query:v\" is neither header:NAME nor cookie:NAME",
-                at("force-version")
-            ),
+            format!("{}: \"query:v\" is neither header:NAME nor cookie:NAME", at("force-version")),
             format!("{}: is not known; did you mean weir.dev/pin-versions?", at("pin-version")),
             format!("{}: \"yes\" is neither \"true\" nor \"false\"", at("pin-versions")),
         ]

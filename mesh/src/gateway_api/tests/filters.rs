@@ -196,16 +196,18 @@ fn fields_that_do_not_fit_together() {
     // Without matches, a rule has the one that takes everything.
     let whole = json!({"filters": [rewrite], "backendRefs": backends});
     assert!(parse_route(&rule_with(&whole), "", &services()).is_ok());
-    let two = json!({"filters": [rewrite], "backendRefs": [{"name": "users", "filters": [rewrite]}]});
+    let two =
+        json!({"filters": [rewrite], "backendRefs": [{"name": "users", "filters": [rewrite]}]});
     assert_eq!(
         refused_rule(&two),
-        [
-            "backendRefs[0].filters[0]: rewrites what the rule's filters have rewritten; keep one \
-             of them"
-        ]
+        ["backendRefs[0].filters[0]: rewrites what the rule's filters have rewritten; keep one \
+             of them"]
     );
-    let many = vec![json!({"type": "ExtensionRef", "extensionRef": {
-        "group": "weir.dev", "kind": "HTTPRouteFilter", "name": "a"}}); 17];
+    let many = vec![
+        json!({"type": "ExtensionRef", "extensionRef": {
+        "group": "weir.dev", "kind": "HTTPRouteFilter", "name": "a"}});
+        17
+    ];
     assert_eq!(
         refused_rule(&json!({"filters": many, "backendRefs": backends})),
         ["filters: are 17; at most 16 are possible"]
@@ -224,9 +226,7 @@ fn a_grpc_route_has_fewer_filters() {
     document["kind"] = "GRPCRoute".into();
     assert_eq!(
         refused(&document),
-        [
-            "routes[0].spec.rules[0].filters[0].type: URLRewrite is for an HTTPRoute; a GRPCRoute \
-             has no such filter"
-        ]
+        ["routes[0].spec.rules[0].filters[0].type: URLRewrite is for an HTTPRoute; a GRPCRoute \
+             has no such filter"]
     );
 }

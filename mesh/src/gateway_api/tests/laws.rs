@@ -9,9 +9,9 @@ use serde_json::{Value, json};
 use super::{backend, rule_with, services};
 use crate::gateway_api::{METHODS, parse_route, to_document};
 use crate::model::{
-    Cors, ForceVersion, Fraction, HeaderModifier, HostPattern, Mirror, Names, OriginPattern, Parent,
-    PathMatch, PathModifier, Pattern, Redirect, RetryRule, Rewrite, Route, RouteFilter, RouteKind,
-    RouteMatch, RouteRule, Scheme, SessionKind, SessionPersistence, ValueMatch,
+    Cors, ForceVersion, Fraction, HeaderModifier, HostPattern, Mirror, Names, OriginPattern,
+    Parent, PathMatch, PathModifier, Pattern, Redirect, RetryRule, Rewrite, Route, RouteFilter,
+    RouteKind, RouteMatch, RouteRule, Scheme, SessionKind, SessionPersistence, ValueMatch,
 };
 use crate::wire;
 use weir_proto::weir::mesh::v1 as pb;

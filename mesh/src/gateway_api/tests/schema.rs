@@ -100,7 +100,10 @@ fn rules() -> Vec<(bool, Value)> {
     let with_match = |matched: Value| json!({"matches": [matched], "backendRefs": users});
     vec![
         (true, json!({"backendRefs": users, "name": null})),
-        (true, json!({"backendRefs": [{"name": "users", "weight": 0}, {"name": "auth", "port": 80}]})),
+        (
+            true,
+            json!({"backendRefs": [{"name": "users", "weight": 0}, {"name": "auth", "port": 80}]}),
+        ),
         (false, json!({"backendRefs": [{"name": "users", "weight": -1}]})),
         (false, json!({"backendRefs": [{"name": "users", "weigth": 1}]})),
         (false, json!({"backendRefs": [{"weight": 1}]})),
@@ -116,15 +119,24 @@ fn rules() -> Vec<(bool, Value)> {
         (false, with_filter(json!({"type": "CORS", "cors": {"maxAge": 0}}))),
         (false, with_filter(json!({"type": "CORS"}))),
         (false, with_filter(json!({"type": "CORS", "urlRewrite": {}}))),
-        (true, with_filter(json!({"type": "RequestMirror", "requestMirror": {
-            "backendRef": {"name": "auth"}, "fraction": {"numerator": 1}}}))),
+        (
+            true,
+            with_filter(json!({"type": "RequestMirror", "requestMirror": {
+            "backendRef": {"name": "auth"}, "fraction": {"numerator": 1}}})),
+        ),
         (false, with_filter(json!({"type": "RequestMirror", "requestMirror": {"percent": 1}}))),
-        (true, with_filter(json!({"type": "ExtensionRef", "extensionRef": {
-            "group": "weir.dev", "kind": "HTTPRouteFilter", "name": "a"}}))),
+        (
+            true,
+            with_filter(json!({"type": "ExtensionRef", "extensionRef": {
+            "group": "weir.dev", "kind": "HTTPRouteFilter", "name": "a"}})),
+        ),
         (false, with_filter(json!({"type": "ExtensionRef", "extensionRef": {"name": "a"}}))),
         (true, json!({"filters": [{"type": "RequestRedirect", "requestRedirect": {"port": 1}}]})),
         (false, json!({"filters": [{"type": "RequestRedirect", "requestRedirect": {"port": 0}}]})),
-        (true, json!({"backendRefs": users, "timeouts": {"request": "1s", "backendRequest": "1s"}})),
+        (
+            true,
+            json!({"backendRefs": users, "timeouts": {"request": "1s", "backendRequest": "1s"}}),
+        ),
         (false, json!({"backendRefs": users, "timeouts": {"request": "1"}})),
         (false, json!({"backendRefs": users, "retry": {"codes": [200]}})),
         (true, json!({"backendRefs": users, "sessionPersistence": {"type": "Header"}})),
