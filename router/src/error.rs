@@ -48,6 +48,9 @@ pub enum RouterError {
     /// The path is known, but for other methods.
     #[error("the method is not allowed here; allowed: {0}")]
     MethodNotAllowed(String),
+    /// The backend whose turn it is cannot be used: rule, and why.
+    #[error("a backend of {0} cannot be used: {1}; the route needs another one")]
+    InvalidBackend(String, String),
     /// The version has no instance, or none that may be tried again.
     #[error("no instance of {0} can take the request")]
     NoInstance(String),
@@ -93,6 +96,8 @@ impl RouterError {
             Self::MethodNotAllowed(_) => StatusCode::METHOD_NOT_ALLOWED,
             // What came was no HTTP: asking again would bring the same.
             Self::Upstream(_, error) if error.is_parse() => StatusCode::BAD_GATEWAY,
+            // As the Gateway API has it, for HTTP and for gRPC.
+            Self::InvalidBackend(..) => StatusCode::INTERNAL_SERVER_ERROR,
             Self::NotReady | Self::NoInstance(_) | Self::Connect(..) | Self::Upstream(..) => {
                 StatusCode::SERVICE_UNAVAILABLE
             }
@@ -111,9 +116,11 @@ impl RouterError {
         match self {
             Self::NoHost | Self::BadRequest(_) | Self::Fields(_) => grpc::INVALID_ARGUMENT,
             Self::NoService(_) | Self::NoRoute | Self::MethodNotAllowed(_) => grpc::UNIMPLEMENTED,
-            Self::NotReady | Self::NoInstance(_) | Self::Connect(..) | Self::Upstream(..) => {
-                grpc::UNAVAILABLE
-            }
+            Self::NotReady
+            | Self::InvalidBackend(..)
+            | Self::NoInstance(_)
+            | Self::Connect(..)
+            | Self::Upstream(..) => grpc::UNAVAILABLE,
             Self::Timeout(_) | Self::SlowBody => grpc::DEADLINE_EXCEEDED,
             Self::TooLarge(_) | Self::HeadTooLarge(_) => grpc::RESOURCE_EXHAUSTED,
             Self::Unsupported(_) => grpc::UNIMPLEMENTED,
@@ -127,6 +134,7 @@ impl RouterError {
     pub fn json_code(&self) -> u8 {
         match self {
             Self::NoService(_) | Self::NoRoute => grpc::NOT_FOUND,
+            Self::InvalidBackend(..) => grpc::INTERNAL,
             _ => self.grpc_code(),
         }
     }
@@ -135,7 +143,7 @@ impl RouterError {
     #[must_use]
     pub fn flag(&self) -> &'static str {
         match self {
-            Self::NotReady => "NC",
+            Self::NotReady | Self::InvalidBackend(..) => "NC",
             Self::NoHost | Self::NoService(_) | Self::NoRoute | Self::MethodNotAllowed(_) => "NR",
             Self::NoInstance(_) => "UH",
             Self::Connect(..) => "UF",

@@ -1,7 +1,9 @@
 //! The compiled snapshot: what a request looks things up in. Immutable; a new
 //! one takes its place as a whole.
 
+mod action;
 mod build;
+mod build_route;
 mod intern;
 mod matcher;
 pub mod reflection;
@@ -9,16 +11,16 @@ mod split;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
 use weir_mesh::identity::SpiffeId;
-use weir_mesh::model::{HeaderModifier, Options, Protocol, ServiceName, Sticky, VersionName};
+use weir_mesh::model::{Options, Protocol, ServiceName, Sticky, VersionName};
 use weir_mesh::transcode::Transcoder;
 
 use crate::upstream::Reach;
+pub use action::{Action, Backend, Filters, Mirror, Rare, Session, Target};
 pub use build::Builder;
 pub use intern::Interner;
-pub use matcher::{Matcher, Query};
+pub use matcher::{Matcher, Origin, Query};
 pub use split::{SplitState, Splitter, point};
 
 /// A map whose keys come from the configuration: requests look things up in it
@@ -77,6 +79,14 @@ impl ServiceEntry {
     }
 }
 
+impl VersionEntry {
+    /// Whether an instance of it says that it is well.
+    #[must_use]
+    pub fn is_up(&self) -> bool {
+        self.endpoints.iter().any(|endpoint| endpoint.healthy)
+    }
+}
+
 /// One version and where it runs.
 pub struct VersionEntry {
     /// Its name.
@@ -103,28 +113,4 @@ pub struct Endpoint {
     pub reach: Reach,
     /// What its router's health checks say.
     pub healthy: bool,
-}
-
-/// What a rule does with a request.
-pub struct Action {
-    /// `route/rule`, for logs and metrics.
-    pub label: Arc<str>,
-    /// Where it goes.
-    pub backends: Vec<Backend>,
-    /// Divides requests between `backends`, by index.
-    pub splitter: Splitter,
-    /// Applied to the request in order.
-    pub request_headers: Vec<HeaderModifier>,
-    /// Applied to the response in order.
-    pub response_headers: Vec<HeaderModifier>,
-    /// For the whole request.
-    pub timeout: Option<Duration>,
-}
-
-/// One backend of a rule.
-pub struct Backend {
-    /// The service.
-    pub service: Arc<ServiceEntry>,
-    /// An index into its versions; none: by its own split.
-    pub version: Option<usize>,
 }

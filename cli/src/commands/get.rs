@@ -211,16 +211,17 @@ fn matches(rule: &pb::RouteRule) -> String {
             text.push_str(&found.method);
             text.push(' ');
         }
-        let path = if found.path.is_empty() { "/" } else { &found.path };
-        text.push_str(path);
-        if found.path_type() != pb::route_match::PathType::Exact {
-            text.push_str(if path.ends_with('/') { "*" } else { "/*" });
-        }
+        text.push_str(&path(found));
+        // A pattern is shown between slashes, as it is elsewhere.
+        let value = |wanted: &pb::NameValue| match wanted.regex {
+            true => format!("/{}/", wanted.value),
+            false => wanted.value.clone(),
+        };
         for header in &found.headers {
-            text.push_str(&format!(" {}: {}", header.name, header.value));
+            text.push_str(&format!(" {}: {}", header.name, value(header)));
         }
         for query in &found.query_params {
-            text.push_str(&format!(" ?{}={}", query.name, query.value));
+            text.push_str(&format!(" ?{}={}", query.name, value(query)));
         }
         text
     };
@@ -230,7 +231,39 @@ fn matches(rule: &pb::RouteRule) -> String {
     }
 }
 
+fn path(found: &pb::RouteMatch) -> String {
+    use pb::route_match::PathType;
+    let path = if found.path.is_empty() { "/" } else { &found.path };
+    match (found.path_type(), &found.grpc_method) {
+        (PathType::Exact, _) => path.to_owned(),
+        (PathType::RegularExpression, _) => format!("~ {path}"),
+        (PathType::GrpcMethod, Some(wanted)) => {
+            let part = |text: &str| if text.is_empty() { "*".to_owned() } else { text.to_owned() };
+            let regex = if wanted.regex { "~ " } else { "" };
+            format!("{regex}/{}/{}", part(&wanted.service), part(&wanted.method))
+        }
+        _ if path.ends_with('/') => format!("{path}*"),
+        _ => format!("{path}/*"),
+    }
+}
+
+/// What answers in place of backends.
+fn instead(rule: &pb::RouteRule) -> Option<String> {
+    use pb::route_filter::Filter;
+    rule.filters.iter().find_map(|filter| match &filter.filter {
+        Some(Filter::RequestRedirect(redirect)) => {
+            let host = if redirect.hostname.is_empty() { "" } else { " " };
+            let status = if redirect.status_code == 0 { 302 } else { redirect.status_code };
+            Some(format!("redirect {status}{host}{}", redirect.hostname))
+        }
+        _ => None,
+    })
+}
+
 fn backends(rule: &pb::RouteRule) -> String {
+    if let Some(instead) = instead(rule) {
+        return instead;
+    }
     let one = |backend: &pb::BackendRef| {
         let version = if backend.version.is_empty() {
             String::new()

@@ -40,17 +40,23 @@ fn to_products() -> pb::Route {
                 path_type: pb::route_match::PathType::PathPrefix.into(),
                 path: "/v1/products".into(),
                 method: "GET".into(),
-                headers: vec![pb::NameValue { name: "x-a".into(), value: "b".into() }],
-                query_params: vec![],
+                headers: vec![pb::NameValue {
+                    name: "x-a".into(),
+                    value: "b".into(),
+                    ..Default::default()
+                }],
+                ..Default::default()
             }],
             backend_refs: vec![pb::BackendRef {
                 service: "products".into(),
                 version: "v2".into(),
                 weight: 1,
+                ..Default::default()
             }],
             request_timeout_ms: 1500,
             ..Default::default()
         }],
+        ..Default::default()
     }
 }
 
@@ -130,4 +136,39 @@ fn a_backend_must_be_a_service_of_the_snapshot() {
     let message = pb::Snapshot { routes: vec![to_products()], ..Default::default() };
     let error = snapshot(&message).unwrap_err().to_string();
     assert_eq!(error, "routes[0].rules[0].backendRefs[0].service: no service \"products\"");
+}
+
+#[test]
+fn an_invalid_backend_need_not_exist() {
+    let mut route = to_products();
+    route.rules[0].backend_refs[0].invalid = "no Service products".into();
+    let message = pb::Snapshot { routes: vec![route], ..Default::default() };
+    let model = snapshot(&message).unwrap();
+    let backend = &model.routes[0].rules[0].backends[0];
+    assert_eq!(backend.invalid.as_deref(), Some("no Service products"));
+}
+
+#[test]
+fn filters_that_cannot_be_are_named_by_their_paths() {
+    let mut message = to_products();
+    let filter = |filter| pb::RouteFilter { filter: Some(filter) };
+    use pb::route_filter::Filter;
+    let rewrite = pb::UrlRewrite { hostname: "a.test".into(), path: None };
+    let redirect = pb::RequestRedirect::default();
+    message.rules[0].filters = vec![
+        filter(Filter::UrlRewrite(rewrite.clone())),
+        filter(Filter::UrlRewrite(rewrite)),
+        filter(Filter::RequestRedirect(redirect.clone())),
+    ];
+    let error = route(&message, "").unwrap_err();
+    let fields: Vec<_> = error.0.iter().map(|v| v.field.as_str()).collect();
+    let at = |i| format!("rules[0].filters[{i}]");
+    assert_eq!(fields, [at(0), at(1), at(1), at(2)], "{error}");
+
+    message.rules[0].filters = vec![filter(Filter::RequestRedirect(redirect))];
+    message.rules[0].backend_refs.clear();
+    assert!(route(&message, "").is_ok(), "it answers in place of backends");
+    message.rules[0].filters.clear();
+    let error = route(&message, "").unwrap_err().to_string();
+    assert_eq!(error, "rules[0].backendRefs: is empty; name at least one backend");
 }

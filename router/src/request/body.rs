@@ -10,6 +10,8 @@ use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 
+use super::mirror::Copying;
+
 /// Whatever broke a body.
 pub type BodyError = Box<dyn std::error::Error + Send + Sync>;
 
@@ -88,6 +90,8 @@ struct State {
     ended: bool,
     /// The client's side broke off.
     broke: bool,
+    /// Mirrors wait for a copy.
+    copying: Option<Copying>,
 }
 
 enum Held {
@@ -106,6 +110,7 @@ impl Source {
             whole: true,
             ended: false,
             broke: false,
+            copying: None,
         })))
     }
 
@@ -121,6 +126,11 @@ impl Source {
         }
         drop(state);
         Some(UpBody::Replay(Replay { state: self.0.clone(), at: 0 }))
+    }
+
+    /// Gives a copy to `copy`, once all of it is there.
+    pub fn copy_to(&self, copy: Copying) {
+        self.0.borrow_mut().copying = Some(copy);
     }
 
     /// Whether the client broke off in the middle of it.
@@ -159,6 +169,9 @@ impl Replay {
         let frame = match ready!(Pin::new(&mut state.body).poll_frame(cx)) {
             None => {
                 state.ended = true;
+                if let Some(copying) = state.copying.take() {
+                    copying.end();
+                }
                 return Poll::Ready(None);
             }
             Some(Err(error)) => {
@@ -168,6 +181,9 @@ impl Replay {
             }
             Some(Ok(frame)) => frame,
         };
+        if state.copying.is_some() {
+            Copying::frame(&mut state.copying, &frame, state.body.is_end_stream());
+        }
         if state.whole {
             let size = frame.data_ref().map_or(0, Bytes::len);
             if state.held_bytes + size > REPLAY_LIMIT {

@@ -46,7 +46,7 @@ pub struct Call {
     began: Instant,
     deadline: Option<Deadline>,
     budget: Duration,
-    route: Option<Arc<str>>,
+    action: Option<Arc<Action>>,
     service: Option<Arc<ServiceEntry>>,
     version: Option<(VersionName, u32)>,
     instance: Option<Arc<str>>,
@@ -99,7 +99,7 @@ impl Call {
             began: Instant::now(),
             deadline: None,
             budget: Duration::ZERO,
-            route: None,
+            action: None,
             service: None,
             version: None,
             instance: None,
@@ -158,8 +158,8 @@ impl Call {
     }
 
     /// The rule that takes it.
-    pub fn matched(&mut self, action: &Action) {
-        self.route = Some(action.label.clone());
+    pub fn matched(&mut self, action: &Arc<Action>) {
+        self.action = Some(action.clone());
         if let Some(server) = &mut self.server
             && server.is_recording()
         {
@@ -169,6 +169,18 @@ impl Call {
                 server.rename(format!("{} {label}", self.method));
             }
         }
+    }
+
+    /// The rule that takes it, once it is known.
+    #[must_use]
+    pub fn action(&self) -> Option<&Action> {
+        self.action.as_deref()
+    }
+
+    /// By which listener it came.
+    #[must_use]
+    pub fn side(&self) -> Side {
+        self.side
     }
 
     /// The service that it goes to.
@@ -188,6 +200,18 @@ impl Call {
     #[must_use]
     pub fn deadline(&self) -> Option<Deadline> {
         self.deadline
+    }
+
+    /// When the try that begins now must be answered, and the time that it has
+    /// or the whole request had.
+    #[must_use]
+    pub fn try_deadline(&self) -> Option<(Deadline, Duration)> {
+        let whole = self.deadline.map(|deadline| (deadline, self.budget));
+        let Some(limit) = self.action.as_ref().and_then(|action| action.backend_timeout) else {
+            return whole;
+        };
+        let own = (Deadline::now() + limit, limit);
+        Some(whole.filter(|whole| whole.0 <= own.0).unwrap_or(own))
     }
 
     /// The time that it had from its arrival.

@@ -13,6 +13,7 @@ use super::body::{Source, UpBody};
 use super::call::{Call, Speaks};
 use super::choose::Choice;
 use super::headers;
+use super::mirror::{Copied, Copying};
 use crate::error::RouterError;
 use crate::table::{ServiceEntry, VersionEntry};
 use crate::upstream::{Failure, Pending, Pick, Reach, Upstream, pick};
@@ -51,6 +52,19 @@ impl Payload {
             Self::Full(bytes) if bytes.is_empty() => Some(UpBody::Empty),
             Self::Full(bytes) => Some(UpBody::Full(Some(bytes.clone()))),
             Self::Once(body) => body.take(),
+        }
+    }
+
+    /// Gives a copy of the body to `copy`, once all of it is there.
+    pub fn copy_to(&mut self, copy: Copying) {
+        match self {
+            Self::Stream(source) => source.copy_to(copy),
+            Self::Full(bytes) => copy.whole(bytes.clone()),
+            Self::Once(body) => {
+                if let Some(inner) = body.take() {
+                    *body = Some(UpBody::Mapped(Box::pin(Copied::new(inner, copy))));
+                }
+            }
         }
     }
 
@@ -102,15 +116,17 @@ pub async fn send(
         let request = outgoing(&parts, body, upstream.reach, call);
         let pending = Pending::new(upstream.clone());
         let began = std::time::Instant::now();
-        let result = match call.deadline() {
+        let result = match call.try_deadline() {
             None => upstream.pool.send(request).await,
-            Some(deadline) => match timeout_at(deadline, upstream.pool.send(request)).await {
-                Ok(result) => result,
-                Err(_) => {
-                    upstream.load.slow(began.elapsed());
-                    return Err(RouterError::Timeout(call.budget()));
+            Some((deadline, limit)) => {
+                match timeout_at(deadline, upstream.pool.send(request)).await {
+                    Ok(result) => result,
+                    Err(_) => {
+                        upstream.load.slow(began.elapsed());
+                        return Err(RouterError::Timeout(limit));
+                    }
                 }
-            },
+            }
         };
         let failed = match result {
             Ok(mut sent) => {
@@ -200,6 +216,13 @@ fn outgoing(
     reach: Reach,
     call: &mut Call,
 ) -> Request<UpBody> {
+    let mut request = formed(parts, body, reach);
+    call.inject(request.headers_mut());
+    request
+}
+
+/// The request in the form that its receiver reads.
+pub(super) fn formed(parts: &request::Parts, body: UpBody, reach: Reach) -> Request<UpBody> {
     let mut sent = parts.headers.clone();
     let (version, uri) = if reach == Reach::Http1 {
         let mut uri = parts.uri.clone();
@@ -212,7 +235,6 @@ fn outgoing(
         }
         (Version::HTTP_2, absolute(parts))
     };
-    call.inject(&mut sent);
     let mut request = Request::new(body);
     *request.method_mut() = parts.method.clone();
     *request.version_mut() = version;

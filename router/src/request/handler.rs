@@ -8,7 +8,7 @@ use hyper::body::Incoming;
 
 use super::answer::{self, DownBody};
 use super::call::Call;
-use super::{adapt, choose, cors, forward, headers, target};
+use super::{adapt, choose, cors, filters, forward, headers, mirror, target};
 use crate::connection::Connected;
 use crate::error::RouterError;
 use crate::table::reflection::is_reflection;
@@ -21,12 +21,12 @@ pub async fn handle(
     request: Request<Incoming>,
 ) -> Result<Response<DownBody>, Infallible> {
     let mut call = Call::begin(&worker, &connected, &request);
-    let origin = cors::origin(&connected, &request);
+    let origin = cors::origin(&request);
     let answer = match steps(&worker, &connected, request, &mut call).await {
         Ok(response) => response,
         Err(error) => answer::of_error(&error, &mut call),
     };
-    Ok(answer::finish(cors::allow(&worker, origin, answer), call))
+    Ok(answer::finish(cors::allow(&worker, &call, origin, answer), call))
 }
 
 async fn steps(
@@ -40,7 +40,7 @@ async fn steps(
     if request.method() == Method::CONNECT {
         return Err(RouterError::Unsupported("CONNECT is not supported"));
     }
-    if let Some(preflight) = cors::preflight(connected, &table, &request) {
+    if let Some(preflight) = cors::preflight(connected, &table, &request, call) {
         return Ok(preflight);
     }
     let action = match target::find(&table, connected, &request) {
@@ -51,22 +51,34 @@ async fn steps(
     };
     call.matched(&action);
 
-    let backend = choose::backend(worker, &action);
-    let service = &backend.service;
+    let of_rule = action.filters.as_deref();
+    if let Some(redirect) = filters::redirect(of_rule, &request) {
+        return Ok(redirect);
+    }
+
+    let picked = choose::backend(worker, connected, &action, request.headers())?;
+    let of_backend = picked.backend.filters.as_deref();
+    let service = &picked.backend.service;
     call.to(service);
+    if let Some(redirect) = filters::redirect(of_backend, &request) {
+        return Ok(redirect);
+    }
 
     let (mut parts, body) = request.into_parts();
     headers::forwarded(&mut parts, connected);
-    headers::modify(&mut parts.headers, &action.request_headers);
+    filters::request(of_rule, &mut parts);
+    filters::request(of_backend, &mut parts);
     call.set_deadline(&parts, action.timeout);
-    let (adapter, payload) =
+    let (adapter, mut payload) =
         adapt::request(connected, service, &mut parts, body, call.deadline()).await?;
+    mirror::send(worker, [of_rule, of_backend], &parts, &mut payload, call);
 
-    let version = choose::version(worker, backend, &parts.headers);
+    let version = choose::version(worker, connected, &picked, &mut parts.headers);
     let sent = forward::send(worker, service, &version, parts, payload, call).await?;
 
     let mut response = adapter.response(sent, call).await?;
-    headers::modify(response.headers_mut(), &action.response_headers);
+    filters::response(of_backend, &mut response);
+    filters::response(of_rule, &mut response);
     headers::reveal(&mut response, connected, &table, call);
     version.set_cookie(&mut response);
     Ok(response)

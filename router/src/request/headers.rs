@@ -6,6 +6,7 @@ use http::{Response, Uri, request};
 use http_body::Body as _;
 use weir_mesh::model::HeaderModifier;
 
+use super::baggage;
 use super::body::UpBody;
 use super::call::Call;
 use crate::connection::{Connected, Side};
@@ -133,7 +134,9 @@ pub fn forwarded(parts: &mut request::Parts, connected: &Connected) {
     if connected.side != Side::Gateway {
         return;
     }
+    // What the outside says of versions is not for routers inside.
     headers.remove(VERSION);
+    baggage::strip(headers);
     let mut from = connected.peer_address.ip().to_string();
     if let Some(before) = headers.get(FORWARDED_FOR).and_then(|value| value.to_str().ok()) {
         from = format!("{before}, {from}");

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use http::Request;
+use http::{Method, Request};
 
 use crate::connection::{Connected, Side};
 use crate::error::RouterError;
@@ -17,6 +17,19 @@ pub fn find<B>(
     connected: &Connected,
     request: &Request<B>,
 ) -> Result<Arc<Action>, RouterError> {
+    find_as(table, connected, request, request.method())
+}
+
+/// The rule for a request if it had this method.
+///
+/// # Errors
+/// As [`find`].
+pub fn find_as<B>(
+    table: &Table,
+    connected: &Connected,
+    request: &Request<B>,
+    method: &Method,
+) -> Result<Arc<Action>, RouterError> {
     // RFC 9112 §3.2: two could mean one thing to us and another to the upstream.
     if request.headers().get_all(http::header::HOST).iter().nth(1).is_some() {
         return Err(RouterError::BadRequest("more than one Host header".to_owned()));
@@ -30,7 +43,7 @@ pub fn find<B>(
         host,
         path: request.uri().path(),
         query: request.uri().query(),
-        method: request.method(),
+        method,
         headers: request.headers(),
     };
     if connected.side == Side::Gateway {

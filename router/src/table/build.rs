@@ -6,18 +6,14 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use weir_mesh::identity::SpiffeId;
-use weir_mesh::model::{
-    Instance, Invalid, Parent, Route, RouteFilter, RouteRule, Service, ServiceName, Snapshot,
-    VersionName,
-};
-
+use weir_mesh::model::{Instance, Invalid, Service, ServiceName, Snapshot, VersionName};
 use weir_mesh::policy::Attached;
 use weir_mesh::transcode::Transcoder;
 
 use super::reflection::Reflection;
 use super::{
     Action, Backend, Destination, Endpoint, Interner, Map, Matcher, ServiceEntry, Splitter, Table,
-    VersionEntry,
+    Target, VersionEntry,
 };
 use crate::upstream::Reach;
 
@@ -27,7 +23,7 @@ use crate::upstream::Reach;
 pub struct Builder {
     endpoints: Interner<(Arc<str>, SocketAddr, Reach)>,
     versions: Interner<(ServiceName, VersionName)>,
-    splits: Interner<String>,
+    pub(super) splits: Interner<String>,
     transcoders: HashMap<ServiceName, (Bytes, Arc<Transcoder>)>,
     reflection: Option<(Vec<Bytes>, Arc<Reflection>)>,
 }
@@ -57,6 +53,8 @@ impl Builder {
         for route in &snapshot.routes {
             self.route(route, &entries, &attached, &mut gateway, &mut mesh)?;
         }
+        gateway.seal();
+        mesh.values_mut().for_each(Matcher::seal);
         let mut services = Map::default();
         for (name, service) in &entries {
             let destination = Destination {
@@ -158,77 +156,18 @@ impl Builder {
     fn default_action(&mut self, service: &Arc<ServiceEntry>) -> Action {
         Action {
             label: service.name.to_string().into(),
-            backends: vec![Backend { service: service.clone(), version: None }],
+            backends: vec![Backend::Service(Target {
+                service: service.clone(),
+                version: None,
+                filters: None,
+            })],
             splitter: Splitter::new(self.splits.number(&"one".to_owned()), vec![1]),
-            request_headers: Vec::new(),
-            response_headers: Vec::new(),
             timeout: None,
+            backend_timeout: None,
+            retry: None,
+            filters: None,
+            rare: None,
         }
-    }
-
-    fn route(
-        &mut self,
-        route: &Route,
-        services: &HashMap<ServiceName, Arc<ServiceEntry>>,
-        attached: &Attached<'_>,
-        gateway: &mut Matcher,
-        mesh: &mut HashMap<ServiceName, Matcher>,
-    ) -> Result<(), Invalid> {
-        for (i, rule) in route.rules.iter().enumerate() {
-            let action = Arc::new(self.action(route, i, rule, services, attached)?);
-            for parent in &route.parents {
-                // Host names of a route do not matter to a Service parent (GEP-1294).
-                let (matcher, hosts) = match parent {
-                    Parent::Gateway => (&mut *gateway, route.hostnames.as_slice()),
-                    Parent::Service(name) => (mesh.entry(name.clone()).or_default(), &[][..]),
-                };
-                for wants in &rule.matches {
-                    matcher.add(hosts, wants, &route.name, i, &action);
-                }
-            }
-        }
-        Ok(())
-    }
-
-    fn action(
-        &mut self,
-        route: &Route,
-        index: usize,
-        rule: &RouteRule,
-        services: &HashMap<ServiceName, Arc<ServiceEntry>>,
-        _attached: &Attached<'_>,
-    ) -> Result<Action, Invalid> {
-        let mut backends = Vec::new();
-        for backend in &rule.backends {
-            let at = || format!("routes[{}].rules[{index}].backendRefs", route.name);
-            let service = services
-                .get(&backend.service)
-                .ok_or_else(|| Invalid::one(at(), format!("no service {}", backend.service)))?;
-            let version = match &backend.version {
-                None => None,
-                Some(name) => Some(service.version(name).ok_or_else(|| {
-                    Invalid::one(at(), format!("{} has no version {name}", backend.service))
-                })?),
-            };
-            backends.push(Backend { service: service.clone(), version });
-        }
-        let weights: Vec<u32> = rule.backends.iter().map(|b| b.weight.get()).collect();
-        let split = self.splits.number(&format!("route/{}/{index}", route.name));
-        let mut action = Action {
-            label: format!("{}/{index}", route.name).into(),
-            backends,
-            splitter: Splitter::new(split, weights),
-            request_headers: Vec::new(),
-            response_headers: Vec::new(),
-            timeout: rule.timeout,
-        };
-        for filter in &rule.filters {
-            match filter {
-                RouteFilter::RequestHeaderModifier(m) => action.request_headers.push(m.clone()),
-                RouteFilter::ResponseHeaderModifier(m) => action.response_headers.push(m.clone()),
-            }
-        }
-        Ok(action)
     }
 }
 

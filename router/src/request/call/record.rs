@@ -35,7 +35,7 @@ impl Call {
             service,
             version,
             peer: &self.connected.peer,
-            route: self.route.as_deref().unwrap_or_default(),
+            route: self.route().unwrap_or_default(),
             status: self.status.as_u16(),
             grpc: self.grpc,
         };
@@ -47,6 +47,10 @@ impl Call {
         self.finish_spans(failed);
     }
 
+    fn route(&self) -> Option<&str> {
+        self.action.as_ref().map(|action| &*action.label)
+    }
+
     fn log(&self, service: &str, version: &str, took: Duration) {
         let trace = self.server.as_ref().or(self.client.as_ref());
         self.worker.shared.access_log.write(&Line {
@@ -55,7 +59,7 @@ impl Call {
             side: self.side,
             method: self.method.as_str(),
             path: &self.path,
-            route: self.route.as_deref(),
+            route: self.route(),
             service,
             version,
             instance: self.instance.as_deref(),
