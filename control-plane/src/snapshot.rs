@@ -1,5 +1,7 @@
 //! Desired state + registry -> what routers need. Pure.
 
+mod tcp;
+
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
@@ -10,6 +12,7 @@ use weir_proto::weir::mesh::v1 as pb;
 
 use crate::registry::Role;
 use crate::store::Desired;
+pub use tcp::check_tcp;
 
 /// Why a desired state makes no snapshot. `Display` says what is wrong without
 /// saying where: [`SnapshotError::field`] does.
@@ -50,6 +53,16 @@ pub enum SnapshotError {
         /// What is there.
         versions: Vec<String>,
     },
+    /// A TCPRoute or TLSRoute names what is not there, or what takes no connections.
+    #[error("{why}")]
+    UnknownToTcpRoute {
+        /// The route's name.
+        route: Arc<str>,
+        /// Below the route.
+        field: String,
+        /// What is wrong.
+        why: String,
+    },
 }
 
 fn known(what: &str, names: &[String]) -> String {
@@ -77,7 +90,7 @@ impl SnapshotError {
     pub fn route(&self) -> &Arc<str> {
         match self {
             Self::UnknownService { at, .. } | Self::UnknownVersion { at, .. } => &at.route,
-            Self::UnknownParent { route, .. } => route,
+            Self::UnknownParent { route, .. } | Self::UnknownToTcpRoute { route, .. } => route,
         }
     }
 
@@ -87,6 +100,7 @@ impl SnapshotError {
         let (at, field) = match self {
             Self::UnknownService { at, .. } => (at, "service"),
             Self::UnknownVersion { at, .. } => (at, "version"),
+            Self::UnknownToTcpRoute { field, .. } => return field.clone(),
             Self::UnknownParent { parent, .. } => return format!("parentRefs[{parent}].name"),
         };
         format!("rules[{}].backendRefs[{}].{field}", at.rule, at.backend)
@@ -105,6 +119,7 @@ pub fn check(desired: &Desired) -> Vec<SnapshotError> {
         }
         errors.extend(check_backends(desired, name, &route.value));
     }
+    errors.extend(tcp::check(desired));
     errors
 }
 
@@ -216,6 +231,9 @@ pub fn build(
             return Err(error);
         }
     }
+    if let Some(error) = tcp::dangling_backend(desired) {
+        return Err(error);
+    }
     let services: BTreeMap<_, _> =
         desired.services.iter().map(|(name, held)| (name.clone(), (*held.value).clone())).collect();
     Ok(Snapshot {
@@ -229,6 +247,7 @@ pub fn build(
             .collect(),
         services,
         routes: desired.routes.values().map(|held| (*held.value).clone()).collect(),
+        tcp_routes: desired.tcp_routes.values().map(|held| (*held.value).clone()).collect(),
         options: desired.options.clone(),
         trust_bundle: trust_bundle.to_vec(),
     })

@@ -13,7 +13,7 @@ use std::ops::Range;
 use std::str::FromStr;
 use std::sync::Arc;
 
-use weir_mesh::model::{Instance, Options, Route, Service, ServiceName};
+use weir_mesh::model::{Instance, Options, Route, Service, ServiceName, TcpRoute};
 
 pub use embedded::Embedded;
 
@@ -38,6 +38,8 @@ pub struct Desired {
     pub services: BTreeMap<ServiceName, Held<Service>>,
     /// By name.
     pub routes: BTreeMap<Arc<str>, Held<Route>>,
+    /// TCPRoutes and TLSRoutes, by name.
+    pub tcp_routes: BTreeMap<Arc<str>, Held<TcpRoute>>,
     /// Mesh-wide switches.
     pub options: Options,
 }
@@ -53,9 +55,13 @@ impl Desired {
             (ObjectKey::Route(name), Some(Object::Route(value))) => {
                 self.routes.insert(name.clone(), Held { value: value.clone(), revision });
             }
+            (ObjectKey::TcpRoute(name), Some(Object::TcpRoute(value))) => {
+                self.tcp_routes.insert(name.clone(), Held { value: value.clone(), revision });
+            }
             (ObjectKey::Options, Some(Object::Options(value))) => self.options = (**value).clone(),
             (ObjectKey::Service(name), _) => drop(self.services.remove(name)),
             (ObjectKey::Route(name), _) => drop(self.routes.remove(name)),
+            (ObjectKey::TcpRoute(name), _) => drop(self.tcp_routes.remove(name)),
             (ObjectKey::Options, _) => self.options = Options::default(),
         }
         self.revision = self.revision.max(revision);
@@ -70,6 +76,9 @@ impl Desired {
             }
             ObjectKey::Route(name) => {
                 self.routes.get(name).map(|held| Object::Route(held.value.clone()))
+            }
+            ObjectKey::TcpRoute(name) => {
+                self.tcp_routes.get(name).map(|held| Object::TcpRoute(held.value.clone()))
             }
             ObjectKey::Options => Some(Object::Options(Arc::new(self.options.clone()))),
         }
@@ -88,6 +97,8 @@ pub enum ObjectKey {
     Service(ServiceName),
     /// A route.
     Route(Arc<str>),
+    /// A TCPRoute or a TLSRoute: `tcp-route/db`.
+    TcpRoute(Arc<str>),
     /// The mesh-wide switches.
     Options,
 }
@@ -97,6 +108,7 @@ impl fmt::Display for ObjectKey {
         match self {
             Self::Service(name) => write!(f, "service/{name}"),
             Self::Route(name) => write!(f, "route/{name}"),
+            Self::TcpRoute(name) => write!(f, "tcp-route/{name}"),
             Self::Options => f.write_str("options"),
         }
     }
@@ -115,6 +127,7 @@ impl FromStr for ObjectKey {
         match text.split_once('/') {
             Some(("service", name)) => name.parse().map(Self::Service).map_err(|_| error()),
             Some(("route", name)) => Ok(Self::Route(name.into())),
+            Some(("tcp-route", name)) => Ok(Self::TcpRoute(name.into())),
             None if text == "options" => Ok(Self::Options),
             _ => Err(error()),
         }
@@ -128,6 +141,8 @@ pub enum Object {
     Service(Arc<Service>),
     /// A route.
     Route(Arc<Route>),
+    /// A TCPRoute or a TLSRoute.
+    TcpRoute(Arc<TcpRoute>),
     /// The mesh-wide switches.
     Options(Arc<Options>),
 }

@@ -14,12 +14,15 @@ mod duration;
 mod known;
 mod reader;
 mod rule;
+mod tcp;
 
 use http::Method;
 use serde_json::Value;
 
 pub use document::to_document;
+pub use duration::parse as parse_duration;
 pub use known::KnownServices;
+pub use tcp::{is_tcp_route, parse_tcp_route, to_tcp_document};
 
 use crate::model::{HostPattern, Invalid, Parent, Route, RouteKind, ServiceName, Violations};
 use reader::{Object, join, near};
@@ -33,7 +36,7 @@ pub const GATEWAY_NAME: &str = "gateway";
 const GROUP: &str = "gateway.networking.k8s.io";
 
 /// Kinds of the Gateway API that are no route Weir can serve.
-const OTHER_KINDS: [&str; 3] = ["TCPRoute", "TLSRoute", "UDPRoute"];
+const OTHER_KINDS: [&str; 1] = ["UDPRoute"];
 
 /// Methods that the Gateway API lets a match name.
 const METHODS: [Method; 9] = [

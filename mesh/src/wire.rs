@@ -3,8 +3,10 @@
 
 mod decode;
 mod encode;
+mod tcp;
 
 pub use decode::{instance, options, route, service, snapshot, sticky};
+pub use tcp::tcp_route;
 
 #[cfg(test)]
 mod tests;

@@ -6,6 +6,7 @@ mod intern;
 mod matcher;
 pub mod reflection;
 mod split;
+mod tcp;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -20,6 +21,7 @@ pub use build::Builder;
 pub use intern::Interner;
 pub use matcher::{Matcher, Query};
 pub use split::{SplitState, Splitter, point};
+pub use tcp::{TcpAction, TcpBackend, TcpRoutes};
 
 /// A map whose keys come from the configuration: requests look things up in it
 /// and put nothing in, so nobody can make its keys collide.
@@ -37,6 +39,8 @@ pub struct Table {
     pub gateway: Matcher,
     /// Set when a service of the snapshot had descriptors (gateway only).
     pub reflection: Option<Arc<reflection::Reflection>>,
+    /// Where opaque connections go.
+    pub tcp: TcpRoutes,
     /// Mesh-wide switches.
     pub options: Options,
 }

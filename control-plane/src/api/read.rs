@@ -75,6 +75,12 @@ pub(super) fn routes(control: &Control) -> pb::ListRoutesResponse {
     pb::ListRoutesResponse { routes }
 }
 
+pub(super) fn tcp_routes(control: &Control) -> pb::ListTcpRoutesResponse {
+    let desired = control.desired.borrow();
+    let routes = desired.tcp_routes.values().map(|held| (&*held.value).into()).collect();
+    pb::ListTcpRoutesResponse { routes }
+}
+
 pub(super) fn instances(
     control: &Control,
     service: &str,
@@ -128,6 +134,7 @@ fn describe(change: &Change) -> String {
     let name = match &change.key {
         ObjectKey::Service(name) => name.to_string(),
         ObjectKey::Route(name) => format!("route {name}"),
+        ObjectKey::TcpRoute(name) => format!("tcp-route {name}"),
         ObjectKey::Options => "options".to_owned(),
     };
     let moved = match (&change.before, &change.after) {
@@ -178,6 +185,10 @@ fn short(object: &Object, with_addresses: bool) -> String {
         Object::Route(route) => match route.rules.len() {
             1 => "1 rule".to_owned(),
             n => format!("{n} rules"),
+        },
+        Object::TcpRoute(route) => match route.backends.len() {
+            1 => "1 backend".to_owned(),
+            n => format!("{n} backends"),
         },
         Object::Options(options) => format!(
             "traceSampling={} showVersion={} corsOrigins={}",

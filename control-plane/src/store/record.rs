@@ -84,6 +84,7 @@ pub(super) fn encode(object: &Object) -> (Bytes, Option<(Hash, Bytes)>) {
             (record.encode_to_vec().into(), blob)
         }
         Object::Route(route) => (pb::Route::from(&**route).encode_to_vec().into(), None),
+        Object::TcpRoute(route) => (pb::TcpRoute::from(&**route).encode_to_vec().into(), None),
         Object::Options(options) => (pb::Options::from(&**options).encode_to_vec().into(), None),
     }
 }
@@ -115,6 +116,11 @@ pub(super) fn decode(
             let message = pb::Route::decode(bytes).map_err(|e| damaged(e.to_string()))?;
             let route = wire::route(&message, "").map_err(|e| damaged(e.to_string()))?;
             Object::Route(Arc::new(route))
+        }
+        ObjectKey::TcpRoute(_) => {
+            let message = pb::TcpRoute::decode(bytes).map_err(|e| damaged(e.to_string()))?;
+            let route = wire::tcp_route(&message, "").map_err(|e| damaged(e.to_string()))?;
+            Object::TcpRoute(Arc::new(route))
         }
         ObjectKey::Options => {
             let message = pb::Options::decode(bytes).map_err(|e| damaged(e.to_string()))?;

@@ -65,7 +65,7 @@ fn rule(rule: &RouteRule, matches: Vec<Value>) -> Value {
     out
 }
 
-fn backend(backend: &BackendRef) -> Value {
+pub(super) fn backend(backend: &BackendRef) -> Value {
     let name = match &backend.version {
         Some(version) => format!("{}-{version}", backend.service),
         None => backend.service.to_string(),

@@ -8,9 +8,11 @@ const UNITS: [(&str, u64); 4] = [("ms", 1), ("h", 3_600_000), ("m", 60_000), ("s
 /// Longest duration, as routers count milliseconds in 32 bits: 49.7 days.
 const MAX_MS: u64 = u32::MAX as u64;
 
+/// Reads a duration; at most 49.7 days.
+///
 /// # Errors
 /// What is wrong.
-pub(super) fn parse(text: &str) -> Result<Duration, String> {
+pub fn parse(text: &str) -> Result<Duration, String> {
     let wrong = || {
         let shown: String = text.chars().take(40).collect();
         format!("{shown:?} is not a duration (GEP-2257), such as 10s, 500ms or 1m30s")

@@ -268,7 +268,11 @@ fn header_modifier(object: &Object<'_>, bad: &mut Violations) -> HeaderModifier 
     HeaderModifier { set, add, remove }
 }
 
-fn backends(rule: &Object<'_>, services: &KnownServices, bad: &mut Violations) -> Vec<BackendRef> {
+pub(super) fn backends(
+    rule: &Object<'_>,
+    services: &KnownServices,
+    bad: &mut Violations,
+) -> Vec<BackendRef> {
     let refs = rule.list("backendRefs", bad);
     if refs.is_empty() {
         bad.add(rule.path("backendRefs"), "is empty; name at least one backend");

@@ -16,7 +16,7 @@ use crate::model::{
     Snapshot, Split, Sticky, Transport, VersionName, Violations, Weight,
 };
 
-fn join(at: &str, field: &str) -> String {
+pub(super) fn join(at: &str, field: &str) -> String {
     if at.is_empty() { field.to_owned() } else { format!("{at}.{field}") }
 }
 
@@ -31,8 +31,9 @@ pub fn service(message: &pb::Service, at: &str) -> Result<Service, Invalid> {
         pb::Protocol::Http1 => Some(Protocol::Http1),
         pb::Protocol::Http2 => Some(Protocol::Http2),
         pb::Protocol::Grpc => Some(Protocol::Grpc),
+        pb::Protocol::Tcp => Some(Protocol::Tcp),
         pb::Protocol::Unspecified => {
-            let known = "PROTOCOL_HTTP1, PROTOCOL_HTTP2 or PROTOCOL_GRPC";
+            let known = "PROTOCOL_HTTP1, PROTOCOL_HTTP2, PROTOCOL_GRPC or PROTOCOL_TCP";
             bad.add(join(at, "protocol"), format_args!("is missing; use {known}"));
             None
         }
@@ -159,11 +160,15 @@ pub fn options(message: &pb::Options, at: &str) -> Result<Options, Invalid> {
         let why = format!("{} is not between 0.0 and 1.0", message.trace_sampling);
         return Err(Invalid::one(join(at, "traceSampling"), why));
     }
-    Ok(Options {
+    let mut bad = Violations::new();
+    let egress = super::tcp::egress(message.egress.as_ref(), &join(at, "egress"), &mut bad);
+    bad.finish(Some(Options {
         trace_sampling: message.trace_sampling,
         show_version: message.show_version,
         cors_origins: message.cors_origins.iter().map(|o| o.as_str().into()).collect(),
-    })
+        egress,
+        tcp: super::tcp::options(message.tcp.as_ref()),
+    }))
 }
 
 /// Reads a route. Whether its backends exist is for the caller to ask.
@@ -173,9 +178,7 @@ pub fn options(message: &pb::Options, at: &str) -> Result<Options, Invalid> {
 pub fn route(message: &pb::Route, at: &str) -> Result<Route, Invalid> {
     let mut bad = Violations::new();
     let name = message.name.as_str();
-    if name.is_empty() || name.len() > 253 || !name.split('.').all(|l| l.parse::<Label>().is_ok()) {
-        bad.add(join(at, "name"), format_args!("{name:?} is not a DNS subdomain name (RFC 1123)"));
-    }
+    route_name(name, at, &mut bad);
     let kind = match message.kind() {
         pb::route::Kind::GrpcRoute => RouteKind::Grpc,
         pb::route::Kind::HttpRoute | pb::route::Kind::Unspecified => RouteKind::Http,
@@ -216,6 +219,12 @@ pub fn route(message: &pb::Route, at: &str) -> Result<Route, Invalid> {
 }
 
 type Label = crate::model::ServiceName;
+
+pub(super) fn route_name(name: &str, at: &str, bad: &mut Violations) {
+    if name.is_empty() || name.len() > 253 || !name.split('.').all(|l| l.parse::<Label>().is_ok()) {
+        bad.add(join(at, "name"), format_args!("{name:?} is not a DNS subdomain name (RFC 1123)"));
+    }
+}
 
 fn rule(message: &pb::RouteRule, at: &str) -> Result<RouteRule, Invalid> {
     let mut bad = Violations::new();
@@ -261,7 +270,11 @@ fn rule(message: &pb::RouteRule, at: &str) -> Result<RouteRule, Invalid> {
     bad.finish(Some(RouteRule { name, matches, filters, backends, timeout }))
 }
 
-fn backends(messages: &[pb::BackendRef], at: &str, bad: &mut Violations) -> Vec<BackendRef> {
+pub(super) fn backends(
+    messages: &[pb::BackendRef],
+    at: &str,
+    bad: &mut Violations,
+) -> Vec<BackendRef> {
     let mut backends = Vec::new();
     for (i, message) in messages.iter().enumerate() {
         let at = format!("{at}[{i}]");
@@ -366,6 +379,7 @@ pub fn snapshot(message: &pb::Snapshot) -> Result<Snapshot, Invalid> {
             Err(invalid) => keep(invalid),
         }
     }
+    let tcp_routes = super::tcp::tcp_routes(message, &services, &mut keep);
     let mut instances = Vec::with_capacity(message.instances.len());
     for (i, message) in message.instances.iter().enumerate() {
         match instance(message, &format!("instances[{i}]")) {
@@ -399,6 +413,7 @@ pub fn snapshot(message: &pb::Snapshot) -> Result<Snapshot, Invalid> {
         trust_domain: message.trust_domain.as_str().into(),
         services,
         routes,
+        tcp_routes,
         instances,
         options,
         trust_bundle: message.trust_bundle.iter().map(|der| der.clone().into()).collect(),

@@ -63,6 +63,7 @@ impl Builder {
             };
             services.insert(name.clone(), destination);
         }
+        let tcp = super::tcp::build(snapshot, &entries, &mut self.splits)?;
         self.endpoints.sweep();
         self.versions.sweep();
         self.splits.sweep();
@@ -72,6 +73,7 @@ impl Builder {
             services,
             gateway,
             reflection: self.reflection(snapshot)?,
+            tcp,
             options: snapshot.options.clone(),
         })
     }

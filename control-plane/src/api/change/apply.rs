@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use tonic::Status;
-use weir_mesh::model::{Invalid, Options, Route, Service, Violations};
+use weir_mesh::model::{Invalid, Options, Route, Service, TcpRoute, Violations};
 use weir_mesh::transcode::Transcoder;
 use weir_mesh::wire;
 use weir_proto::weir::control::v1 as pb;
@@ -17,6 +17,7 @@ use crate::store::{Action, Desired, Edit, Object, ObjectKey, Store};
 struct Apply {
     services: Vec<Arc<Service>>,
     routes: Vec<Arc<Route>>,
+    tcp_routes: Vec<Arc<TcpRoute>>,
     options: Option<Arc<Options>>,
     prune: bool,
 }
@@ -86,6 +87,7 @@ fn read(
             check_sent(there, message, &at, &mut bad);
         }
     }
+    let tcp_routes = super::tcp::read(&request.tcp_routes, there.as_ref(), &mut bad);
     let options = match request.options.as_ref().map(|o| wire::options(o, "options")) {
         None => None,
         Some(Ok(options)) => Some(Arc::new(options)),
@@ -94,7 +96,7 @@ fn read(
             None
         }
     };
-    bad.finish(Some(Apply { services, routes, options, prune: request.prune }))
+    bad.finish(Some(Apply { services, routes, tcp_routes, options, prune: request.prune }))
 }
 
 /// The services that there will be.
@@ -118,6 +120,10 @@ impl Apply {
             let key = ObjectKey::Route(route.name.clone());
             edits.push(Edit { key, after: Some(Object::Route(route.clone())) });
         }
+        for route in &self.tcp_routes {
+            let key = ObjectKey::TcpRoute(route.name.clone());
+            edits.push(Edit { key, after: Some(Object::TcpRoute(route.clone())) });
+        }
         if let Some(options) = &self.options {
             let after = Some(Object::Options(options.clone()));
             edits.push(Edit { key: ObjectKey::Options, after });
@@ -126,7 +132,8 @@ impl Apply {
             let named: HashSet<_> = edits.iter().map(|edit| edit.key.clone()).collect();
             let services = desired.services.keys().cloned().map(ObjectKey::Service);
             let routes = desired.routes.keys().cloned().map(ObjectKey::Route);
-            let gone = services.chain(routes).filter(|key| !named.contains(key));
+            let tcp = desired.tcp_routes.keys().cloned().map(ObjectKey::TcpRoute);
+            let gone = services.chain(routes).chain(tcp).filter(|key| !named.contains(key));
             edits.extend(gone.map(|key| Edit { key, after: None }));
         }
         edits
