@@ -9,6 +9,7 @@ use weir_mesh::model::{
 };
 
 use super::{Interner, Map, ServiceEntry, Splitter};
+use crate::upstream::Reach;
 
 /// All that is known of connections.
 #[derive(Default)]
@@ -92,7 +93,7 @@ impl TcpRoutes {
     }
 
     /// Whose an address is: an instance's, or else the only service's that has
-    /// instances on that machine.
+    /// instances behind routers on that machine (a pod's address).
     #[must_use]
     pub fn owner(&self, address: SocketAddr) -> Option<&Arc<ServiceEntry>> {
         let ip = address.ip().to_canonical();
@@ -143,7 +144,8 @@ pub(super) fn build(
             let ip = endpoint.address.ip().to_canonical();
             let address = SocketAddr::new(ip, endpoint.address.port());
             tcp.addresses.insert(address, service.clone());
-            if !ip.is_loopback() {
+            // Behind a router the port is the router's; the application's is not known.
+            if endpoint.reach == Reach::Mesh && !ip.is_loopback() {
                 let owner = tcp.machines.entry(ip).or_insert_with(|| Some(service.clone()));
                 if owner.as_ref().is_some_and(|other| other.name != service.name) {
                     *owner = None;
