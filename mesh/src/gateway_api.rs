@@ -107,9 +107,12 @@ fn unknown_kind(kind: &str) -> String {
     if OTHER_KINDS.contains(&kind) {
         return format!("{kind} is not supported yet");
     }
-    match near(kind, ["HTTPRoute", "GRPCRoute"]) {
+    match near(kind, ["HTTPRoute", "GRPCRoute", "TCPRoute", "TLSRoute"]) {
+        Some(near) if near == kind => format!("{kind} is a route of connections, not of requests"),
         Some(near) => format!("{kind:?} is no kind of route; did you mean {near}?"),
-        None => format!("{kind:?} is no kind of route; use HTTPRoute or GRPCRoute"),
+        None => {
+            format!("{kind:?} is no kind of route; use HTTPRoute, GRPCRoute, TCPRoute or TLSRoute")
+        }
     }
 }
 
