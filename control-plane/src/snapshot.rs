@@ -1,6 +1,7 @@
 //! Desired state + registry -> what routers need. Pure.
 
 pub mod policies;
+mod tcp;
 
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
@@ -12,6 +13,7 @@ use weir_proto::weir::mesh::v1 as pb;
 
 use crate::registry::Role;
 use crate::store::Desired;
+pub use tcp::check_tcp;
 
 /// Why a desired state makes no snapshot. `Display` says what is wrong without
 /// saying where: [`SnapshotError::field`] does.
@@ -52,6 +54,16 @@ pub enum SnapshotError {
         /// What is there.
         versions: Vec<String>,
     },
+    /// A TCPRoute or TLSRoute names what is not there, or what takes no connections.
+    #[error("{why}")]
+    UnknownToTcpRoute {
+        /// The route's name.
+        route: Arc<str>,
+        /// Below the route.
+        field: String,
+        /// What is wrong.
+        why: String,
+    },
 }
 
 fn known(what: &str, names: &[String]) -> String {
@@ -79,7 +91,7 @@ impl SnapshotError {
     pub fn route(&self) -> &Arc<str> {
         match self {
             Self::UnknownService { at, .. } | Self::UnknownVersion { at, .. } => &at.route,
-            Self::UnknownParent { route, .. } => route,
+            Self::UnknownParent { route, .. } | Self::UnknownToTcpRoute { route, .. } => route,
         }
     }
 
@@ -89,6 +101,7 @@ impl SnapshotError {
         let (at, field) = match self {
             Self::UnknownService { at, .. } => (at, "service"),
             Self::UnknownVersion { at, .. } => (at, "version"),
+            Self::UnknownToTcpRoute { field, .. } => return field.clone(),
             Self::UnknownParent { parent, .. } => return format!("parentRefs[{parent}].name"),
         };
         format!("rules[{}].{}.{field}", at.rule, at.place)
@@ -107,6 +120,7 @@ pub fn check(desired: &Desired) -> Vec<SnapshotError> {
         }
         errors.extend(check_backends(desired, name, &route.value));
     }
+    errors.extend(tcp::check(desired));
     errors
 }
 
@@ -241,6 +255,9 @@ pub fn build(
             return Err(error);
         }
     }
+    if let Some(error) = tcp::dangling_backend(desired) {
+        return Err(error);
+    }
     let services: BTreeMap<_, _> =
         desired.services.iter().map(|(name, held)| (name.clone(), (*held.value).clone())).collect();
     Ok(Snapshot {
@@ -255,6 +272,7 @@ pub fn build(
         services,
         routes: desired.routes.values().map(|held| (*held.value).clone()).collect(),
         policies: desired.policies.values().map(|held| (*held.value).clone()).collect(),
+        tcp_routes: desired.tcp_routes.values().map(|held| (*held.value).clone()).collect(),
         options: desired.options.clone(),
         trust_bundle: trust_bundle.to_vec(),
     })

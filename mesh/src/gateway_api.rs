@@ -20,14 +20,17 @@ mod matches;
 pub(crate) mod reader;
 mod rule;
 mod schema;
+mod tcp;
 
 use http::Method;
 use serde_json::Value;
 
 pub use document::to_document;
+pub use duration::parse as parse_duration;
 pub use known::KnownServices;
 pub use lint::{Warning, lint};
 pub use schema::schema;
+pub use tcp::{is_tcp_route, parse_tcp_route, to_tcp_document};
 
 use crate::duration;
 use crate::model::{HostPattern, Invalid, Parent, Route, RouteKind, ServiceName, Violations};
@@ -42,7 +45,7 @@ pub const GATEWAY_NAME: &str = "gateway";
 const GROUP: &str = "gateway.networking.k8s.io";
 
 /// Kinds of the Gateway API that are no route Weir can serve.
-const OTHER_KINDS: [&str; 3] = ["TCPRoute", "TLSRoute", "UDPRoute"];
+const OTHER_KINDS: [&str; 1] = ["UDPRoute"];
 
 /// Methods that the Gateway API lets a match name.
 const METHODS: [Method; 9] = [
@@ -127,9 +130,12 @@ fn unknown_kind(kind: &str) -> String {
     if OTHER_KINDS.contains(&kind) {
         return format!("{kind} is not supported yet");
     }
-    match near(kind, ["HTTPRoute", "GRPCRoute"]) {
+    match near(kind, ["HTTPRoute", "GRPCRoute", "TCPRoute", "TLSRoute"]) {
+        Some(near) if near == kind => format!("{kind} is a route of connections, not of requests"),
         Some(near) => format!("{kind:?} is no kind of route; did you mean {near}?"),
-        None => format!("{kind:?} is no kind of route; use HTTPRoute or GRPCRoute"),
+        None => {
+            format!("{kind:?} is no kind of route; use HTTPRoute, GRPCRoute, TCPRoute or TLSRoute")
+        }
     }
 }
 

@@ -18,6 +18,8 @@ pub mod grpc {
     pub const DEADLINE_EXCEEDED: u8 = 4;
     /// NOT_FOUND.
     pub const NOT_FOUND: u8 = 5;
+    /// PERMISSION_DENIED.
+    pub const PERMISSION_DENIED: u8 = 7;
     /// RESOURCE_EXHAUSTED.
     pub const RESOURCE_EXHAUSTED: u8 = 8;
     /// UNIMPLEMENTED.
@@ -78,6 +80,12 @@ pub enum RouterError {
     /// The body is over a limit.
     #[error("the body is larger than {0} bytes")]
     TooLarge(usize),
+    /// A host outside that may not be reached.
+    #[error("{0}")]
+    Egress(crate::tcp::egress::Denied),
+    /// A host outside whose name leads nowhere.
+    #[error("{0}")]
+    Lookup(String),
     /// Something that Weir does not do.
     #[error("{0}")]
     Unsupported(&'static str),
@@ -93,6 +101,8 @@ impl RouterError {
         match self {
             Self::NoHost | Self::BadRequest(_) | Self::Fields(_) => StatusCode::BAD_REQUEST,
             Self::NoService(_) | Self::NoRoute => StatusCode::NOT_FOUND,
+            Self::Egress(_) => StatusCode::FORBIDDEN,
+            Self::Lookup(_) => StatusCode::SERVICE_UNAVAILABLE,
             Self::MethodNotAllowed(_) => StatusCode::METHOD_NOT_ALLOWED,
             // What came was no HTTP: asking again would bring the same.
             Self::Upstream(_, error) if error.is_parse() => StatusCode::BAD_GATEWAY,
@@ -124,6 +134,8 @@ impl RouterError {
             Self::Timeout(_) | Self::SlowBody => grpc::DEADLINE_EXCEEDED,
             Self::TooLarge(_) | Self::HeadTooLarge(_) => grpc::RESOURCE_EXHAUSTED,
             Self::Unsupported(_) => grpc::UNIMPLEMENTED,
+            Self::Egress(_) => grpc::PERMISSION_DENIED,
+            Self::Lookup(_) => grpc::UNAVAILABLE,
             Self::BadAnswer(..) => grpc::INTERNAL,
         }
     }
@@ -146,6 +158,8 @@ impl RouterError {
             Self::NotReady | Self::InvalidBackend(..) => "NC",
             Self::NoHost | Self::NoService(_) | Self::NoRoute | Self::MethodNotAllowed(_) => "NR",
             Self::NoInstance(_) => "UH",
+            Self::Egress(_) => "ED",
+            Self::Lookup(_) => "DF",
             Self::Connect(..) => "UF",
             Self::Upstream(_, error) if error.is_parse() => "UPE",
             Self::Upstream(..) => "UC",

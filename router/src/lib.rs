@@ -18,8 +18,9 @@ mod metrics;
 mod request;
 mod socket;
 mod table;
+mod tcp;
 mod upstream;
 mod worker;
 
 pub use app::{RunError, run};
-pub use config::{Args, ConfigError, ProtocolArg, RoleArg};
+pub use config::{Args, ConfigError, NamedListen, ProtocolArg, RoleArg};

@@ -8,6 +8,7 @@ mod intern;
 mod matcher;
 pub mod reflection;
 mod split;
+mod tcp;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -22,6 +23,7 @@ pub use build::Builder;
 pub use intern::Interner;
 pub use matcher::{Matcher, Origin, Query};
 pub use split::{SplitState, Splitter, point};
+pub use tcp::{TcpAction, TcpBackend, TcpRoutes};
 
 /// A map whose keys come from the configuration: requests look things up in it
 /// and put nothing in, so nobody can make its keys collide.
@@ -39,6 +41,8 @@ pub struct Table {
     pub gateway: Matcher,
     /// Set when a service of the snapshot had descriptors (gateway only).
     pub reflection: Option<Arc<reflection::Reflection>>,
+    /// Where opaque connections go.
+    pub tcp: TcpRoutes,
     /// Mesh-wide switches.
     pub options: Options,
 }

@@ -14,6 +14,7 @@ use crate::identity::Identity;
 use crate::memory::{Activity, Pages};
 use crate::metrics::{Bound, Metrics};
 use crate::table::{Endpoint, ServiceEntry, SplitState, Splitter, Table};
+use crate::tcp;
 use crate::upstream::{Dial, Reach, Upstream};
 use weir_mesh::telemetry::trace::SpanSink;
 
@@ -43,6 +44,10 @@ pub struct Worker {
     pub app: Rc<Upstream>,
     /// What it does, for those who wait for it to be idle.
     pub activity: Activity,
+    /// How many opaque connections there are.
+    pub tcp_open: tcp::Open,
+    /// Hosts outside the mesh.
+    pub outside: tcp::egress::Outside,
     /// Counters that are bound already.
     pub bound: RefCell<Bound>,
     upstreams: RefCell<Vec<Option<Rc<Upstream>>>>,
@@ -56,12 +61,15 @@ impl Worker {
         let dial = match shared.config.app_protocol {
             Protocol::Http1 => Dial::Http1,
             Protocol::Http2 | Protocol::Grpc => Dial::Http2,
+            Protocol::Tcp => Dial::Tcp,
         };
         let app = Upstream::new("app".into(), shared.config.app(), dial);
         Self {
             shared,
             app: Rc::new(app),
             activity: Activity::default(),
+            tcp_open: tcp::Open::default(),
+            outside: tcp::egress::Outside::default(),
             bound: RefCell::default(),
             upstreams: RefCell::default(),
             splits: RefCell::default(),
@@ -89,6 +97,7 @@ impl Worker {
     /// address.
     pub fn close_spare(&self) {
         self.app.pool.close_spare();
+        self.outside.close_spare();
         for upstream in self.upstreams.borrow().iter().flatten() {
             upstream.pool.close_spare();
         }
@@ -113,6 +122,7 @@ impl Worker {
             Reach::Mesh => Dial::Mesh(self.shared.identity.clone(), service.identity.clone()),
             Reach::Http1 => Dial::Http1,
             Reach::Http2 => Dial::Http2,
+            Reach::Tcp => Dial::Tcp,
         };
         let upstream = Rc::new(Upstream::new(endpoint.id.clone(), endpoint.address, dial));
         upstreams[index] = Some(upstream.clone());

@@ -183,6 +183,7 @@ fn protocol(protocol: pb::Protocol) -> &'static str {
         pb::Protocol::Http1 => "http1",
         pb::Protocol::Http2 => "http2",
         pb::Protocol::Grpc => "grpc",
+        pb::Protocol::Tcp => "tcp",
         pb::Protocol::Unspecified => "unknown",
     }
 }

@@ -134,7 +134,7 @@ pub(super) fn name(service: &ServiceName, version: Option<&VersionName>) -> Stri
     }
 }
 
-fn backend(backend: &BackendRef) -> Value {
+pub(super) fn backend(backend: &BackendRef) -> Value {
     let name = name(&backend.service, backend.version.as_ref());
     let mut out = json!({ "name": name, "weight": backend.weight.get() });
     if !backend.filters.is_empty() {

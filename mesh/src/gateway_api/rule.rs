@@ -172,7 +172,7 @@ pub(super) fn one_of<'a>(
     None
 }
 
-fn backends(
+pub(super) fn backends(
     rule: &Object<'_>,
     kind: RouteKind,
     may_be_empty: bool,

@@ -320,9 +320,13 @@ fn kinds_and_missing_parts() {
     );
     document["spec"]["parentRefs"] = json!([{"name": "gateway"}]);
     for (kind, error) in [
-        ("TCPRoute", "TCPRoute is not supported yet"),
+        ("UDPRoute", "UDPRoute is not supported yet"),
+        ("TCPRoute", "TCPRoute is a route of connections, not of requests"),
         ("HttpRoute", "\"HttpRoute\" is no kind of route; did you mean HTTPRoute?"),
-        ("Service", "\"Service\" is no kind of route; use HTTPRoute or GRPCRoute"),
+        (
+            "Service",
+            "\"Service\" is no kind of route; use HTTPRoute, GRPCRoute, TCPRoute or TLSRoute",
+        ),
     ] {
         document["kind"] = kind.into();
         assert_eq!(refused(&document), [format!("routes[0].kind: {error}")]);

@@ -28,8 +28,9 @@ pub fn service(message: &pb::Service, at: &str) -> Result<Service, Invalid> {
         pb::Protocol::Http1 => Some(Protocol::Http1),
         pb::Protocol::Http2 => Some(Protocol::Http2),
         pb::Protocol::Grpc => Some(Protocol::Grpc),
+        pb::Protocol::Tcp => Some(Protocol::Tcp),
         pb::Protocol::Unspecified => {
-            let known = "PROTOCOL_HTTP1, PROTOCOL_HTTP2 or PROTOCOL_GRPC";
+            let known = "PROTOCOL_HTTP1, PROTOCOL_HTTP2, PROTOCOL_GRPC or PROTOCOL_TCP";
             bad.add(join(at, "protocol"), format_args!("is missing; use {known}"));
             None
         }
@@ -156,11 +157,15 @@ pub fn options(message: &pb::Options, at: &str) -> Result<Options, Invalid> {
         let why = format!("{} is not between 0.0 and 1.0", message.trace_sampling);
         return Err(Invalid::one(join(at, "traceSampling"), why));
     }
-    Ok(Options {
+    let mut bad = Violations::new();
+    let egress = super::tcp::egress(message.egress.as_ref(), &join(at, "egress"), &mut bad);
+    bad.finish(Some(Options {
         trace_sampling: message.trace_sampling,
         show_version: message.show_version,
         cors_origins: message.cors_origins.iter().map(|o| o.as_str().into()).collect(),
-    })
+        egress,
+        tcp: super::tcp::options(message.tcp.as_ref()),
+    }))
 }
 
 /// Reads a snapshot.
@@ -184,6 +189,7 @@ pub fn snapshot(message: &pb::Snapshot) -> Result<Snapshot, Invalid> {
             Err(invalid) => keep(invalid),
         }
     }
+    let tcp_routes = super::tcp::tcp_routes(message, &services, &mut keep);
     let mut instances = Vec::with_capacity(message.instances.len());
     for (i, message) in message.instances.iter().enumerate() {
         match instance(message, &format!("instances[{i}]")) {
@@ -225,6 +231,7 @@ pub fn snapshot(message: &pb::Snapshot) -> Result<Snapshot, Invalid> {
         services,
         routes,
         policies,
+        tcp_routes,
         instances,
         options,
         trust_bundle: message.trust_bundle.iter().map(|der| der.clone().into()).collect(),

@@ -21,10 +21,7 @@ use crate::model::{
 pub fn route(message: &pb::Route, at: &str) -> Result<Route, Invalid> {
     let mut bad = Violations::new();
     let name = message.name.as_str();
-    let label = |label: &str| label.parse::<ServiceName>().is_ok();
-    if name.is_empty() || name.len() > 253 || !name.split('.').all(label) {
-        bad.add(join(at, "name"), format_args!("{name:?} is not a DNS subdomain name (RFC 1123)"));
-    }
+    route_name(name, at, &mut bad);
     let kind = match message.kind() {
         pb::route::Kind::GrpcRoute => RouteKind::Grpc,
         pb::route::Kind::HttpRoute | pb::route::Kind::Unspecified => RouteKind::Http,
@@ -56,6 +53,13 @@ pub fn route(message: &pb::Route, at: &str) -> Result<Route, Invalid> {
         force_version,
         pin_versions: message.pin_versions,
     }))
+}
+
+pub(super) fn route_name(name: &str, at: &str, bad: &mut Violations) {
+    let label = |label: &str| label.parse::<ServiceName>().is_ok();
+    if name.is_empty() || name.len() > 253 || !name.split('.').all(label) {
+        bad.add(join(at, "name"), format_args!("{name:?} is not a DNS subdomain name (RFC 1123)"));
+    }
 }
 
 fn parents(messages: &[pb::ParentRef], at: &str, bad: &mut Violations) -> Vec<Parent> {
@@ -180,7 +184,11 @@ fn session_persistence(
     })
 }
 
-fn backends(messages: &[pb::BackendRef], at: &str, bad: &mut Violations) -> Vec<BackendRef> {
+pub(super) fn backends(
+    messages: &[pb::BackendRef],
+    at: &str,
+    bad: &mut Violations,
+) -> Vec<BackendRef> {
     let mut backends = Vec::new();
     for (i, message) in messages.iter().enumerate() {
         let at = format!("{at}[{i}]");

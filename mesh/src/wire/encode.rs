@@ -12,6 +12,7 @@ impl From<&Service> for pb::Service {
             Protocol::Http1 => pb::Protocol::Http1,
             Protocol::Http2 => pb::Protocol::Http2,
             Protocol::Grpc => pb::Protocol::Grpc,
+            Protocol::Tcp => pb::Protocol::Tcp,
         };
         let weight = |(version, weight): &(VersionName, Weight)| pb::VersionWeight {
             version: version.to_string(),
@@ -59,6 +60,8 @@ impl From<&Options> for pb::Options {
             trace_sampling: options.trace_sampling,
             show_version: options.show_version,
             cors_origins: options.cors_origins.iter().map(ToString::to_string).collect(),
+            egress: options.egress.as_ref().map(Into::into),
+            tcp: super::tcp::encode_options(&options.tcp),
         }
     }
 }
@@ -75,6 +78,7 @@ impl From<&Snapshot> for pb::Snapshot {
             policies: snapshot.policies.iter().map(Into::into).collect(),
             options: Some((&snapshot.options).into()),
             trust_bundle: snapshot.trust_bundle.iter().map(|der| der.to_vec()).collect(),
+            tcp_routes: snapshot.tcp_routes.iter().map(Into::into).collect(),
         }
     }
 }

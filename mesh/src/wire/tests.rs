@@ -81,9 +81,77 @@ fn a_snapshot_survives_the_round_trip() {
         options: Some(pb::Options { trace_sampling: 0.5, ..Default::default() }),
         trust_bundle: vec![vec![1, 2, 3]],
         policies: vec![policy()],
+        tcp_routes: vec![tls_route()],
     };
     let model = snapshot(&message).unwrap();
     assert_eq!(pb::Snapshot::from(&model), message);
+    let mut message = message;
+    message.options = Some(pb::Options {
+        egress: Some(pb::Egress {
+            allow_by_default: true,
+            hosts: vec![pb::EgressHost { host: "*.example.com".into(), ports: vec![443] }],
+        }),
+        tcp: Some(pb::TcpOptions {
+            idle_timeout_ms: 1,
+            detection_timeout_ms: 2,
+            max_connections: 3,
+        }),
+        ..Default::default()
+    });
+    let model = snapshot(&message).unwrap();
+    assert_eq!(pb::Snapshot::from(&model), message);
+}
+
+fn tls_route() -> pb::TcpRoute {
+    pb::TcpRoute {
+        name: "secure".into(),
+        kind: pb::tcp_route::Kind::TlsRoute.into(),
+        parent_refs: vec![pb::TcpParentRef {
+            kind: "Gateway".into(),
+            name: "gateway".into(),
+            section_name: "tls".into(),
+            port: 8443,
+        }],
+        hostnames: vec!["*.example.com".into()],
+        rule_name: "all".into(),
+        backend_refs: vec![pb::BackendRef {
+            service: "products".into(),
+            version: "v1".into(),
+            weight: 1,
+            ..Default::default()
+        }],
+    }
+}
+
+#[test]
+fn every_violation_of_a_route_of_connections_is_named_by_its_path() {
+    let mut message = tls_route();
+    message.name = "A".into();
+    message.parent_refs[0].port = 70_000;
+    message.parent_refs.push(pb::TcpParentRef { kind: "Service".into(), ..Default::default() });
+    message.hostnames = vec!["10.0.0.1".into()];
+    message.backend_refs[0].weight = 0;
+    let error = super::tcp_route(&message, "tcpRoutes[0]").unwrap_err();
+    let fields: Vec<_> = error.0.iter().map(|v| v.field.as_str()).collect();
+    let wanted =
+        ["name", "parentRefs[0].port", "parentRefs[1].kind", "hostnames[0]", "backendRefs"];
+    assert_eq!(fields, wanted.map(|field| format!("tcpRoutes[0].{field}")));
+    message = tls_route();
+    message.kind = pb::tcp_route::Kind::TcpRoute.into();
+    let error = super::tcp_route(&message, "").unwrap_err().to_string();
+    assert!(error.contains("hostnames: a TCPRoute cannot see names"), "{error}");
+
+    let options = pb::Options {
+        egress: Some(pb::Egress {
+            allow_by_default: false,
+            hosts: vec![pb::EgressHost { host: "http://a".into(), ports: vec![0, 70_000] }],
+        }),
+        ..Default::default()
+    };
+    let error = super::options(&options, "options").unwrap_err();
+    let fields: Vec<_> = error.0.iter().map(|v| v.field.as_str()).collect();
+    let wanted = ["hosts[0].host", "hosts[0].ports[0]", "hosts[0].ports[1]"];
+    assert_eq!(fields, wanted.map(|field| format!("options.egress.{field}")));
 }
 
 #[test]

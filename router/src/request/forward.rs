@@ -18,6 +18,7 @@ use crate::error::RouterError;
 use crate::table::{ServiceEntry, VersionEntry};
 use crate::upstream::{Failure, Pending, Pick, Reach, Upstream, pick};
 use crate::worker::Worker;
+use weir_mesh::model::Protocol;
 
 /// Tries of one request, the first included.
 const ATTEMPTS: usize = 4;
@@ -25,6 +26,9 @@ const ATTEMPTS: usize = 4;
 /// thing that a server of it could be trusted to do.
 const GRPC_OVER_HTTP1: &str = "gRPC needs HTTP/2, and this service's addresses are spoken to in \
                                HTTP/1.1; set its protocol to grpc or http2";
+
+const HTTP_TO_TCP: &str = "this service's protocol is tcp, so it takes no requests; connect to it \
+                           by a TCP listener of the router";
 
 /// A request's body, for as many tries as it allows.
 pub enum Payload {
@@ -46,7 +50,8 @@ impl Payload {
         }
     }
 
-    fn attempt(&mut self) -> Option<UpBody> {
+    /// The body for one more try; none when it cannot be sent again.
+    pub fn attempt(&mut self) -> Option<UpBody> {
         match self {
             Self::Stream(source) => source.attempt(),
             Self::Full(bytes) if bytes.is_empty() => Some(UpBody::Empty),
@@ -79,7 +84,8 @@ impl Payload {
         matches!(self, Self::Stream(source) if source.broke())
     }
 
-    fn settle(&self) {
+    /// No try will follow.
+    pub fn settle(&self) {
         if let Self::Stream(source) = self {
             source.settle();
         }
@@ -105,6 +111,9 @@ pub async fn send(
         let Some((version, upstream)) = next_instance(worker, service, choice, &tried, call) else {
             break;
         };
+        if upstream.reach == Reach::Tcp || service.protocol == Protocol::Tcp {
+            return Err(RouterError::Unsupported(HTTP_TO_TCP));
+        }
         if upstream.reach == Reach::Http1 && call.speaks() == Speaks::Grpc {
             return Err(RouterError::Unsupported(GRPC_OVER_HTTP1));
         }
@@ -210,7 +219,7 @@ fn next_instance<'a>(
 }
 
 /// The request as an upstream gets it.
-fn outgoing(
+pub fn outgoing(
     parts: &request::Parts,
     body: UpBody,
     reach: Reach,

@@ -12,6 +12,7 @@ use super::{adapt, choose, cors, filters, forward, headers, mirror, target};
 use crate::connection::Connected;
 use crate::error::RouterError;
 use crate::table::reflection::is_reflection;
+use crate::tcp;
 use crate::worker::Worker;
 
 /// Answers one request. Never fails: an error becomes an answer.
@@ -46,6 +47,9 @@ async fn steps(
     let action = match target::find(&table, connected, &request) {
         Err(RouterError::NoRoute) if is_reflection(request.uri().path()) => {
             return Box::pin(answer::of_reflection(&table, request)).await;
+        }
+        Err(RouterError::NoService(_)) if tcp::is_outside(&table, connected, &request) => {
+            return Box::pin(tcp::serve_outside(worker, &table, connected, request, call)).await;
         }
         found => found?,
     };

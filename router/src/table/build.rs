@@ -64,6 +64,7 @@ impl Builder {
             };
             services.insert(name.clone(), destination);
         }
+        let tcp = super::tcp::build(snapshot, &entries, &mut self.splits)?;
         self.endpoints.sweep();
         self.versions.sweep();
         self.splits.sweep();
@@ -73,6 +74,7 @@ impl Builder {
             services,
             gateway,
             reflection: self.reflection(snapshot)?,
+            tcp,
             options: snapshot.options.clone(),
         })
     }

@@ -42,6 +42,8 @@ pub enum Dial {
     Http1,
     /// An application in plaintext, HTTP/2.
     Http2,
+    /// An application that speaks neither.
+    Tcp,
 }
 
 /// What [`Dial`] speaks, without who is spoken to.
@@ -53,6 +55,8 @@ pub enum Reach {
     Http1,
     /// An application, HTTP/2.
     Http2,
+    /// An application, opaque TCP.
+    Tcp,
 }
 
 impl Reach {
@@ -63,6 +67,7 @@ impl Reach {
             (Transport::Mesh, _) => Self::Mesh,
             (Transport::Plain, Protocol::Http1) => Self::Http1,
             (Transport::Plain, Protocol::Http2 | Protocol::Grpc) => Self::Http2,
+            (Transport::Plain, Protocol::Tcp) => Self::Tcp,
         }
     }
 }
@@ -83,6 +88,7 @@ impl Dial {
             Self::Mesh(..) => Reach::Mesh,
             Self::Http1 => Reach::Http1,
             Self::Http2 => Reach::Http2,
+            Self::Tcp => Reach::Tcp,
         }
     }
 
@@ -112,6 +118,7 @@ impl Dial {
                 http2(connector.connect(name, stream).await?).await
             }
             Self::Http2 => http2(stream).await,
+            Self::Tcp => Err(io::Error::other("opaque TCP takes no requests")),
             Self::Http1 => {
                 let (sender, connection) =
                     http1::handshake(TokioIo::new(stream)).await.map_err(io::Error::other)?;
