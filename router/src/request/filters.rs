@@ -198,7 +198,7 @@ mod tests {
         let (mut parts, ()) = request.body(()).unwrap().into_parts();
         super::rewrite(&rewrite, 0, &mut parts);
         assert_eq!(
-            (parts.uri, &*parts.headers[header::HOST].as_bytes()),
+            (parts.uri, parts.headers[header::HOST].as_bytes()),
             (Uri::from_static("/all"), &b"new.test"[..])
         );
     }

@@ -25,10 +25,13 @@ pub struct Bucket {
     index: Option<Index>,
 }
 
+/// Places of candidates by a header's value.
+type ByValue = Map<Arc<str>, Vec<usize>>;
+
 /// Places of candidates, ascending: a route with a rule for each of many tenants
 /// or users differs by one header's value alone.
 struct Index {
-    by_header: Vec<(HeaderName, Map<Arc<str>, Vec<usize>>)>,
+    by_header: Vec<(HeaderName, ByValue)>,
     /// Those that want no header exactly.
     rest: Vec<usize>,
 }
@@ -97,7 +100,7 @@ impl Index {
         for pair in candidates.iter().flat_map(Candidate::exact_headers) {
             *counts.entry(pair).or_default() += 1;
         }
-        let mut by_header: Vec<(HeaderName, Map<Arc<str>, Vec<usize>>)> = Vec::new();
+        let mut by_header: Vec<(HeaderName, ByValue)> = Vec::new();
         let mut rest = Vec::new();
         for (place, candidate) in candidates.iter().enumerate() {
             let rarest = candidate.exact_headers().min_by_key(|pair| counts.get(pair).copied());
@@ -106,7 +109,7 @@ impl Index {
                 continue;
             };
             let at = by_header.iter().position(|(known, _)| known == name).unwrap_or_else(|| {
-                by_header.push((name.clone(), Map::default()));
+                by_header.push((name.clone(), ByValue::default()));
                 by_header.len() - 1
             });
             by_header[at].1.entry(value.clone()).or_default().push(place);
