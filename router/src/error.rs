@@ -1,8 +1,11 @@
 //! Why a request got no answer from its backend, and what its client is told.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::StatusCode;
+
+use crate::request::limit::TooOften;
 
 /// gRPC status codes (grpc.io, "Status codes and their use in gRPC").
 pub mod grpc {
@@ -78,6 +81,14 @@ pub enum RouterError {
     /// Something that Weir does not do.
     #[error("{0}")]
     Unsupported(&'static str),
+    /// A rate limit is used up.
+    #[error("{0}")]
+    TooOften(Box<TooOften>),
+    /// A rate limit's store cannot be asked, and its policy says Closed.
+    #[error(
+        "rate limit {0} cannot be asked: its store is away, and onFailure is Closed; try again"
+    )]
+    NoCounts(Arc<str>),
     /// The answer of the backend is no gRPC, or cannot be told as JSON.
     #[error("the answer of {0} cannot be passed on: {1}")]
     BadAnswer(String, String),
@@ -94,6 +105,8 @@ impl RouterError {
             Self::NotReady | Self::NoInstance(_) | Self::Connect(..) | Self::Upstream(..) => {
                 StatusCode::SERVICE_UNAVAILABLE
             }
+            Self::NoCounts(_) => StatusCode::SERVICE_UNAVAILABLE,
+            Self::TooOften(_) => StatusCode::TOO_MANY_REQUESTS,
             Self::Timeout(_) => StatusCode::GATEWAY_TIMEOUT,
             Self::SlowBody => StatusCode::REQUEST_TIMEOUT,
             Self::TooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
@@ -112,8 +125,11 @@ impl RouterError {
             Self::NotReady | Self::NoInstance(_) | Self::Connect(..) | Self::Upstream(..) => {
                 grpc::UNAVAILABLE
             }
+            Self::NoCounts(_) => grpc::UNAVAILABLE,
             Self::Timeout(_) | Self::SlowBody => grpc::DEADLINE_EXCEEDED,
-            Self::TooLarge(_) | Self::HeadTooLarge(_) => grpc::RESOURCE_EXHAUSTED,
+            Self::TooOften(_) | Self::TooLarge(_) | Self::HeadTooLarge(_) => {
+                grpc::RESOURCE_EXHAUSTED
+            }
             Self::Unsupported(_) => grpc::UNIMPLEMENTED,
             Self::BadAnswer(..) => grpc::INTERNAL,
         }
@@ -138,6 +154,8 @@ impl RouterError {
             Self::NoInstance(_) => "UH",
             Self::Connect(..) => "UF",
             Self::Upstream(..) => "UC",
+            Self::TooOften(_) => "RL",
+            Self::NoCounts(_) => "RLSE",
             Self::Timeout(_) => "UT",
             Self::SlowBody
             | Self::BadRequest(_)

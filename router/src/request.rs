@@ -5,9 +5,11 @@
 //! 2. [`target`] finds the rule, [`adapt`] turns JSON and gRPC-Web into gRPC at
 //!    the gateway, [`choose`] takes a backend and a version by weight,
 //!    [`forward`] an instance, with deadline and retries.
-//! 3. [`inbound`] is the path of a request that arrives by mTLS for the
+//! 3. [`limit`] asks rate limits, for both of these paths; [`claims`] is what a
+//!    verified token says.
+//! 4. [`inbound`] is the path of a request that arrives by mTLS for the
 //!    application beside us.
-//! 4. [`call`] is what is remembered of a request meanwhile; it becomes a span,
+//! 5. [`call`] is what is remembered of a request meanwhile; it becomes a span,
 //!    a metric and a line of the access log when the answer's body ends.
 
 pub mod adapt;
@@ -15,6 +17,7 @@ pub mod answer;
 pub mod body;
 pub mod call;
 pub mod choose;
+pub mod claims;
 pub mod cors;
 pub mod forward;
 pub mod grpc_web;
@@ -22,4 +25,5 @@ pub mod handler;
 pub mod headers;
 pub mod inbound;
 pub mod json;
+pub mod limit;
 pub mod target;

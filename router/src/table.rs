@@ -15,6 +15,7 @@ use weir_mesh::identity::SpiffeId;
 use weir_mesh::model::{HeaderModifier, Options, Protocol, ServiceName, Sticky, VersionName};
 use weir_mesh::transcode::Transcoder;
 
+use crate::limit::Attachment;
 use crate::upstream::Reach;
 pub use build::Builder;
 pub use intern::Interner;
@@ -35,6 +36,9 @@ pub struct Table {
     pub services: Map<ServiceName, Destination>,
     /// For what enters by the gateway.
     pub gateway: Matcher,
+    /// Limits of services, for the routers beside their instances. A service
+    /// without any is not here.
+    pub inbound_limits: Map<ServiceName, Vec<Attachment>>,
     /// Set when a service of the snapshot had descriptors (gateway only).
     pub reflection: Option<Arc<reflection::Reflection>>,
     /// Mesh-wide switches.
@@ -119,6 +123,8 @@ pub struct Action {
     pub response_headers: Vec<HeaderModifier>,
     /// For the whole request.
     pub timeout: Option<Duration>,
+    /// How often it may be asked; mostly empty.
+    pub limits: Vec<Attachment>,
 }
 
 /// One backend of a rule.

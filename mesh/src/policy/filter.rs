@@ -126,9 +126,9 @@ impl Compression {
     pub fn is_for(&self, content_type: &str) -> bool {
         let media = content_type.split(';').next().unwrap_or_default().trim();
         let is = |wanted: &Arc<str>| match wanted.strip_suffix('*') {
-            Some(kind) => media
-                .get(..kind.len())
-                .is_some_and(|start| start.eq_ignore_ascii_case(kind)),
+            Some(kind) => {
+                media.get(..kind.len()).is_some_and(|start| start.eq_ignore_ascii_case(kind))
+            }
             None => media.eq_ignore_ascii_case(wanted),
         };
         self.content_types.iter().any(is)

@@ -5,6 +5,7 @@ use std::future::Future as _;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD_NO_PAD;
@@ -16,10 +17,12 @@ use hyper::body::Incoming;
 use prost::Message as _;
 use tokio::time::Sleep;
 use weir_mesh::transcode;
+use weir_proto::google::rpc;
 
 use super::adapt::GRPC;
 use super::body::BodyError;
 use super::call::{Call, Speaks};
+use super::limit::TooOften;
 use crate::error::{RouterError, grpc};
 use crate::table::Table;
 
@@ -188,8 +191,33 @@ pub fn of_error(error: &RouterError, call: &mut Call) -> Response<DownBody> {
     call.failed(error);
     let details = match error {
         RouterError::Fields(status) => Some(status.encode_to_vec()),
+        RouterError::TooOften(too_often) => Some(retry_info(error, too_often).encode_to_vec()),
         _ => None,
     };
+    let mut response = describe(error, call, details);
+    if let RouterError::TooOften(too_often) = error {
+        let headers = response.headers_mut();
+        headers.insert(header::RETRY_AFTER, HeaderValue::from(too_often.seconds()));
+        too_often.quota.tell(headers);
+    }
+    response
+}
+
+/// google.rpc.RetryInfo, for clients that know it.
+fn retry_info(error: &RouterError, too_often: &TooOften) -> rpc::Status {
+    let delay = Duration::from_secs(too_often.seconds());
+    let detail = rpc::RetryInfo { retry_delay: delay.try_into().ok() };
+    rpc::Status {
+        code: error.grpc_code().into(),
+        message: error.to_string(),
+        details: vec![prost_types::Any {
+            type_url: "type.googleapis.com/google.rpc.RetryInfo".to_owned(),
+            value: detail.encode_to_vec(),
+        }],
+    }
+}
+
+fn describe(error: &RouterError, call: &Call, details: Option<Vec<u8>>) -> Response<DownBody> {
     let message = error.to_string();
     if call.speaks() != Speaks::Http {
         let mut response = Response::new(DownBody::empty());

@@ -8,7 +8,7 @@ use hyper::body::Incoming;
 
 use super::answer::{self, DownBody};
 use super::call::Call;
-use super::{adapt, choose, cors, forward, headers, target};
+use super::{adapt, choose, cors, forward, headers, limit, target};
 use crate::connection::Connected;
 use crate::error::RouterError;
 use crate::table::reflection::is_reflection;
@@ -50,12 +50,16 @@ async fn steps(
         found => found?,
     };
     call.matched(&action);
+    let (mut parts, body) = request.into_parts();
+    let quota = match &action.limits[..] {
+        [] => None,
+        some => Some(Box::pin(limit::check(worker, connected, some, &parts, call)).await?),
+    };
 
     let backend = choose::backend(worker, &action);
     let service = &backend.service;
     call.to(service);
 
-    let (mut parts, body) = request.into_parts();
     headers::forwarded(&mut parts, connected);
     headers::modify(&mut parts.headers, &action.request_headers);
     call.set_deadline(&parts, action.timeout);
@@ -69,5 +73,8 @@ async fn steps(
     headers::modify(response.headers_mut(), &action.response_headers);
     headers::reveal(&mut response, connected, &table, call);
     version.set_cookie(&mut response);
+    if let Some(quota) = quota {
+        quota.tell(response.headers_mut());
+    }
     Ok(response)
 }

@@ -11,7 +11,8 @@ use weir_mesh::model::{
     VersionName,
 };
 
-use weir_mesh::policy::Attached;
+use weir_mesh::policy::{Attached, PolicyKind};
+use weir_mesh::telemetry::metrics::Registry;
 use weir_mesh::transcode::Transcoder;
 
 use super::reflection::Reflection;
@@ -19,6 +20,7 @@ use super::{
     Action, Backend, Destination, Endpoint, Interner, Map, Matcher, ServiceEntry, Splitter, Table,
     VersionEntry,
 };
+use crate::limit::{Attachment, Compiler};
 use crate::upstream::Reach;
 
 /// Compiles snapshots. It remembers what must stay the same from one table to
@@ -30,9 +32,16 @@ pub struct Builder {
     splits: Interner<String>,
     transcoders: HashMap<ServiceName, (Bytes, Arc<Transcoder>)>,
     reflection: Option<(Vec<Bytes>, Arc<Reflection>)>,
+    limits: Compiler,
 }
 
 impl Builder {
+    /// One whose parts count what they do there.
+    #[must_use]
+    pub fn new(registry: &Registry) -> Self {
+        Self { limits: Compiler::new(registry.clone()), ..Self::default() }
+    }
+
     /// The table of a snapshot.
     ///
     /// # Errors
@@ -41,6 +50,7 @@ impl Builder {
         self.endpoints.begin();
         self.versions.begin();
         self.splits.begin();
+        self.limits.begin();
         let attached = Attached::new(&snapshot.policies);
         let mut instances: HashMap<(&str, &str), Vec<&Instance>> = HashMap::new();
         for instance in &snapshot.instances {
@@ -58,22 +68,33 @@ impl Builder {
             self.route(route, &entries, &attached, &mut gateway, &mut mesh)?;
         }
         let mut services = Map::default();
+        let everywhere = self.everywhere(&attached);
+        let mut inbound_limits = Map::default();
         for (name, service) in &entries {
+            let mut limits = Vec::new();
+            for policy in attached.of_service(name, PolicyKind::RateLimit) {
+                self.limits.attach(policy, false, &mut limits);
+            }
+            if !limits.is_empty() {
+                inbound_limits.insert(name.clone(), limits);
+            }
             let destination = Destination {
                 service: service.clone(),
                 routes: mesh.remove(name).unwrap_or_default(),
-                default: Arc::new(self.default_action(service)),
+                default: Arc::new(self.default_action(service, everywhere.clone())),
             };
             services.insert(name.clone(), destination);
         }
         self.endpoints.sweep();
         self.versions.sweep();
         self.splits.sweep();
+        self.limits.sweep();
         Ok(Table {
             sequence: snapshot.sequence,
             revision: snapshot.revision,
             services,
             gateway,
+            inbound_limits,
             reflection: self.reflection(snapshot)?,
             options: snapshot.options.clone(),
         })
@@ -155,7 +176,19 @@ impl Builder {
         Ok(self.reflection.as_ref().map(|(_, reflection)| reflection.clone()))
     }
 
-    fn default_action(&mut self, service: &Arc<ServiceEntry>) -> Action {
+    /// Limits of every request that this router sends.
+    fn everywhere(&mut self, attached: &Attached<'_>) -> Vec<Attachment> {
+        let mut limits = Vec::new();
+        for policy in attached.of_mesh(PolicyKind::RateLimit) {
+            self.limits.attach(policy, false, &mut limits);
+        }
+        for policy in attached.of_gateway(PolicyKind::RateLimit) {
+            self.limits.attach(policy, true, &mut limits);
+        }
+        limits
+    }
+
+    fn default_action(&mut self, service: &Arc<ServiceEntry>, limits: Vec<Attachment>) -> Action {
         Action {
             label: service.name.to_string().into(),
             backends: vec![Backend { service: service.clone(), version: None }],
@@ -163,6 +196,7 @@ impl Builder {
             request_headers: Vec::new(),
             response_headers: Vec::new(),
             timeout: None,
+            limits,
         }
     }
 
@@ -196,7 +230,7 @@ impl Builder {
         index: usize,
         rule: &RouteRule,
         services: &HashMap<ServiceName, Arc<ServiceEntry>>,
-        _attached: &Attached<'_>,
+        attached: &Attached<'_>,
     ) -> Result<Action, Invalid> {
         let mut backends = Vec::new();
         for backend in &rule.backends {
@@ -214,6 +248,10 @@ impl Builder {
         }
         let weights: Vec<u32> = rule.backends.iter().map(|b| b.weight.get()).collect();
         let split = self.splits.number(&format!("route/{}/{index}", route.name));
+        let mut limits = self.everywhere(attached);
+        for policy in attached.of_rule(route.kind, &route.name, &rule.name, PolicyKind::RateLimit) {
+            self.limits.attach(policy, false, &mut limits);
+        }
         let mut action = Action {
             label: format!("{}/{index}", route.name).into(),
             backends,
@@ -221,6 +259,7 @@ impl Builder {
             request_headers: Vec::new(),
             response_headers: Vec::new(),
             timeout: rule.timeout,
+            limits,
         };
         for filter in &rule.filters {
             match filter {

@@ -6,7 +6,9 @@ use std::time::Duration;
 use http::{HeaderName, HeaderValue, StatusCode, header};
 use serde::Deserialize;
 
-use super::{Abort, AbortWith, BodyLimits, Compression, Delay, DirectResponse, Fault, Filter, Share};
+use super::{
+    Abort, AbortWith, BodyLimits, Compression, Delay, DirectResponse, Fault, Filter, Share,
+};
 use crate::duration;
 use crate::model::Violations;
 use crate::policy::value::DurationText;

@@ -336,8 +336,12 @@ impl KeyDocument {
         Some(match self {
             Self::ClientIdentity => KeyPart::ClientIdentity,
             Self::SourceIp => KeyPart::SourceIp,
-            Self::Header(name) => KeyPart::Header(header_name(&name, &format!("{at}.header"), bad)?),
-            Self::Tenant(name) => KeyPart::Tenant(header_name(&name, &format!("{at}.tenant"), bad)?),
+            Self::Header(name) => {
+                KeyPart::Header(header_name(&name, &format!("{at}.header"), bad)?)
+            }
+            Self::Tenant(name) => {
+                KeyPart::Tenant(header_name(&name, &format!("{at}.tenant"), bad)?)
+            }
             Self::Claim(name) if name.is_empty() || name.len() > 64 => {
                 bad.add(format!("{at}.claim"), "is no claim; 1 to 64 characters, such as sub");
                 return None;

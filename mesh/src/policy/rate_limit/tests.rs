@@ -51,9 +51,8 @@ fn everything_can_be_said() {
     let rule = &limit.rules[0];
     assert_eq!(rule.key.len(), 4);
     let mut headers = HeaderMap::new();
-    let matches = |path: &str, headers: &HeaderMap| {
-        rule.matches.matches(&Method::POST, path, headers)
-    };
+    let matches =
+        |path: &str, headers: &HeaderMap| rule.matches.matches(&Method::POST, path, headers);
     assert!(!matches("/v1/x", &headers));
     headers.insert("x-a", HeaderValue::from_static("1"));
     assert!(matches("/v1/x", &headers) && matches("/v1", &headers));
