@@ -21,6 +21,8 @@ pub mod grpc {
     pub const DEADLINE_EXCEEDED: u8 = 4;
     /// NOT_FOUND.
     pub const NOT_FOUND: u8 = 5;
+    /// PERMISSION_DENIED.
+    pub const PERMISSION_DENIED: u8 = 7;
     /// RESOURCE_EXHAUSTED.
     pub const RESOURCE_EXHAUSTED: u8 = 8;
     /// UNIMPLEMENTED.
@@ -31,6 +33,8 @@ pub mod grpc {
     pub const UNAVAILABLE: u8 = 14;
     /// DATA_LOSS.
     pub const DATA_LOSS: u8 = 15;
+    /// UNAUTHENTICATED.
+    pub const UNAUTHENTICATED: u8 = 16;
 }
 
 /// Everything that ends a request in a router.
@@ -89,6 +93,16 @@ pub enum RouterError {
         "rate limit {0} cannot be asked: its store is away, and onFailure is Closed; try again"
     )]
     NoCounts(Arc<str>),
+    /// Harm done on purpose.
+    #[error("this fault is injected by HTTPRouteFilter {filter:?}")]
+    Injected {
+        /// By which filter.
+        filter: Arc<str>,
+        /// What HTTP clients get.
+        status: StatusCode,
+        /// What gRPC clients get.
+        grpc: u8,
+    },
     /// The answer of the backend is no gRPC, or cannot be told as JSON.
     #[error("the answer of {0} cannot be passed on: {1}")]
     BadAnswer(String, String),
@@ -106,6 +120,7 @@ impl RouterError {
                 StatusCode::SERVICE_UNAVAILABLE
             }
             Self::NoCounts(_) => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Injected { status, .. } => *status,
             Self::TooOften(_) => StatusCode::TOO_MANY_REQUESTS,
             Self::Timeout(_) => StatusCode::GATEWAY_TIMEOUT,
             Self::SlowBody => StatusCode::REQUEST_TIMEOUT,
@@ -125,6 +140,7 @@ impl RouterError {
             Self::NotReady | Self::NoInstance(_) | Self::Connect(..) | Self::Upstream(..) => {
                 grpc::UNAVAILABLE
             }
+            Self::Injected { grpc, .. } => *grpc,
             Self::NoCounts(_) => grpc::UNAVAILABLE,
             Self::Timeout(_) | Self::SlowBody => grpc::DEADLINE_EXCEEDED,
             Self::TooOften(_) | Self::TooLarge(_) | Self::HeadTooLarge(_) => {
@@ -154,6 +170,7 @@ impl RouterError {
             Self::NoInstance(_) => "UH",
             Self::Connect(..) => "UF",
             Self::Upstream(..) => "UC",
+            Self::Injected { .. } => "FI",
             Self::TooOften(_) => "RL",
             Self::NoCounts(_) => "RLSE",
             Self::Timeout(_) => "UT",

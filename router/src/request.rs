@@ -6,7 +6,9 @@
 //!    the gateway, [`choose`] takes a backend and a version by weight,
 //!    [`forward`] an instance, with deadline and retries.
 //! 3. [`limit`] asks rate limits, for both of these paths; [`claims`] is what a
-//!    verified token says.
+//!    verified token says. [`filter`] is what a rule's HTTPRouteFilters do:
+//!    faults, direct responses, limits of bodies ([`size`]), compression
+//!    ([`compress`]).
 //! 4. [`inbound`] is the path of a request that arrives by mTLS for the
 //!    application beside us.
 //! 5. [`call`] is what is remembered of a request meanwhile; it becomes a span,
@@ -18,7 +20,9 @@ pub mod body;
 pub mod call;
 pub mod choose;
 pub mod claims;
+pub mod compress;
 pub mod cors;
+pub mod filter;
 pub mod forward;
 pub mod grpc_web;
 pub mod handler;
@@ -26,4 +30,5 @@ pub mod headers;
 pub mod inbound;
 pub mod json;
 pub mod limit;
+pub mod size;
 pub mod target;

@@ -2,6 +2,7 @@
 //! one takes its place as a whole.
 
 mod build;
+mod filters;
 mod intern;
 mod matcher;
 pub mod reflection;
@@ -18,6 +19,7 @@ use weir_mesh::transcode::Transcoder;
 use crate::limit::Attachment;
 use crate::upstream::Reach;
 pub use build::Builder;
+pub use filters::{FilterEntry, Filters};
 pub use intern::Interner;
 pub use matcher::{Matcher, Query};
 pub use split::{SplitState, Splitter, point};
@@ -125,6 +127,8 @@ pub struct Action {
     pub timeout: Option<Duration>,
     /// How often it may be asked; mostly empty.
     pub limits: Vec<Attachment>,
+    /// HTTPRouteFilters; mostly empty.
+    pub filters: Vec<Arc<FilterEntry>>,
 }
 
 /// One backend of a rule.

@@ -10,6 +10,8 @@ use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 
+use super::size::Cap;
+
 /// Whatever broke a body.
 pub type BodyError = Box<dyn std::error::Error + Send + Sync>;
 
@@ -88,6 +90,8 @@ struct State {
     ended: bool,
     /// The client's side broke off.
     broke: bool,
+    /// Set where a rule limits bodies; the bytes that have come.
+    cap: Option<Box<(Cap, u64)>>,
 }
 
 enum Held {
@@ -106,6 +110,7 @@ impl Source {
             whole: true,
             ended: false,
             broke: false,
+            cap: None,
         })))
     }
 
@@ -121,6 +126,11 @@ impl Source {
         }
         drop(state);
         Some(UpBody::Replay(Replay { state: self.0.clone(), at: 0 }))
+    }
+
+    /// Cuts it off where it grows too large.
+    pub fn cap(&self, cap: Cap) {
+        self.0.borrow_mut().cap = Some(Box::new((cap, 0)));
     }
 
     /// Whether the client broke off in the middle of it.
@@ -168,6 +178,15 @@ impl Replay {
             }
             Some(Ok(frame)) => frame,
         };
+        if let Some(capped) = &mut state.cap {
+            let (cap, seen) = &mut **capped;
+            *seen += frame.data_ref().map_or(0, Bytes::len) as u64;
+            if let Err(error) = cap.check(*seen) {
+                state.whole = false;
+                state.broke = true;
+                return Poll::Ready(Some(Err(error.into())));
+            }
+        }
         if state.whole {
             let size = frame.data_ref().map_or(0, Bytes::len);
             if state.held_bytes + size > REPLAY_LIMIT {

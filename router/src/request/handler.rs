@@ -8,9 +8,10 @@ use hyper::body::Incoming;
 
 use super::answer::{self, DownBody};
 use super::call::Call;
-use super::{adapt, choose, cors, forward, headers, limit, target};
+use super::{adapt, choose, cors, filter, forward, headers, limit, target};
 use crate::connection::Connected;
 use crate::error::RouterError;
+use crate::limit::quota::Quota;
 use crate::table::reflection::is_reflection;
 use crate::worker::Worker;
 
@@ -55,6 +56,13 @@ async fn steps(
         [] => None,
         some => Some(Box::pin(limit::check(worker, connected, some, &parts, call)).await?),
     };
+    let filtering = match &action.filters[..] {
+        [] => None,
+        _ => match Box::pin(filter::request(&action, &mut parts, call)).await? {
+            filter::Step::Answer(answer) => return Ok(told(quota, answer)),
+            filter::Step::Go(filtering) => Some(filtering),
+        },
+    };
 
     let backend = choose::backend(worker, &action);
     let service = &backend.service;
@@ -66,15 +74,31 @@ async fn steps(
     let (adapter, payload) =
         adapt::request(connected, service, &mut parts, body, call.deadline()).await?;
 
+    let payload = match &filtering {
+        None => payload,
+        Some(filtering) => filtering.payload(payload),
+    };
     let version = choose::version(worker, backend, &parts.headers);
-    let sent = forward::send(worker, service, &version, parts, payload, call).await?;
+    let sent = forward::send(worker, service, &version, parts, payload, call).await;
+    let sent = sent.map_err(|error| match &filtering {
+        None => error,
+        Some(filtering) => filtering.error(error),
+    })?;
 
     let mut response = adapter.response(sent, call).await?;
     headers::modify(response.headers_mut(), &action.response_headers);
     headers::reveal(&mut response, connected, &table, call);
     version.set_cookie(&mut response);
+    if let Some(filtering) = filtering {
+        response = filtering.response(response, call)?;
+    }
+    Ok(told(quota, response))
+}
+
+/// With what its limits say.
+fn told(quota: Option<Box<Quota>>, mut response: Response<DownBody>) -> Response<DownBody> {
     if let Some(quota) = quota {
         quota.tell(response.headers_mut());
     }
-    Ok(response)
+    response
 }

@@ -17,8 +17,8 @@ use weir_mesh::transcode::Transcoder;
 
 use super::reflection::Reflection;
 use super::{
-    Action, Backend, Destination, Endpoint, Interner, Map, Matcher, ServiceEntry, Splitter, Table,
-    VersionEntry,
+    Action, Backend, Destination, Endpoint, Filters, Interner, Map, Matcher, ServiceEntry,
+    Splitter, Table, VersionEntry,
 };
 use crate::limit::{Attachment, Compiler};
 use crate::upstream::Reach;
@@ -33,6 +33,7 @@ pub struct Builder {
     transcoders: HashMap<ServiceName, (Bytes, Arc<Transcoder>)>,
     reflection: Option<(Vec<Bytes>, Arc<Reflection>)>,
     limits: Compiler,
+    filters: Filters,
 }
 
 impl Builder {
@@ -51,6 +52,7 @@ impl Builder {
         self.versions.begin();
         self.splits.begin();
         self.limits.begin();
+        self.filters.begin();
         let attached = Attached::new(&snapshot.policies);
         let mut instances: HashMap<(&str, &str), Vec<&Instance>> = HashMap::new();
         for instance in &snapshot.instances {
@@ -89,6 +91,7 @@ impl Builder {
         self.versions.sweep();
         self.splits.sweep();
         self.limits.sweep();
+        self.filters.sweep();
         Ok(Table {
             sequence: snapshot.sequence,
             revision: snapshot.revision,
@@ -197,6 +200,7 @@ impl Builder {
             response_headers: Vec::new(),
             timeout: None,
             limits,
+            filters: Vec::new(),
         }
     }
 
@@ -260,6 +264,7 @@ impl Builder {
             response_headers: Vec::new(),
             timeout: rule.timeout,
             limits,
+            filters: self.filters.of_rule(route, rule, &[], attached),
         };
         for filter in &rule.filters {
             match filter {

@@ -14,6 +14,7 @@ fn action(label: &str) -> Arc<Action> {
         response_headers: Vec::new(),
         timeout: None,
         limits: Vec::new(),
+        filters: Vec::new(),
     })
 }
 
