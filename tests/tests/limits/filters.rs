@@ -6,7 +6,7 @@ use http::Method;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::process::Command;
-use weir_tests::{DEADLINE, Http};
+use weir_tests::{DEADLINE, Http, eventually};
 
 use crate::server::text;
 use crate::{call, gateway, logged, mesh, status};
@@ -53,9 +53,13 @@ async fn delays_and_aborts_are_drawn_for_themselves() {
     }
     assert!((94..=106).contains(&aborted), "{aborted} of 200");
     logged("/delayed/text/5", "DI").await;
-    let all = mesh().access_log();
-    let lines = all.iter().map(|(_, line)| line.to_string());
-    let of_path: Vec<_> = lines.filter(|line| line.contains("/delayed/text/5")).collect();
+    let of_path = eventually("all of them are in the access log", || async {
+        let lines = mesh().access_log().into_iter().map(|(_, line)| line.to_string());
+        let of_path: Vec<_> = lines.filter(|line| line.contains("/delayed/text/5")).collect();
+        (of_path.len() == 200).then_some(of_path)
+    })
+    .await;
+    // As often as chance would have it.
     let both = of_path.iter().filter(|l| l.contains("\"DI\"") && l.contains("\"FI\"")).count();
     assert!((40..=60).contains(&both), "{both} of {}", of_path.len());
 }

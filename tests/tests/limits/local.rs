@@ -76,21 +76,21 @@ async fn each_key_has_a_count_and_those_without_share_one() {
 async fn a_rule_counts_what_it_matches_and_keys_are_bounded() {
     let http = gateway();
     let post =
-        |user: String| http.call(Method::POST, "/by-user").header("x-user", &user).body("x").send();
+        |user: String| http.call(Method::POST, "/flooded").header("x-user", &user).body("x").send();
     let first = post("post-1".to_owned()).await;
     assert_eq!(first.status, 200, "{}", first.text());
-    assert!(first.header("ratelimit-policy").contains("\"by-user/posts\";q=1;w=3600"));
+    assert!(first.header("ratelimit-policy").contains("\"flooded/posts\";q=1;w=3600"));
     assert_eq!(post("post-2".to_owned()).await.status, 429);
     // The table takes 200; who used up a limit before them is not forgotten.
     for _ in 0..2 {
-        http.get("/by-user").header("x-user", "abuser").send().await;
+        http.get("/flooded").header("x-user", "abuser").send().await;
     }
     for user in 0..1000 {
-        http.get("/by-user").header("x-user", &format!("user-{user}")).send().await;
+        http.get("/flooded").header("x-user", &format!("user-{user}")).send().await;
     }
-    let reply = http.get("/by-user").header("x-user", "abuser").send().await;
+    let reply = http.get("/flooded").header("x-user", "abuser").send().await;
     assert_eq!(reply.status, 429, "{}", reply.text());
-    let series = "weir_rate_limit_keys_forgotten_total{weir_policy=\"by-user\",weir_rule=\"user\"}";
+    let series = "weir_rate_limit_keys_forgotten_total{weir_policy=\"flooded\",weir_rule=\"user\"}";
     assert!(counted("gateway", series).await > 0);
 }
 

@@ -1,6 +1,6 @@
 //! A real Redis server, on a port of its own.
 
-use std::io::{Read as _, Write as _};
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{Ipv4Addr, TcpStream};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -47,6 +47,16 @@ impl Redis {
         answer.strip_suffix("+OK\r\n").unwrap_or(answer).to_owned()
     }
 
+    /// A connection for many commands.
+    pub fn client(&self) -> Client {
+        let stream = TcpStream::connect((Ipv4Addr::LOCALHOST, self.port)).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+        let mut client = Client(BufReader::new(stream));
+        client.send(&["AUTH", PASSWORD]);
+        assert_eq!(client.line(), "+OK");
+        client
+    }
+
     /// Stops it from answering, as a machine that hangs.
     pub fn hold(&self) {
         send(self.child.id(), Signal::STOP);
@@ -55,6 +65,33 @@ impl Redis {
     /// Lets it go on.
     pub fn go_on(&self) {
         send(self.child.id(), Signal::CONT);
+    }
+}
+
+/// See [`Redis::client`].
+#[derive(Debug)]
+pub struct Client(BufReader<TcpStream>);
+
+impl Client {
+    /// Runs a command that answers with four numbers.
+    pub fn integers(&mut self, parts: &[&str]) -> [u64; 4] {
+        self.send(parts);
+        assert_eq!(self.line(), "*4");
+        [(); 4].map(|()| self.line().strip_prefix(':').unwrap().parse().unwrap())
+    }
+
+    fn send(&mut self, parts: &[&str]) {
+        let mut command = format!("*{}\r\n", parts.len());
+        for part in parts {
+            command.push_str(&format!("${}\r\n{part}\r\n", part.len()));
+        }
+        self.0.get_mut().write_all(command.as_bytes()).unwrap();
+    }
+
+    fn line(&mut self) -> String {
+        let mut line = String::new();
+        self.0.read_line(&mut line).unwrap();
+        line.trim_end().to_owned()
     }
 }
 
