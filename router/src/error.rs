@@ -1,8 +1,11 @@
 //! Why a request got no answer from its backend, and what its client is told.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::StatusCode;
+
+use crate::request::limit::TooOften;
 
 /// gRPC status codes (grpc.io, "Status codes and their use in gRPC").
 pub mod grpc {
@@ -30,6 +33,8 @@ pub mod grpc {
     pub const UNAVAILABLE: u8 = 14;
     /// DATA_LOSS.
     pub const DATA_LOSS: u8 = 15;
+    /// UNAUTHENTICATED.
+    pub const UNAUTHENTICATED: u8 = 16;
 }
 
 /// Everything that ends a request in a router.
@@ -89,6 +94,24 @@ pub enum RouterError {
     /// Something that Weir does not do.
     #[error("{0}")]
     Unsupported(&'static str),
+    /// A rate limit is used up.
+    #[error("{0}")]
+    TooOften(Box<TooOften>),
+    /// A rate limit's store cannot be asked, and its policy says Closed.
+    #[error(
+        "rate limit {0} cannot be asked: its store is away, and onFailure is Closed; try again"
+    )]
+    NoCounts(Arc<str>),
+    /// Harm done on purpose.
+    #[error("this fault is injected by HTTPRouteFilter {filter:?}")]
+    Injected {
+        /// By which filter.
+        filter: Arc<str>,
+        /// What HTTP clients get.
+        status: StatusCode,
+        /// What gRPC clients get.
+        grpc: u8,
+    },
     /// The answer of the backend is no gRPC, or cannot be told as JSON.
     #[error("the answer of {0} cannot be passed on: {1}")]
     BadAnswer(String, String),
@@ -111,6 +134,9 @@ impl RouterError {
             Self::NotReady | Self::NoInstance(_) | Self::Connect(..) | Self::Upstream(..) => {
                 StatusCode::SERVICE_UNAVAILABLE
             }
+            Self::NoCounts(_) => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Injected { status, .. } => *status,
+            Self::TooOften(_) => StatusCode::TOO_MANY_REQUESTS,
             Self::Timeout(_) => StatusCode::GATEWAY_TIMEOUT,
             Self::SlowBody => StatusCode::REQUEST_TIMEOUT,
             Self::TooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
@@ -131,8 +157,12 @@ impl RouterError {
             | Self::NoInstance(_)
             | Self::Connect(..)
             | Self::Upstream(..) => grpc::UNAVAILABLE,
+            Self::Injected { grpc, .. } => *grpc,
+            Self::NoCounts(_) => grpc::UNAVAILABLE,
             Self::Timeout(_) | Self::SlowBody => grpc::DEADLINE_EXCEEDED,
-            Self::TooLarge(_) | Self::HeadTooLarge(_) => grpc::RESOURCE_EXHAUSTED,
+            Self::TooOften(_) | Self::TooLarge(_) | Self::HeadTooLarge(_) => {
+                grpc::RESOURCE_EXHAUSTED
+            }
             Self::Unsupported(_) => grpc::UNIMPLEMENTED,
             Self::Egress(_) => grpc::PERMISSION_DENIED,
             Self::Lookup(_) => grpc::UNAVAILABLE,
@@ -163,6 +193,9 @@ impl RouterError {
             Self::Connect(..) => "UF",
             Self::Upstream(_, error) if error.is_parse() => "UPE",
             Self::Upstream(..) => "UC",
+            Self::Injected { .. } => "FI",
+            Self::TooOften(_) => "RL",
+            Self::NoCounts(_) => "RLSE",
             Self::Timeout(_) => "UT",
             Self::SlowBody
             | Self::BadRequest(_)

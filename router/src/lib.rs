@@ -12,6 +12,7 @@ mod control;
 mod error;
 mod health;
 mod identity;
+mod limit;
 mod listener;
 mod memory;
 mod metrics;

@@ -7,9 +7,13 @@
 //!    [`session`] has one. [`filters`] does what the rule's filters say, [`mirror`]
 //!    sends copies, [`adapt`] turns JSON and gRPC-Web into gRPC at the gateway, and
 //!    [`forward`] takes an instance, with deadline and retries.
-//! 3. [`inbound`] is the path of a request that arrives by mTLS for the
+//! 3. [`limit`] asks rate limits, for both of these paths; [`claims`] is what a
+//!    verified token says. [`extension`] is what a rule's HTTPRouteFilters do:
+//!    faults, direct responses, limits of bodies ([`size`]), compression
+//!    ([`compress`]).
+//! 4. [`inbound`] is the path of a request that arrives by mTLS for the
 //!    application beside us.
-//! 4. [`call`] is what is remembered of a request meanwhile; it becomes a span,
+//! 5. [`call`] is what is remembered of a request meanwhile; it becomes a span,
 //!    a metric and a line of the access log when the answer's body ends.
 
 pub mod adapt;
@@ -18,7 +22,10 @@ pub mod baggage;
 pub mod body;
 pub mod call;
 pub mod choose;
+pub mod claims;
+pub mod compress;
 pub mod cors;
+pub mod extension;
 pub mod filters;
 pub mod forward;
 pub mod grpc_web;
@@ -26,6 +33,8 @@ pub mod handler;
 pub mod headers;
 pub mod inbound;
 pub mod json;
+pub mod limit;
 pub mod mirror;
 pub mod session;
+pub mod size;
 pub mod target;

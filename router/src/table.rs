@@ -4,6 +4,7 @@
 mod action;
 mod build;
 mod build_route;
+mod extensions;
 mod intern;
 mod matcher;
 pub mod reflection;
@@ -17,9 +18,11 @@ use weir_mesh::identity::SpiffeId;
 use weir_mesh::model::{Options, Protocol, ServiceName, Sticky, VersionName};
 use weir_mesh::transcode::Transcoder;
 
+use crate::limit::Attachment;
 use crate::upstream::Reach;
 pub use action::{Action, Backend, Filters, Mirror, Rare, Session, Target};
 pub use build::Builder;
+pub use extensions::{ExtensionEntry, Extensions};
 pub use intern::Interner;
 pub use matcher::{Matcher, Origin, Query};
 pub use split::{SplitState, Splitter, point};
@@ -39,6 +42,9 @@ pub struct Table {
     pub services: Map<ServiceName, Destination>,
     /// For what enters by the gateway.
     pub gateway: Matcher,
+    /// Limits of services, for the routers beside their instances. A service
+    /// without any is not here.
+    pub inbound_limits: Map<ServiceName, Vec<Attachment>>,
     /// Set when a service of the snapshot had descriptors (gateway only).
     pub reflection: Option<Arc<reflection::Reflection>>,
     /// Where opaque connections go.

@@ -11,6 +11,7 @@ use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 
 use super::mirror::Copying;
+use super::size::Cap;
 
 /// Whatever broke a body.
 pub type BodyError = Box<dyn std::error::Error + Send + Sync>;
@@ -92,6 +93,8 @@ struct State {
     broke: bool,
     /// Mirrors wait for a copy.
     copying: Option<Copying>,
+    /// Set where a rule limits bodies; the bytes that have come.
+    cap: Option<Box<(Cap, u64)>>,
 }
 
 enum Held {
@@ -111,6 +114,7 @@ impl Source {
             ended: false,
             broke: false,
             copying: None,
+            cap: None,
         })))
     }
 
@@ -131,6 +135,11 @@ impl Source {
     /// Gives a copy to `copy`, once all of it is there.
     pub fn copy_to(&self, copy: Copying) {
         self.0.borrow_mut().copying = Some(copy);
+    }
+
+    /// Cuts it off where it grows too large.
+    pub fn cap(&self, cap: Cap) {
+        self.0.borrow_mut().cap = Some(Box::new((cap, 0)));
     }
 
     /// Whether the client broke off in the middle of it.
@@ -181,6 +190,15 @@ impl Replay {
             }
             Some(Ok(frame)) => frame,
         };
+        if let Some(capped) = &mut state.cap {
+            let (cap, seen) = &mut **capped;
+            *seen += frame.data_ref().map_or(0, Bytes::len) as u64;
+            if let Err(error) = cap.check(*seen) {
+                state.whole = false;
+                state.broke = true;
+                return Poll::Ready(Some(Err(error.into())));
+            }
+        }
         if state.copying.is_some() {
             Copying::frame(&mut state.copying, &frame, state.body.is_end_stream());
         }

@@ -364,7 +364,10 @@ impl Call {
 
     /// The answer's body broke off.
     pub fn broke(&mut self, error: &(dyn std::error::Error + 'static)) {
-        self.flag("UC");
+        // We cut it off ourselves: its flag says why.
+        if !error.is::<super::size::CutOff>() {
+            self.flag("UC");
+        }
         self.error = Some(error.to_string());
         if self.speaks != Speaks::Http && self.grpc.is_none() {
             self.grpc = Some(grpc::UNAVAILABLE);

@@ -1,7 +1,7 @@
 //! What a rule's filters do to a request and its answer.
 
 use http::uri::{Authority, PathAndQuery};
-use http::{HeaderValue, Request, Response, StatusCode, Uri, header, request};
+use http::{HeaderValue, Response, StatusCode, Uri, header, request};
 use weir_mesh::model::{PathModifier, Redirect, Rewrite, Scheme};
 
 use super::answer::DownBody;
@@ -9,7 +9,7 @@ use super::headers;
 use crate::table::Filters;
 
 /// The answer of a redirect, if there is one.
-pub fn redirect<B>(filters: Option<&Filters>, request: &Request<B>) -> Option<Response<DownBody>> {
+pub fn redirect(filters: Option<&Filters>, request: &request::Parts) -> Option<Response<DownBody>> {
     let filters = filters?;
     let redirect = filters.redirect.as_ref()?;
     let mut response = Response::new(DownBody::empty());
@@ -25,7 +25,7 @@ pub fn redirect<B>(filters: Option<&Filters>, request: &Request<B>) -> Option<Re
 
 /// Scheme, host and port that the client used stay where the filter names none.
 /// A port that the scheme implies is not written.
-fn location<B>(redirect: &Redirect, prefix: usize, request: &Request<B>) -> Option<String> {
+fn location(redirect: &Redirect, prefix: usize, request: &request::Parts) -> Option<String> {
     let authority = authority(request)?;
     let host = redirect.hostname.as_deref().unwrap_or(authority.host());
     // A router's clients speak plaintext to it.
@@ -39,8 +39,8 @@ fn location<B>(redirect: &Redirect, prefix: usize, request: &Request<B>) -> Opti
     if port != scheme.port() {
         location.push_str(&format!(":{port}"));
     }
-    location.push_str(&path(redirect.path.as_ref(), prefix, request.uri().path()));
-    if let Some(query) = request.uri().query() {
+    location.push_str(&path(redirect.path.as_ref(), prefix, request.uri.path()));
+    if let Some(query) = request.uri.query() {
         location.push('?');
         location.push_str(query);
     }
@@ -48,11 +48,11 @@ fn location<B>(redirect: &Redirect, prefix: usize, request: &Request<B>) -> Opti
 }
 
 /// `:authority` before `Host`, as routing looks.
-fn authority<B>(request: &Request<B>) -> Option<Authority> {
-    if let Some(authority) = request.uri().authority() {
+fn authority(request: &request::Parts) -> Option<Authority> {
+    if let Some(authority) = request.uri.authority() {
         return Some(authority.clone());
     }
-    request.headers().get(header::HOST)?.as_bytes().try_into().ok()
+    request.headers.get(header::HOST)?.as_bytes().try_into().ok()
 }
 
 /// The Gateway API's table of modified paths: the rule's prefix goes, what comes
@@ -149,11 +149,11 @@ mod tests {
     }
 
     fn redirected(redirect: Redirect, uri: &str, host: Option<&str>) -> String {
-        let mut request = Request::builder().uri(uri);
+        let mut request = http::Request::builder().uri(uri);
         if let Some(host) = host {
             request = request.header("host", host);
         }
-        location(&redirect, "/old".len(), &request.body(()).unwrap()).unwrap()
+        location(&redirect, "/old".len(), &request.body(()).unwrap().into_parts().0).unwrap()
     }
 
     fn to() -> Redirect {
@@ -189,12 +189,12 @@ mod tests {
             hostname: Some("new.test".into()),
             path: Some(PathModifier::Full("/all".into())),
         };
-        let request = Request::builder().uri("http://a.test:80/x?y=z").header("host", "a.test");
+        let request = http::Request::builder().uri("http://a.test:80/x?y=z").header("host", "a.test");
         let (mut parts, ()) = request.body(()).unwrap().into_parts();
         super::rewrite(&rewrite, 0, &mut parts);
         assert_eq!(parts.uri, "http://new.test/all?y=z");
         assert_eq!(parts.headers[header::HOST], "new.test");
-        let request = Request::builder().uri("/x").header("host", "a.test:81");
+        let request = http::Request::builder().uri("/x").header("host", "a.test:81");
         let (mut parts, ()) = request.body(()).unwrap().into_parts();
         super::rewrite(&rewrite, 0, &mut parts);
         assert_eq!(

@@ -14,6 +14,7 @@ use super::call::{Call, Speaks};
 use super::choose::Choice;
 use super::headers;
 use super::mirror::{Copied, Copying};
+use super::size::{Cap, Counted};
 use crate::error::RouterError;
 use crate::table::{ServiceEntry, VersionEntry};
 use crate::upstream::{Failure, Pending, Pick, Reach, Upstream, pick};
@@ -47,6 +48,21 @@ impl Payload {
         match body.is_end_stream() {
             true => Self::Full(Bytes::new()),
             false => Self::Stream(Source::new(body)),
+        }
+    }
+
+    /// The same, cut off where it grows too large.
+    #[must_use]
+    pub fn capped(self, cap: &Cap) -> Self {
+        match self {
+            Self::Stream(source) => {
+                source.cap(cap.clone());
+                Self::Stream(source)
+            }
+            Self::Full(bytes) => Self::Full(bytes),
+            Self::Once(body) => Self::Once(
+                body.map(|body| UpBody::Mapped(Box::pin(Counted::new(body, cap.clone())))),
+            ),
         }
     }
 

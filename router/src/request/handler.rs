@@ -8,9 +8,10 @@ use hyper::body::Incoming;
 
 use super::answer::{self, DownBody};
 use super::call::Call;
-use super::{adapt, choose, cors, filters, forward, headers, mirror, target};
+use super::{adapt, choose, cors, extension, filters, forward, headers, limit, mirror, target};
 use crate::connection::Connected;
 use crate::error::RouterError;
+use crate::limit::quota::Quota;
 use crate::table::reflection::is_reflection;
 use crate::tcp;
 use crate::worker::Worker;
@@ -54,21 +55,32 @@ async fn steps(
         found => found?,
     };
     call.matched(&action);
+    let (mut parts, body) = request.into_parts();
+    let quota = match &action.limits[..] {
+        [] => None,
+        some => Some(Box::pin(limit::check(worker, connected, some, &parts, call)).await?),
+    };
+    let filtering = match &action.extensions[..] {
+        [] => None,
+        _ => match Box::pin(extension::request(&action, &mut parts, call)).await? {
+            extension::Step::Answer(answer) => return Ok(told(quota, answer)),
+            extension::Step::Go(filtering) => Some(filtering),
+        },
+    };
 
     let of_rule = action.filters.as_deref();
-    if let Some(redirect) = filters::redirect(of_rule, &request) {
-        return Ok(redirect);
+    if let Some(redirect) = filters::redirect(of_rule, &parts) {
+        return Ok(told(quota, redirect));
     }
 
-    let picked = choose::backend(worker, connected, &action, request.headers())?;
+    let picked = choose::backend(worker, connected, &action, &parts.headers)?;
     let of_backend = picked.backend.filters.as_deref();
     let service = &picked.backend.service;
     call.to(service);
-    if let Some(redirect) = filters::redirect(of_backend, &request) {
-        return Ok(redirect);
+    if let Some(redirect) = filters::redirect(of_backend, &parts) {
+        return Ok(told(quota, redirect));
     }
 
-    let (mut parts, body) = request.into_parts();
     headers::forwarded(&mut parts, connected);
     filters::request(of_rule, &mut parts);
     filters::request(of_backend, &mut parts);
@@ -77,13 +89,32 @@ async fn steps(
         adapt::request(connected, service, &mut parts, body, call.deadline()).await?;
     mirror::send(worker, [of_rule, of_backend], &parts, &mut payload, call);
 
+    let payload = match &filtering {
+        None => payload,
+        Some(filtering) => filtering.payload(payload),
+    };
     let version = choose::version(worker, connected, &picked, &mut parts.headers);
-    let sent = forward::send(worker, service, &version, parts, payload, call).await?;
+    let sent = forward::send(worker, service, &version, parts, payload, call).await;
+    let sent = sent.map_err(|error| match &filtering {
+        None => error,
+        Some(filtering) => filtering.error(error),
+    })?;
 
     let mut response = adapter.response(sent, call).await?;
     filters::response(of_backend, &mut response);
     filters::response(of_rule, &mut response);
     headers::reveal(&mut response, connected, &table, call);
     version.set_cookie(&mut response);
-    Ok(response)
+    if let Some(filtering) = filtering {
+        response = filtering.response(response, call)?;
+    }
+    Ok(told(quota, response))
+}
+
+/// With what its limits say.
+fn told(quota: Option<Box<Quota>>, mut response: Response<DownBody>) -> Response<DownBody> {
+    if let Some(quota) = quota {
+        quota.tell(response.headers_mut());
+    }
+    response
 }

@@ -2,7 +2,7 @@
 
 use std::rc::Rc;
 
-use http::{Method, Request, Response, Version};
+use http::{Method, Request, Response, Version, request};
 use hyper::body::Incoming;
 use tokio::time::timeout_at;
 use weir_mesh::model::Protocol;
@@ -10,9 +10,10 @@ use weir_mesh::model::Protocol;
 use super::answer::{self, DownBody};
 use super::body::UpBody;
 use super::call::Call;
-use super::headers;
+use super::{headers, limit};
 use crate::connection::Connected;
 use crate::error::RouterError;
+use crate::limit::quota::Quota;
 use crate::upstream::{Failure, Sent};
 use crate::worker::Worker;
 
@@ -27,9 +28,24 @@ pub async fn handle(
     request: Request<Incoming>,
 ) -> Result<Response<DownBody>, h2::Error> {
     let mut call = Call::begin(&worker, &connected, &request);
+    let (parts, body) = request.into_parts();
+    let quota = match check(&worker, &connected, &parts, &call).await {
+        Ok(quota) => quota,
+        Err(error) => {
+            let answer = answer::of_error(&error, &mut call);
+            return Ok(answer::finish(answer, call));
+        }
+    };
+    let request = Request::from_parts(parts, body);
     let request = for_application(&worker, &connected, request, &mut call);
     let answer = match send(&worker, request, &mut call).await {
-        Ok(response) => response.map(DownBody::stream),
+        Ok(response) => {
+            let mut response = response.map(DownBody::stream);
+            if let Some(quota) = quota {
+                quota.tell(response.headers_mut());
+            }
+            response
+        }
         Err(Refusal::Answer(error)) => answer::of_error(&error, &mut call),
         Err(Refusal::Reset(error)) => {
             call.failed(&error);
@@ -38,6 +54,28 @@ pub async fn handle(
         }
     };
     Ok(answer::finish(answer, call))
+}
+
+/// Limits of the service whose instance is beside us.
+async fn check(
+    worker: &Worker,
+    connected: &Connected,
+    parts: &request::Parts,
+    call: &Call,
+) -> Result<Option<Box<Quota>>, RouterError> {
+    let limits = match &*worker.shared.table.load() {
+        Some(table) if !table.inbound_limits.is_empty() => {
+            table.inbound_limits.get(&worker.shared.config.service).cloned()
+        }
+        _ => None,
+    };
+    match limits {
+        None => Ok(None),
+        Some(limits) => {
+            let checking = limit::check(worker, connected, &limits, parts, call);
+            Box::pin(checking).await.map(Some)
+        }
+    }
 }
 
 enum Refusal {

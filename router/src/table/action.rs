@@ -8,7 +8,8 @@ use weir_mesh::model::{
     Cors, ForceVersion, HeaderModifier, Redirect, RetryRule, Rewrite, SessionKind,
 };
 
-use super::{ServiceEntry, Splitter};
+use super::{ExtensionEntry, ServiceEntry, Splitter};
+use crate::limit::rule::Attachment;
 
 /// What a rule does with a request.
 pub struct Action {
@@ -27,6 +28,10 @@ pub struct Action {
     pub retry: Option<RetryRule>,
     /// None: nothing is changed.
     pub filters: Option<Box<Filters>>,
+    /// How often it may be asked; mostly empty.
+    pub limits: Vec<Attachment>,
+    /// HTTPRouteFilters; mostly empty.
+    pub extensions: Vec<Arc<ExtensionEntry>>,
     /// What few rules have.
     pub rare: Option<Box<Rare>>,
 }

@@ -7,14 +7,16 @@ use std::sync::Arc;
 use bytes::Bytes;
 use weir_mesh::identity::SpiffeId;
 use weir_mesh::model::{Instance, Invalid, Service, ServiceName, Snapshot, VersionName};
-use weir_mesh::policy::Attached;
+use weir_mesh::policy::{Attached, PolicyKind};
+use weir_mesh::telemetry::metrics::Registry;
 use weir_mesh::transcode::Transcoder;
 
 use super::reflection::Reflection;
 use super::{
-    Action, Backend, Destination, Endpoint, Interner, Map, Matcher, ServiceEntry, Splitter, Table,
-    Target, VersionEntry,
+    Action, Backend, Destination, Endpoint, Extensions, Interner, Map, Matcher, ServiceEntry,
+    Splitter, Table, Target, VersionEntry,
 };
+use crate::limit::{Attachment, Compiler};
 use crate::upstream::Reach;
 
 /// Compiles snapshots. It remembers what must stay the same from one table to
@@ -26,9 +28,17 @@ pub struct Builder {
     pub(super) splits: Interner<String>,
     transcoders: HashMap<ServiceName, (Bytes, Arc<Transcoder>)>,
     reflection: Option<(Vec<Bytes>, Arc<Reflection>)>,
+    pub(super) limits: Compiler,
+    pub(super) extensions: Extensions,
 }
 
 impl Builder {
+    /// One whose parts count what they do there.
+    #[must_use]
+    pub fn new(registry: &Registry) -> Self {
+        Self { limits: Compiler::new(registry.clone()), ..Self::default() }
+    }
+
     /// The table of a snapshot.
     ///
     /// # Errors
@@ -37,6 +47,8 @@ impl Builder {
         self.endpoints.begin();
         self.versions.begin();
         self.splits.begin();
+        self.limits.begin();
+        self.extensions.begin();
         let attached = Attached::new(&snapshot.policies);
         let mut instances: HashMap<(&str, &str), Vec<&Instance>> = HashMap::new();
         for instance in &snapshot.instances {
@@ -56,11 +68,20 @@ impl Builder {
         gateway.seal();
         mesh.values_mut().for_each(Matcher::seal);
         let mut services = Map::default();
+        let everywhere = self.everywhere(&attached);
+        let mut inbound_limits = Map::default();
         for (name, service) in &entries {
+            let mut limits = Vec::new();
+            for policy in attached.of_service(name, PolicyKind::RateLimit) {
+                self.limits.attach(policy, false, &mut limits);
+            }
+            if !limits.is_empty() {
+                inbound_limits.insert(name.clone(), limits);
+            }
             let destination = Destination {
                 service: service.clone(),
                 routes: mesh.remove(name).unwrap_or_default(),
-                default: Arc::new(self.default_action(service)),
+                default: Arc::new(self.default_action(service, everywhere.clone())),
             };
             services.insert(name.clone(), destination);
         }
@@ -68,11 +89,14 @@ impl Builder {
         self.endpoints.sweep();
         self.versions.sweep();
         self.splits.sweep();
+        self.limits.sweep();
+        self.extensions.sweep();
         Ok(Table {
             sequence: snapshot.sequence,
             revision: snapshot.revision,
             services,
             gateway,
+            inbound_limits,
             reflection: self.reflection(snapshot)?,
             tcp,
             options: snapshot.options.clone(),
@@ -155,7 +179,19 @@ impl Builder {
         Ok(self.reflection.as_ref().map(|(_, reflection)| reflection.clone()))
     }
 
-    fn default_action(&mut self, service: &Arc<ServiceEntry>) -> Action {
+    /// Limits of every request that this router sends.
+    pub(super) fn everywhere(&mut self, attached: &Attached<'_>) -> Vec<Attachment> {
+        let mut limits = Vec::new();
+        for policy in attached.of_mesh(PolicyKind::RateLimit) {
+            self.limits.attach(policy, false, &mut limits);
+        }
+        for policy in attached.of_gateway(PolicyKind::RateLimit) {
+            self.limits.attach(policy, true, &mut limits);
+        }
+        limits
+    }
+
+    fn default_action(&mut self, service: &Arc<ServiceEntry>, limits: Vec<Attachment>) -> Action {
         Action {
             label: service.name.to_string().into(),
             backends: vec![Backend::Service(Target {
@@ -168,6 +204,8 @@ impl Builder {
             backend_timeout: None,
             retry: None,
             filters: None,
+            limits,
+            extensions: Vec::new(),
             rare: None,
         }
     }

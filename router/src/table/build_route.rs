@@ -7,7 +7,7 @@ use weir_mesh::model::{
     BackendRef, Fraction, Invalid, Parent, PathMatch, Route, RouteFilter, RouteRule, ServiceName,
     SessionKind, SessionPersistence, VersionName,
 };
-use weir_mesh::policy::Attached;
+use weir_mesh::policy::{Attached, PolicyKind};
 
 use super::{
     Action, Backend, Builder, Filters, Matcher, Mirror, Origin, Rare, ServiceEntry, Session,
@@ -59,7 +59,7 @@ impl Builder {
         index: usize,
         rule: &RouteRule,
         services: &Services,
-        _attached: &Attached<'_>,
+        attached: &Attached<'_>,
     ) -> Result<Action, Invalid> {
         let prefix = match rule.matches.as_slice() {
             [one] => match &one.path {
@@ -74,6 +74,18 @@ impl Builder {
             split: format!("route/{}/{index}", route.name),
             prefix,
         };
+        let mut limits = self.everywhere(attached);
+        for policy in attached.of_rule(route.kind, &route.name, &rule.name, PolicyKind::RateLimit) {
+            self.limits.attach(policy, false, &mut limits);
+        }
+        let names: Vec<_> = rule
+            .filters
+            .iter()
+            .filter_map(|filter| match filter {
+                RouteFilter::Extension { name, .. } => Some(name.clone()),
+                _ => None,
+            })
+            .collect();
         let label: Arc<str> = format!("{}/{index}", route.name).into();
         let mut backends = Vec::new();
         for (i, backend) in rule.backends.iter().enumerate() {
@@ -100,6 +112,8 @@ impl Builder {
             backend_timeout: rule.backend_timeout,
             retry: rule.retry.clone(),
             filters: self.filters(&of, "", &rule.filters)?,
+            limits,
+            extensions: self.extensions.of_rule(route, rule, &names, attached),
             rare: (!plain).then(|| Box::new(rare)),
         })
     }

@@ -14,6 +14,8 @@ fn action(label: &str) -> Arc<Action> {
         backend_timeout: None,
         retry: None,
         filters: None,
+        limits: Vec::new(),
+        extensions: Vec::new(),
         rare: None,
     })
 }
