@@ -104,7 +104,6 @@ impl Counts {
     fn find(&self, hash: u64, now: u64) -> &AtomicU64 {
         // The upper half chooses the set, all of it is the key.
         let index = ((hash >> 32) * self.sets.len() as u64) >> 32;
-        #[expect(clippy::cast_possible_truncation, reason = "it is below sets.len()")]
         let set = self.sets[index as usize].get_or_init(Box::default);
         let key = hash.max(1);
         // Bounded: another worker may take the place that we have chosen.

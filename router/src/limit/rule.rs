@@ -122,10 +122,10 @@ impl Rule {
         let decisions = |decision| {
             let help = "What rate limits decided.";
             let labels = [rule[0], rule[1], ("decision", decision)];
-            registry.counter("weir.rate_limit.decisions", help, "", &labels)
+            registry.counter("weir.router.rate_limit.decisions", help, "", &labels)
         };
         let help = "Keys that made place for others while they were still counted.";
-        let forgotten = "weir.rate_limit.keys.forgotten";
+        let forgotten = "weir.router.rate_limit.keys.forgotten";
         registry.bind_counter(forgotten, help, "", &rule, &self.counts.forgotten);
         Counters {
             allowed: decisions("allowed"),

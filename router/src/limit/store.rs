@@ -128,12 +128,17 @@ impl Health {
         let failures = |reason| {
             let help = "Questions to the store of rate limits that got no answer.";
             let labels = [("weir_store", &*name), ("reason", reason)];
-            registry.counter("weir.rate_limit.store.failures", help, "", &labels)
+            registry.counter("weir.router.rate_limit.store.failures", help, "", &labels)
         };
         let help = "1 while connected to the store of rate limits.";
         Self {
             state: AtomicU8::new(STARTING),
-            up: registry.gauge("weir.rate_limit.store.up", help, "", &[("weir_store", &name)]),
+            up: registry.gauge(
+                "weir.router.rate_limit.store.up",
+                help,
+                "",
+                &[("weir_store", &name)],
+            ),
             away: failures("away"),
             late: failures("late"),
             failed: failures("failed"),

@@ -122,7 +122,7 @@ impl Filtering {
     /// # Errors
     /// [`RouterError::BadAnswer`] when it is known to be too large.
     pub fn response(
-        self: Box<Self>,
+        &self,
         mut response: Response<DownBody>,
         call: &Call,
     ) -> Result<Response<DownBody>, RouterError> {

@@ -46,8 +46,8 @@ impl Draw {
             return true;
         }
         let at = self.next.fetch_add(1, Relaxed).wrapping_mul(self.step);
-        (u128::from(at) * u128::from(Share::ALL.millionths()) >> 64)
-            < u128::from(share.millionths())
+        let millionth = (u128::from(at) * u128::from(Share::ALL.millionths())) >> 64;
+        millionth < u128::from(share.millionths())
     }
 }
 

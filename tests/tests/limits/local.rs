@@ -33,8 +33,8 @@ async fn a_limit_that_is_used_up_answers_429_and_says_when_to_come_again() {
     assert_eq!(json["code"], 8);
     assert_eq!(json["details"][0]["@type"], "type.googleapis.com/google.rpc.RetryInfo");
     logged("/three", "RL").await;
-    let series = "weir_rate_limit_decisions_total{weir_policy=\"three\",weir_rule=\"all\",decision=\"refused\"}";
-    let sorted = "weir_rate_limit_decisions_total{decision=\"refused\",weir_policy=\"three\",weir_rule=\"all\"}";
+    let series = "weir_router_rate_limit_decisions_total{weir_policy=\"three\",weir_rule=\"all\",decision=\"refused\"}";
+    let sorted = "weir_router_rate_limit_decisions_total{decision=\"refused\",weir_policy=\"three\",weir_rule=\"all\"}";
     assert_eq!(counted("gateway", series).await + counted("gateway", sorted).await, 1);
 }
 
@@ -90,7 +90,8 @@ async fn a_rule_counts_what_it_matches_and_keys_are_bounded() {
     }
     let reply = http.get("/flooded").header("x-user", "abuser").send().await;
     assert_eq!(reply.status, 429, "{}", reply.text());
-    let series = "weir_rate_limit_keys_forgotten_total{weir_policy=\"flooded\",weir_rule=\"user\"}";
+    let series =
+        "weir_router_rate_limit_keys_forgotten_total{weir_policy=\"flooded\",weir_rule=\"user\"}";
     assert!(counted("gateway", series).await > 0);
 }
 
@@ -104,7 +105,7 @@ async fn an_audited_limit_only_reports() {
     }
     let metrics = crate::metrics("gateway").await;
     let line = metrics.lines().find(|line| {
-        line.starts_with("weir_rate_limit_decisions_total{")
+        line.starts_with("weir_router_rate_limit_decisions_total{")
             && line.contains("weir_policy=\"audited\"")
             && line.contains("decision=\"audited\"")
     });

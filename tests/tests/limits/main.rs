@@ -68,8 +68,10 @@ async fn store(name: &str, routers: &[&str]) -> Redis {
 
 /// Waits until a router says whether it is connected to a store.
 async fn store_is(redis: &Redis, router: &str, up: u8) {
-    let wanted =
-        format!("weir_rate_limit_store_up{{weir_store=\"redis://127.0.0.1:{}\"}} {up}", redis.port);
+    let wanted = format!(
+        "weir_router_rate_limit_store_up{{weir_store=\"redis://127.0.0.1:{}\"}} {up}",
+        redis.port
+    );
     eventually(&format!("{router}: {wanted}"), || async {
         metrics(router).await.lines().any(|line| line == wanted).then_some(())
     })

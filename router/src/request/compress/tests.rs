@@ -64,7 +64,8 @@ fn what_is_compressed_says_so() {
 #[test]
 fn what_must_stay_stays() {
     let long = "a".repeat(20);
-    let cases: [(&[(&str, &str)], &str, Method); 6] = [
+    type Case<'a> = (&'a [(&'a str, &'a str)], &'a str, Method);
+    let cases: [Case<'_>; 6] = [
         (&[("content-encoding", "br")], &long, Method::GET),
         (&[("content-range", "bytes 0-1/2")], &long, Method::GET),
         (&[("cache-control", "private, No-Transform")], &long, Method::GET),
