@@ -255,11 +255,11 @@ mod tests {
 
         #[test]
         fn no_bytes_make_it_panic(bytes in prop::collection::vec(any::<u8>(), 0..600)) {
-            parse(&bytes);
-            parse(&records(&bytes, 50));
+            let _ = parse(&bytes);
+            let _ = parse(&records(&bytes, 50));
             let mut message = vec![CLIENT_HELLO, 0, 0, bytes.len() as u8];
             message.extend(bytes);
-            parse(&records(&message, 90));
+            let _ = parse(&records(&message, 90));
         }
     }
 }
