@@ -2,7 +2,7 @@
 
 use weir_proto::weir::control::v1::{
     EdgeStatus, ListEdgesRequest, ListInstancesRequest, ListRoutersRequest, ListRoutesRequest,
-    ListServicesRequest,
+    ListServicesRequest, ListTcpRoutesRequest,
 };
 use weir_proto::weir::mesh::v1 as pb;
 
@@ -83,6 +83,7 @@ async fn routes(mut client: Client, format: Format) -> Result<(), Error> {
     if format == Format::Json {
         return print_json("weir.control.v1.ListRoutesResponse", &answer);
     }
+    let of_connections = client.list_tcp_routes(ListTcpRoutesRequest {}).await?.into_inner();
     let mut table = table(["ROUTE", "KIND", "PARENTS", "HOSTNAMES", "MATCHES", "BACKENDS"]);
     for route in answer.routes {
         let kind = match route.kind() {
@@ -110,7 +111,36 @@ async fn routes(mut client: Client, format: Format) -> Result<(), Error> {
             ]);
         }
     }
+    for route in of_connections.routes {
+        table.add_row(tcp_route(&route));
+    }
     print_table(&table)
+}
+
+/// The row of a TCPRoute or TLSRoute.
+fn tcp_route(route: &pb::TcpRoute) -> [String; 6] {
+    let kind = match route.kind() {
+        pb::tcp_route::Kind::TlsRoute => "TLSRoute",
+        _ => "TCPRoute",
+    };
+    let parent = |parent: &pb::TcpParentRef| {
+        let kind = parent.kind.to_lowercase();
+        match (parent.section_name.as_str(), parent.port) {
+            ("", 0) => format!("{kind}/{}", parent.name),
+            ("", port) => format!("{kind}/{}:{port}", parent.name),
+            (section, _) => format!("{kind}/{}/{section}", parent.name),
+        }
+    };
+    let parents: Vec<_> = route.parent_refs.iter().map(parent).collect();
+    let hostnames = route.hostnames.join("\n");
+    [
+        route.name.clone(),
+        kind.to_owned(),
+        parents.join("\n"),
+        if hostnames.is_empty() { "*".to_owned() } else { hostnames },
+        "connections".to_owned(),
+        shares(&route.backend_refs),
+    ]
 }
 
 async fn instances(mut client: Client, format: Format) -> Result<(), Error> {
@@ -262,19 +292,20 @@ fn instead(rule: &pb::RouteRule) -> Option<String> {
 }
 
 fn backends(rule: &pb::RouteRule) -> String {
-    if let Some(instead) = instead(rule) {
-        return instead;
-    }
+    instead(rule).unwrap_or_else(|| shares(&rule.backend_refs))
+}
+
+fn shares(refs: &[pb::BackendRef]) -> String {
     let one = |backend: &pb::BackendRef| {
         let version = if backend.version.is_empty() {
             String::new()
         } else {
             format!(" {}", backend.version)
         };
-        match rule.backend_refs.len() {
+        match refs.len() {
             1 => format!("{}{version}", backend.service),
             _ => format!("{}{version} ={}", backend.service, backend.weight),
         }
     };
-    rule.backend_refs.iter().map(one).collect::<Vec<_>>().join("\n")
+    refs.iter().map(one).collect::<Vec<_>>().join("\n")
 }

@@ -189,7 +189,8 @@ mod tests {
             hostname: Some("new.test".into()),
             path: Some(PathModifier::Full("/all".into())),
         };
-        let request = http::Request::builder().uri("http://a.test:80/x?y=z").header("host", "a.test");
+        let request =
+            http::Request::builder().uri("http://a.test:80/x?y=z").header("host", "a.test");
         let (mut parts, ()) = request.body(()).unwrap().into_parts();
         super::rewrite(&rewrite, 0, &mut parts);
         assert_eq!(parts.uri, "http://new.test/all?y=z");

@@ -49,7 +49,10 @@ pub enum End {
 enum Reading {
     Open,
     Ended,
+    /// The socket did.
     Broke,
+    /// Nobody takes the rest.
+    Dropped,
 }
 
 /// What is known of a connection while it lives. The local socket is its near
@@ -212,7 +215,7 @@ impl Body for NearBody {
 impl Drop for NearBody {
     fn drop(&mut self) {
         // Whoever dropped it early does not want the rest.
-        self.flow.reads(Reading::Broke);
+        self.flow.reads(Reading::Dropped);
     }
 }
 
@@ -257,6 +260,7 @@ pub async fn relay(
         let upload = pin!(async {
             match flow.read_ended().await {
                 Reading::Broke => Err(End::Near),
+                Reading::Dropped => Err(End::Far),
                 Reading::Open | Reading::Ended => Ok(()),
             }
         });

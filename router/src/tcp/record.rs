@@ -96,7 +96,7 @@ impl Record {
     }
 
     /// It is no opaque connection: its requests are told instead.
-    pub fn is_http(mut self) {
+    pub fn left_to_requests(mut self) {
         self.told = true;
     }
 

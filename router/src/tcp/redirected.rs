@@ -29,11 +29,13 @@ pub fn original(stream: &TcpStream) -> Option<SocketAddr> {
     let socket = SockRef::from(stream);
     let original = match local {
         SocketAddr::V4(_) => socket.original_dst_v4(),
-        SocketAddr::V6(_) => socket.original_dst_v6(),
+        // IPv4 comes to such a socket as well.
+        SocketAddr::V6(_) => socket.original_dst_v6().or_else(|_| socket.original_dst_v4()),
     };
     // Without connection tracking there is no such address, and no redirection.
     let original = original.ok()?.as_socket()?;
-    (original != local).then_some(original)
+    let place = |a: SocketAddr| (a.ip().to_canonical(), a.port());
+    (place(original) != place(local)).then_some(original)
 }
 
 /// Serves one until it ends. Gives it back when it speaks HTTP: then requests say
@@ -59,7 +61,7 @@ pub async fn serve(
     match detect(&stream, table.options.tcp.detection_timeout).await {
         Err(_) => record.refused(&Refused::Gone),
         Ok(Speaks::Http) => {
-            record.is_http();
+            record.left_to_requests();
             return Some(stream);
         }
         Ok(Speaks::Opaque) => {

@@ -5,7 +5,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::{HeaderValue, Method, Request, StatusCode, Uri, Version, header};
@@ -196,8 +196,10 @@ async fn open(
         let index = version.endpoints.iter().find(|e| e.id == upstream.id).map(|e| e.index);
         tried.push(index.unwrap_or(u32::MAX));
         let pending = Pending::new(upstream.clone());
+        let began = Instant::now();
         match reach(&upstream, service).await {
             Ok(far) => {
+                upstream.load.answered(began.elapsed());
                 let instance = Some(upstream.id.clone());
                 record.opened(service.name.as_str(), version.name.as_str(), instance);
                 return Ok((far, pending));

@@ -69,6 +69,7 @@ async fn what_is_cut_off_does_not_look_whole() {
     stream.write_all(b"b").await.unwrap();
     let end = stream.read(&mut some).await;
     assert!(end.is_err(), "a reset looks like an end: {end:?}");
+    line_of("reset", "UC").await;
 }
 
 #[tokio::test]
