@@ -6,6 +6,7 @@ mod intern;
 mod matcher;
 pub mod reflection;
 mod split;
+mod traffic;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -15,11 +16,12 @@ use weir_mesh::identity::SpiffeId;
 use weir_mesh::model::{HeaderModifier, Options, Protocol, ServiceName, Sticky, VersionName};
 use weir_mesh::transcode::Transcoder;
 
-use crate::upstream::Reach;
+use crate::upstream::{Host, Reach};
 pub use build::Builder;
 pub use intern::Interner;
 pub use matcher::{Matcher, Query};
 pub use split::{SplitState, Splitter, point};
+pub use traffic::{Traffic, TrafficBuilder};
 
 /// A map whose keys come from the configuration: requests look things up in it
 /// and put nothing in, so nobody can make its keys collide.
@@ -65,6 +67,8 @@ pub struct ServiceEntry {
     pub splitter: Splitter,
     /// What keeps a user on a version.
     pub sticky: Option<Sticky>,
+    /// How its instances are chosen, limited and kept out.
+    pub traffic: Arc<Traffic>,
     /// Set when the snapshot had the service's descriptors (gateway only).
     pub transcoder: Option<Arc<Transcoder>>,
 }
@@ -103,6 +107,10 @@ pub struct Endpoint {
     pub reach: Reach,
     /// What its router's health checks say.
     pub healthy: bool,
+    /// Where it runs; may be empty.
+    pub zone: Arc<str>,
+    /// What this router found out, when its service has a policy.
+    pub host: Option<Arc<Host>>,
 }
 
 /// What a rule does with a request.

@@ -17,7 +17,7 @@ use weir_mesh::transcode::Transcoder;
 use super::reflection::Reflection;
 use super::{
     Action, Backend, Destination, Endpoint, Interner, Map, Matcher, ServiceEntry, Splitter, Table,
-    VersionEntry,
+    TrafficBuilder, VersionEntry,
 };
 use crate::upstream::Reach;
 
@@ -28,6 +28,7 @@ pub struct Builder {
     endpoints: Interner<(Arc<str>, SocketAddr, Reach)>,
     versions: Interner<(ServiceName, VersionName)>,
     splits: Interner<String>,
+    traffic: TrafficBuilder,
     transcoders: HashMap<ServiceName, (Bytes, Arc<Transcoder>)>,
     reflection: Option<(Vec<Bytes>, Arc<Reflection>)>,
 }
@@ -41,6 +42,7 @@ impl Builder {
         self.endpoints.begin();
         self.versions.begin();
         self.splits.begin();
+        self.traffic.begin();
         let attached = Attached::new(&snapshot.policies);
         let mut instances: HashMap<(&str, &str), Vec<&Instance>> = HashMap::new();
         for instance in &snapshot.instances {
@@ -69,6 +71,7 @@ impl Builder {
         self.endpoints.sweep();
         self.versions.sweep();
         self.splits.sweep();
+        self.traffic.sweep(|name| entries.contains_key(name));
         Ok(Table {
             sequence: snapshot.sequence,
             revision: snapshot.revision,
@@ -84,7 +87,7 @@ impl Builder {
         service: &Service,
         trust_domain: &str,
         instances: &HashMap<(&str, &str), Vec<&Instance>>,
-        _attached: &Attached<'_>,
+        attached: &Attached<'_>,
     ) -> Result<ServiceEntry, Invalid> {
         let at = |error: String| Invalid::one(format!("services[{}]", service.name), error);
         let identity = SpiffeId::new(trust_domain, "default", service.name.as_str())
@@ -103,6 +106,8 @@ impl Builder {
                 address: instance.address,
                 reach: reach(instance),
                 healthy: instance.healthy,
+                zone: instance.zone.clone(),
+                host: None,
             };
             versions.push(VersionEntry {
                 name: name.clone(),
@@ -117,6 +122,7 @@ impl Builder {
             name: service.name.clone(),
             protocol: service.protocol,
             identity: Arc::new(identity),
+            traffic: self.traffic.service(&service.name, &mut versions, attached),
             versions,
             splitter: Splitter::new(split, weights),
             sticky: service.split.sticky.clone(),

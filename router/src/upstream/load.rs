@@ -60,6 +60,12 @@ impl Load {
         if past < 1e-4 { 1.0 - past } else { (-past).exp() }
     }
 
+    /// Requests that are under way.
+    #[must_use]
+    pub fn pending(&self) -> u32 {
+        self.pending.get()
+    }
+
     /// True while passive health checks keep it out.
     #[must_use]
     pub fn is_out(&self) -> bool {
