@@ -57,6 +57,12 @@ pub enum RouterError {
     /// The connection broke after the request was sent.
     #[error("the connection to {0} broke before an answer came: {1}")]
     Upstream(String, #[source] hyper::Error),
+    /// A limit of the service, or the queue before it, is full.
+    #[error("{0}")]
+    Overflow(String),
+    /// This router has too much to do.
+    #[error("this router is overloaded: {0}; try again later")]
+    Overloaded(&'static str),
     /// The deadline of the request or route has passed.
     #[error("no answer within {} ms", .0.as_millis())]
     Timeout(Duration),
@@ -91,9 +97,12 @@ impl RouterError {
             Self::NoHost | Self::BadRequest(_) | Self::Fields(_) => StatusCode::BAD_REQUEST,
             Self::NoService(_) | Self::NoRoute => StatusCode::NOT_FOUND,
             Self::MethodNotAllowed(_) => StatusCode::METHOD_NOT_ALLOWED,
-            Self::NotReady | Self::NoInstance(_) | Self::Connect(..) | Self::Upstream(..) => {
-                StatusCode::SERVICE_UNAVAILABLE
-            }
+            Self::NotReady
+            | Self::NoInstance(_)
+            | Self::Connect(..)
+            | Self::Upstream(..)
+            | Self::Overflow(_)
+            | Self::Overloaded(_) => StatusCode::SERVICE_UNAVAILABLE,
             Self::Timeout(_) => StatusCode::GATEWAY_TIMEOUT,
             Self::SlowBody => StatusCode::REQUEST_TIMEOUT,
             Self::TooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
@@ -109,9 +118,12 @@ impl RouterError {
         match self {
             Self::NoHost | Self::BadRequest(_) | Self::Fields(_) => grpc::INVALID_ARGUMENT,
             Self::NoService(_) | Self::NoRoute | Self::MethodNotAllowed(_) => grpc::UNIMPLEMENTED,
-            Self::NotReady | Self::NoInstance(_) | Self::Connect(..) | Self::Upstream(..) => {
-                grpc::UNAVAILABLE
-            }
+            Self::NotReady
+            | Self::NoInstance(_)
+            | Self::Connect(..)
+            | Self::Upstream(..)
+            | Self::Overflow(_)
+            | Self::Overloaded(_) => grpc::UNAVAILABLE,
             Self::Timeout(_) | Self::SlowBody => grpc::DEADLINE_EXCEEDED,
             Self::TooLarge(_) | Self::HeadTooLarge(_) => grpc::RESOURCE_EXHAUSTED,
             Self::Unsupported(_) => grpc::UNIMPLEMENTED,
@@ -138,6 +150,8 @@ impl RouterError {
             Self::NoInstance(_) => "UH",
             Self::Connect(..) => "UF",
             Self::Upstream(..) => "UC",
+            Self::Overflow(_) => "UO",
+            Self::Overloaded(_) => "OM",
             Self::Timeout(_) => "UT",
             Self::SlowBody
             | Self::BadRequest(_)

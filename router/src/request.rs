@@ -22,4 +22,5 @@ pub mod handler;
 pub mod headers;
 pub mod inbound;
 pub mod json;
+mod resilient;
 pub mod target;

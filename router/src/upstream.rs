@@ -3,6 +3,7 @@
 
 mod balance;
 mod budget;
+pub mod checks;
 mod choose;
 mod dial;
 mod gradient;
@@ -12,6 +13,7 @@ mod limiter;
 mod load;
 mod outlier;
 mod pool;
+mod watched;
 
 pub use balance::{Pick, pick};
 pub use budget::RetryBudget;
@@ -22,8 +24,9 @@ pub use hash::Hashed;
 pub use host::Host;
 pub use limiter::{Full, Limiter, Permit, until};
 pub use load::{Load, Pending};
-pub use outlier::{Deciding, Ejected, Outliers};
+pub use outlier::{Deciding, Outliers};
 pub use pool::{Failure, Lease, Pool, Sent};
+pub use watched::Watched;
 
 use std::net::SocketAddr;
 use std::rc::Rc;

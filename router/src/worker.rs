@@ -23,6 +23,8 @@ pub struct Shared {
     pub config: Config,
     /// The compiled snapshot in use; none before the first.
     pub table: ArcSwapOption<Table>,
+    /// Told of each new table.
+    pub changed: tokio::sync::Notify,
     /// Who it is.
     pub identity: Arc<Identity>,
     /// What it counts.
@@ -33,6 +35,14 @@ pub struct Shared {
     pub access_log: AccessLog,
     /// What an idle worker may give back.
     pub pages: Pages,
+}
+
+impl Shared {
+    /// Puts a table in the place of the one in use.
+    pub fn install(&self, table: Arc<Table>) {
+        self.table.store(Some(table));
+        self.changed.notify_one();
+    }
 }
 
 /// One worker.
@@ -47,6 +57,7 @@ pub struct Worker {
     pub bound: RefCell<Bound>,
     upstreams: RefCell<Vec<Option<Rc<Upstream>>>>,
     splits: RefCell<Vec<SplitState>>,
+    turns: RefCell<Vec<usize>>,
 }
 
 impl Worker {
@@ -65,6 +76,7 @@ impl Worker {
             bound: RefCell::default(),
             upstreams: RefCell::default(),
             splits: RefCell::default(),
+            turns: RefCell::default(),
         }
     }
 
@@ -83,6 +95,18 @@ impl Worker {
             splits.resize_with(index + 1, SplitState::default);
         }
         splitter.exact(&mut splits[index])
+    }
+
+    /// Counts the choices at a version, by its number.
+    #[must_use]
+    pub fn turn(&self, version: u32) -> usize {
+        let index = version as usize;
+        let mut turns = self.turns.borrow_mut();
+        if turns.len() <= index {
+            turns.resize(index + 1, 0);
+        }
+        turns[index] = turns[index].wrapping_add(1);
+        turns[index]
     }
 
     /// Closes HTTP/1.1 connections that wait for requests, but for one to each
@@ -109,13 +133,19 @@ impl Worker {
         {
             return known.clone();
         }
-        let dial = match endpoint.reach {
-            Reach::Mesh => Dial::Mesh(self.shared.identity.clone(), service.identity.clone()),
-            Reach::Http1 => Dial::Http1,
-            Reach::Http2 => Dial::Http2,
-        };
+        let dial = self.dial(endpoint, service);
         let upstream = Rc::new(Upstream::new(endpoint.id.clone(), endpoint.address, dial));
         upstreams[index] = Some(upstream.clone());
         upstream
+    }
+
+    /// How an instance is connected to.
+    #[must_use]
+    pub fn dial(&self, endpoint: &Endpoint, service: &ServiceEntry) -> Dial {
+        match endpoint.reach {
+            Reach::Mesh => Dial::Mesh(self.shared.identity.clone(), service.identity.clone()),
+            Reach::Http1 => Dial::Http1,
+            Reach::Http2 => Dial::Http2,
+        }
     }
 }

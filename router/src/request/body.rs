@@ -123,6 +123,13 @@ impl Source {
         Some(UpBody::Replay(Replay { state: self.0.clone(), at: 0 }))
     }
 
+    /// Whether all of it is here and held: then several may read it at once.
+    #[must_use]
+    pub fn is_held(&self) -> bool {
+        let state = self.0.borrow();
+        state.whole && (state.ended || state.body.is_end_stream())
+    }
+
     /// Whether the client broke off in the middle of it.
     #[must_use]
     pub fn broke(&self) -> bool {

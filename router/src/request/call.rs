@@ -9,7 +9,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use http::{HeaderMap, HeaderName, Method, Request, Response, StatusCode, header, request};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, header, request};
 use tokio::time::Instant as Deadline;
 use weir_mesh::model::VersionName;
 use weir_mesh::telemetry::trace::{Span, SpanContext};
@@ -22,6 +22,8 @@ use crate::upstream::{Lease, Pending, Upstream};
 use crate::worker::Worker;
 
 const GRPC_TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
+/// What is left of the time of an HTTP request, in milliseconds; Envoy's name.
+const EXPECTED: HeaderName = HeaderName::from_static("x-envoy-expected-rq-timeout-ms");
 const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
 
 /// What the client speaks, and errors must be told in.
@@ -190,6 +192,18 @@ impl Call {
         self.deadline
     }
 
+    /// When it came.
+    #[must_use]
+    pub fn began(&self) -> Instant {
+        self.began
+    }
+
+    /// The IP address that its connection comes from.
+    #[must_use]
+    pub fn peer_ip(&self) -> std::net::IpAddr {
+        self.connected.peer_address.ip()
+    }
+
     /// The time that it had from its arrival.
     #[must_use]
     pub fn budget(&self) -> Duration {
@@ -241,12 +255,15 @@ impl Call {
         if let Some(span) = self.client.as_ref().or(self.server.as_ref()) {
             span.context().inject(headers);
         }
-        if let Some(deadline) = self.deadline
-            && is_grpc(headers)
-        {
+        if let Some(deadline) = self.deadline {
             let left = deadline.saturating_duration_since(Deadline::now());
-            if let Ok(value) = timeout::format(left).parse() {
-                headers.insert(GRPC_TIMEOUT, value);
+            if is_grpc(headers) {
+                if let Ok(value) = timeout::format(left).parse() {
+                    headers.insert(GRPC_TIMEOUT, value);
+                }
+            } else {
+                let millis = u64::try_from(left.as_millis()).unwrap_or(u64::MAX).max(1);
+                headers.insert(EXPECTED, HeaderValue::from(millis));
             }
         }
     }
@@ -257,6 +274,13 @@ impl Call {
         let retries = i64::from(self.retries);
         if let Some(span) = self.client.as_mut().or(self.server.as_mut()) {
             span.event("retry", [("http.request.resend_count", retries.into())]);
+        }
+    }
+
+    /// Something that traces tell of.
+    pub fn event(&mut self, name: &'static str) {
+        if let Some(span) = self.client.as_mut().or(self.server.as_mut()) {
+            span.event(name, []);
         }
     }
 

@@ -20,6 +20,14 @@ pub struct Choice {
     cookie: Option<HeaderValue>,
 }
 
+impl Choice {
+    /// Of a version that was chosen by something else.
+    #[must_use]
+    pub fn of(version: usize, may_fall_over: bool) -> Self {
+        Self { version, may_fall_over, cookie: None }
+    }
+}
+
 /// The rule's backend for the next request.
 pub fn backend<'a>(worker: &Rc<Worker>, action: &'a Action) -> &'a Backend {
     let index = match action.backends.len() {
@@ -71,7 +79,7 @@ fn key(sticky: &Sticky, headers: &HeaderMap) -> Option<u64> {
     }
 }
 
-fn cookie<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
+pub(super) fn cookie<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
     // HTTP/2 may send one header for each cookie (RFC 9113 §8.2.3).
     headers
         .get_all(header::COOKIE)
@@ -90,7 +98,7 @@ fn set_cookie(name: &str, value: &str) -> Option<HeaderValue> {
 }
 
 /// The `sub` claim of the bearer token (RFC 7519 §4.1.2), not verified.
-fn subject(headers: &HeaderMap) -> Option<String> {
+pub(super) fn subject(headers: &HeaderMap) -> Option<String> {
     #[derive(serde::Deserialize)]
     struct Claims {
         sub: String,

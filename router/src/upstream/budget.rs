@@ -104,9 +104,7 @@ impl Window {
 
     fn take_back(&self, now: u64) {
         let stretch = self.stretch(now);
-        let less = |held: u64| {
-            (held >> 32 == stretch && held & 0xffff_ffff > 0).then(|| held - 1)
-        };
+        let less = |held: u64| (held >> 32 == stretch && held & 0xffff_ffff > 0).then(|| held - 1);
         // A slot that has become another stretch's is no longer counted at all.
         let _ = self.slot(stretch).fetch_update(Relaxed, Relaxed, less);
     }
@@ -115,7 +113,9 @@ impl Window {
         let last = self.stretch(now);
         let first = last.saturating_sub(SLOTS as u64 - 1);
         let held = self.slots.iter().map(|slot| slot.load(Relaxed));
-        held.filter(|held| (first..=last).contains(&(held >> 32))).map(|held| held & 0xffff_ffff).sum()
+        held.filter(|held| (first..=last).contains(&(held >> 32)))
+            .map(|held| held & 0xffff_ffff)
+            .sum()
     }
 }
 

@@ -107,7 +107,8 @@ impl<'a> Asked<'a> {
         if start.is_none() && back.is_zero() {
             return;
         }
-        let share = |(e, _): &One<'_>| e.host.as_ref().map_or(1.0, |h| h.share(self.now, start, back));
+        let share =
+            |(e, _): &One<'_>| e.host.as_ref().map_or(1.0, |h| h.share(self.now, start, back));
         let most = good.iter().map(share).fold(0.0, f64::max);
         let keep = |one: &One<'_>| {
             let share = share(one);

@@ -89,9 +89,7 @@ impl Hashed {
                 let from = ring.partition_point(|(place, _)| *place < key);
                 walk(from, ring.len(), &|at| ring[at].1)
             }
-            Self::Maglev(table) => {
-                walk(entry(key % ENTRIES as u64), table.len(), &|at| table[at])
-            }
+            Self::Maglev(table) => walk(entry(key % ENTRIES as u64), table.len(), &|at| table[at]),
         }
     }
 }

@@ -163,7 +163,8 @@ mod tests {
         let inside = limiter.try_enter().unwrap();
         let soon = Instant::now() + Duration::from_secs(60);
         let wait = |limiter: Arc<Limiter>| async move { limiter.wait(9, soon).await };
-        let (gone, stays) = (tokio::spawn(wait(limiter.clone())), tokio::spawn(wait(limiter.clone())));
+        let (gone, stays) =
+            (tokio::spawn(wait(limiter.clone())), tokio::spawn(wait(limiter.clone())));
         tokio::task::yield_now().await;
         gone.abort();
         drop(inside);

@@ -114,11 +114,12 @@ impl Outliers {
                 }
             }
         }
+        let interval = u64::try_from(self.config.interval.as_millis()).unwrap_or(u64::MAX);
         for host in &self.hosts {
             host.good.store(0, Relaxed);
             host.all.store(0, Relaxed);
             // Whoever was good for as long as this is trusted a little more.
-            if !host.is_out(now) {
+            if host.out_until.load(Relaxed).saturating_add(interval) <= now {
                 let less = |times: u32| times.checked_sub(1);
                 let _ = host.times.fetch_update(Relaxed, Relaxed, less);
             }

@@ -168,7 +168,8 @@ pub(super) fn read(
         reader.bad("hashOn", format_args!("has more than {MAX_HASH_ON} entries"));
     }
     let hash_on = document.hash_on.iter().enumerate();
-    let hash_on = hash_on.filter_map(|(i, h)| read_hash(h, &mut reader.at(&format!("hashOn[{i}]"))));
+    let hash_on =
+        hash_on.filter_map(|(i, h)| read_hash(h, &mut reader.at(&format!("hashOn[{i}]"))));
     LoadBalancer {
         method,
         hash_on: hash_on.collect(),

@@ -84,9 +84,8 @@ pub struct AdaptiveConcurrency {
 
 pub(super) fn read(document: Option<LimitsDocument>, reader: &mut Reader<'_>) -> Limits {
     let Some(document) = document else { return Limits::default() };
-    let mut some = |field: &str, sent: Option<u32>| {
-        sent.map(|_| reader.number(field, sent, 1, 1, MOST))
-    };
+    let mut some =
+        |field: &str, sent: Option<u32>| sent.map(|_| reader.number(field, sent, 1, 1, MOST));
     let max_connections = some("maxConnections", document.max_connections);
     let max_requests = some("maxRequests", document.max_requests);
     Limits {

@@ -186,8 +186,7 @@ pub(super) fn read(document: RetryDocument, reader: &mut Reader<'_>) -> Retry {
     let grpc = document.grpc_statuses.unwrap_or_else(|| vec![GrpcStatusDocument::Unavailable]);
     let attempts = reader.number("attempts", document.attempts, 2, 0, 10);
     let timeout = document.per_try_timeout;
-    let per_try_timeout =
-        timeout.map(|_| reader.time("perTryTimeout", timeout, SECOND, MS));
+    let per_try_timeout = timeout.map(|_| reader.time("perTryTimeout", timeout, SECOND, MS));
     let backoff = document.backoff.unwrap_or_default();
     let mut at = reader.at("backoff");
     let base = at.time("base", backoff.base, Backoff::default().base, MS);
