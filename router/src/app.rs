@@ -28,7 +28,7 @@ use crate::control::{Addresses, Control};
 use crate::identity::Identity;
 use crate::metrics::Metrics;
 use crate::worker::{Shared, Worker};
-use crate::{health, listener, memory, upstream};
+use crate::{health, listener, memory, shed, upstream};
 
 /// For spans to get out at the end.
 const FLUSH: Duration = Duration::from_secs(1);
@@ -89,6 +89,7 @@ async fn serve(config: Config, pages: memory::Pages) -> Result<(), RunError> {
     let shared = Arc::new(Shared {
         config,
         table: Default::default(),
+        shed: Default::default(),
         changed: Default::default(),
         identity: Arc::new(Identity::default()),
         metrics,
@@ -111,6 +112,7 @@ async fn serve(config: Config, pages: memory::Pages) -> Result<(), RunError> {
 
     let admin = Arc::new(Admin { shared: shared.clone(), draining: AtomicBool::new(false) });
     tokio::spawn(admin.clone().serve(admin_socket));
+    tokio::spawn(shed::watch(shared.clone()));
     let (healthy, health) = watch::channel(false);
     if let Role::Sidecar { app } = shared.config.role {
         tokio::spawn(health::check(app, healthy));

@@ -17,6 +17,7 @@ mod listener;
 mod memory;
 mod metrics;
 mod request;
+mod shed;
 mod socket;
 mod table;
 mod upstream;

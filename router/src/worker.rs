@@ -1,7 +1,7 @@
 //! One thread that carries requests: its own runtime, pools and counters. What
 //! it shares with others is read without a lock.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -10,9 +10,11 @@ use weir_mesh::model::Protocol;
 
 use crate::access_log::AccessLog;
 use crate::config::Config;
+use crate::error::RouterError;
 use crate::identity::Identity;
 use crate::memory::{Activity, Pages};
 use crate::metrics::{Bound, Metrics};
+use crate::shed::Shed;
 use crate::table::{Endpoint, ServiceEntry, SplitState, Splitter, Table};
 use crate::upstream::{Dial, Reach, Upstream};
 use weir_mesh::telemetry::trace::SpanSink;
@@ -23,6 +25,8 @@ pub struct Shared {
     pub config: Config,
     /// The compiled snapshot in use; none before the first.
     pub table: ArcSwapOption<Table>,
+    /// Whether requests are refused for want of memory.
+    pub shed: Shed,
     /// Told of each new table.
     pub changed: tokio::sync::Notify,
     /// Who it is.
@@ -53,6 +57,10 @@ pub struct Worker {
     pub app: Rc<Upstream>,
     /// What it does, for those who wait for it to be idle.
     pub activity: Activity,
+    /// Requests that have not ended.
+    pub requests: Cell<u32>,
+    /// How many of them there may be: this worker's part of the router's.
+    most: u32,
     /// Counters that are bound already.
     pub bound: RefCell<Bound>,
     upstreams: RefCell<Vec<Option<Rc<Upstream>>>>,
@@ -68,16 +76,36 @@ impl Worker {
             Protocol::Http1 => Dial::Http1,
             Protocol::Http2 | Protocol::Grpc => Dial::Http2,
         };
+        let args = &shared.config.args;
+        let most = args.max_requests.div_ceil(args.workers.into());
         let app = Upstream::new("app".into(), shared.config.app(), dial);
         Self {
             shared,
             app: Rc::new(app),
             activity: Activity::default(),
+            requests: Cell::new(0),
+            most,
             bound: RefCell::default(),
             upstreams: RefCell::default(),
             splits: RefCell::default(),
             turns: RefCell::default(),
         }
+    }
+
+    /// Whether there is room for the request that has just begun.
+    ///
+    /// # Errors
+    /// [`RouterError::Overloaded`].
+    pub fn admit(&self) -> Result<(), RouterError> {
+        if self.shared.shed.is_on() {
+            return Err(RouterError::Overloaded("its memory runs out"));
+        }
+        if self.requests.get() > self.most {
+            return Err(RouterError::Overloaded(
+                "it has as many requests as --max-requests allows",
+            ));
+        }
+        Ok(())
     }
 
     /// The table in use.

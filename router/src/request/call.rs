@@ -9,7 +9,9 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, header, request};
+use http::{
+    HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, header, request,
+};
 use tokio::time::Instant as Deadline;
 use weir_mesh::model::VersionName;
 use weir_mesh::telemetry::trace::{Span, SpanContext};
@@ -89,6 +91,7 @@ impl Call {
             Side::Inbound | Side::Gateway => (Some(Span::server(name, context)), None),
         };
         worker.activity.note();
+        worker.requests.set(worker.requests.get() + 1);
         connected.begins();
         // Boxed from the start: it is large, and goes from hand to hand.
         let mut call = Box::new(Self {
@@ -380,6 +383,7 @@ impl Call {
 impl Drop for Call {
     fn drop(&mut self) {
         self.connected.ends();
+        self.worker.requests.set(self.worker.requests.get().saturating_sub(1));
         // The client went before there was an answer.
         if !self.recorded {
             self.status = StatusCode::from_u16(499).unwrap_or(StatusCode::REQUEST_TIMEOUT);

@@ -35,6 +35,7 @@ async fn steps(
     request: Request<Incoming>,
     call: &mut Call,
 ) -> Result<Response<DownBody>, RouterError> {
+    worker.admit()?;
     let table = worker.table().ok_or(RouterError::NotReady)?;
     headers::check_size(request.headers())?;
     if request.method() == Method::CONNECT {

@@ -27,6 +27,9 @@ pub async fn handle(
     request: Request<Incoming>,
 ) -> Result<Response<DownBody>, h2::Error> {
     let mut call = Call::begin(&worker, &connected, &request);
+    if let Err(error) = worker.admit() {
+        return Ok(answer::finish(answer::of_error(&error, &mut call), call));
+    }
     let request = for_application(&worker, &connected, request, &mut call);
     let answer = match send(&worker, request, &mut call).await {
         Ok(response) => response.map(DownBody::stream),

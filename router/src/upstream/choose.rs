@@ -151,7 +151,74 @@ fn stays(near: usize, there: usize, below: u32) -> f64 {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+    use std::sync::Arc;
+    use std::sync::atomic::Ordering::Relaxed;
+
+    use serde_json::{Value, json};
+    use weir_mesh::policy::{Attached, Policy};
+
     use super::*;
+    use crate::table::TrafficBuilder;
+    use crate::upstream::{Dial, Reach};
+
+    struct World {
+        version: VersionEntry,
+        traffic: Arc<Traffic>,
+        upstreams: Vec<Rc<Upstream>>,
+    }
+
+    /// One instance for each zone that is named.
+    fn world(zones: &[&str], mut spec: Value) -> World {
+        spec["targetRefs"] = json!([{"kind": "Service", "name": "web"}]);
+        let policy = Policy::read("BackendTrafficPolicy", "web", &spec, "").unwrap();
+        let endpoint = |(index, zone): (usize, &&str)| Endpoint {
+            index: u32::try_from(index).unwrap(),
+            id: format!("web-{index}").into(),
+            address: format!("127.0.0.1:{}", 1000 + index).parse().unwrap(),
+            reach: Reach::Http1,
+            healthy: true,
+            zone: (*zone).into(),
+            host: None,
+        };
+        let endpoints: Vec<_> = zones.iter().enumerate().map(endpoint).collect();
+        let upstream = |e: &Endpoint| Rc::new(Upstream::new(e.id.clone(), e.address, Dial::Http1));
+        let upstreams = endpoints.iter().map(upstream).collect();
+        let version = VersionEntry { name: "v1".parse().unwrap(), weight: 1, id: 0, endpoints };
+        let (policies, mut versions) = ([policy], [version]);
+        let attached = Attached::new(&policies);
+        let traffic =
+            TrafficBuilder::default().service(&"web".parse().unwrap(), &mut versions, &attached);
+        let [version] = versions;
+        World { version, traffic, upstreams }
+    }
+
+    impl World {
+        fn asked<'a>(&'a self, tried: &'a [u32], now: u64) -> Asked<'a> {
+            let version = (0, &self.version);
+            Asked { version, traffic: &self.traffic, tried, key: None, zone: "a", now }
+        }
+
+        /// How many of 1,000 requests each instance gets.
+        fn shares(&self, now: u64) -> BTreeMap<String, usize> {
+            let mut shares = BTreeMap::new();
+            for turn in 0..1000 {
+                let of = |e: &Endpoint| self.upstreams[e.index as usize].clone();
+                match self.asked(&[], now).pick(of, || turn) {
+                    Pick::Good(upstream) => {
+                        *shares.entry(upstream.id.to_string()).or_default() += 1
+                    }
+                    Pick::Panic(_) => *shares.entry("panic".to_owned()).or_default() += 1,
+                    Pick::None => {}
+                }
+            }
+            shares
+        }
+
+        fn leave_out(&self, index: usize, until: u64) {
+            self.version.endpoints[index].host.as_ref().unwrap().out_until.store(until, Relaxed);
+        }
+    }
 
     #[test]
     fn a_zone_that_is_well_keeps_all_and_a_sick_one_its_share() {
@@ -159,5 +226,60 @@ mod tests {
         assert_eq!(stays(7, 10, 70), 1.0);
         assert!((stays(35, 100, 70) - 0.5).abs() < 1e-9);
         assert_eq!(stays(1, 1, 100), 1.0);
+    }
+
+    #[test]
+    fn the_own_zone_comes_first_and_spills_over() {
+        let spec = json!({
+            "zoneAwareness": {"preferLocal": true, "spillOverBelowPercent": 100},
+            "outlierDetection": {}, "loadBalancer": {"type": "Random"},
+        });
+        let world = world(&["a", "a", "b", "b"], spec);
+        let near = |shares: &BTreeMap<String, usize>| {
+            ["web-0", "web-1"].iter().filter_map(|id| shares.get(*id)).sum::<usize>()
+        };
+        assert_eq!(near(&world.shares(10)), 1000);
+        world.leave_out(0, 100);
+        let half = near(&world.shares(10));
+        assert!((400..=600).contains(&half), "{half}");
+        world.leave_out(1, 100);
+        assert_eq!(near(&world.shares(10)), 0);
+    }
+
+    #[test]
+    fn a_zone_with_too_few_is_not_preferred() {
+        let mut spec = json!({"zoneAwareness": {"preferLocal": true, "minInstances": 2}});
+        spec["loadBalancer"] = json!({"type": "Random"});
+        let shares = world(&["a", "b", "c"], spec).shares(10);
+        assert_eq!(shares.len(), 3, "{shares:?}");
+    }
+
+    #[test]
+    fn one_that_comes_back_gets_its_share_little_by_little() {
+        let spec = json!({
+            "outlierDetection": {"returnSlow": "10s"}, "loadBalancer": {"type": "Random"},
+        });
+        let world = world(&["a", "a"], spec);
+        world.leave_out(0, 20_000);
+        let share = |now| world.shares(now).get("web-0").copied().unwrap_or_default();
+        assert_eq!(share(19_999), 0);
+        let (soon, half, all) = (share(20_100), share(25_000), share(40_000));
+        assert!((10..=110).contains(&soon), "{soon}");
+        assert!((180..=320).contains(&half), "{half}");
+        assert!((400..=600).contains(&all), "{all}");
+    }
+
+    #[test]
+    fn below_the_threshold_all_are_asked() {
+        let spec = json!({"panicThresholdPercent": 50, "outlierDetection": {}});
+        let world = world(&["a"; 4], spec);
+        world.leave_out(0, 100);
+        world.leave_out(1, 100);
+        assert!(!world.shares(10).contains_key("panic"), "half are well");
+        world.leave_out(2, 100);
+        assert_eq!(world.shares(10)["panic"], 1000);
+        let tried = [0, 1, 2, 3];
+        let of = |e: &Endpoint| world.upstreams[e.index as usize].clone();
+        assert!(matches!(world.asked(&tried, 10).pick(of, || 0), Pick::None));
     }
 }

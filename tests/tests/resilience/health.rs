@@ -63,3 +63,21 @@ async fn tcp_checks() {
     eventually("one is gone", || async { (healthy().await == 1.0).then_some(()) }).await;
     assert!(ask("/asked-tcp", 10).await.iter().all(|name| name == "asked-tcp-2"));
 }
+
+#[tokio::test]
+async fn instances_behind_routers_are_asked_through_mtls() {
+    let healthy = |service: &'static str| async move {
+        let label = format!("weir_service=\"{service}\"");
+        metric("weir_router_health_check_healthy", &[&label]).await
+    };
+    eventually("it is well", || async { (healthy("behind").await == 1.0).then_some(()) }).await;
+    // It answers, but not that it serves this.
+    let ill = || async {
+        let config = crate::world().mesh.admin("gateway").get("/config").ok().await;
+        let services = config["snapshot"]["services"].as_array()?.clone();
+        let other = services.into_iter().find(|service| service["name"] == "behind-other")?;
+        (other["versions"][0]["instances"][0]["failsChecks"] == true).then_some(())
+    };
+    eventually("the other is not", ill).await;
+    assert_eq!(healthy("behind-other").await, 0.0);
+}

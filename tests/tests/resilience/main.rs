@@ -9,6 +9,7 @@ mod health;
 mod limits;
 mod retries;
 mod server;
+mod shed;
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -77,6 +78,23 @@ fn world() -> &'static World {
             .unwrap();
             states.insert(name, started.iter().map(|s| s.state.clone()).collect());
             servers.insert(name, started.into_iter().map(Some).collect());
+        }
+        // Behind a router: checked through mTLS.
+        for (name, asks) in [("behind", ""), ("behind-other", "no.such.Service")] {
+            writeln!(
+                listed,
+                "  - name: {name}\n    protocol: grpc\n    versions: [{{name: v1, builtin: notifications}}]"
+            )
+            .unwrap();
+            let policy = json!({
+                "apiVersion": "weir.dev/v1alpha1", "kind": "BackendTrafficPolicy",
+                "metadata": {"name": name},
+                "spec": {
+                    "targetRefs": [{"kind": "Service", "name": name}],
+                    "healthCheck": {"type": "GRPC", "interval": "200ms", "grpcService": asks},
+                },
+            });
+            writeln!(policies, "  - {policy}").unwrap();
         }
         let text = format!(
             "apiVersion: weir.dev/v1alpha1\nkind: Mesh\nservices:\n{listed}policies:\n{policies}\

@@ -27,8 +27,6 @@ pub enum Manner {
     Grpc(u8),
     /// Nothing, for ever.
     Hangs,
-    /// The connection goes.
-    HangsUp,
     /// Good after a while.
     Slow(Duration),
     /// Every second request gets this status.
@@ -202,7 +200,6 @@ async fn answer(
             Ok(response)
         }
         Manner::Hangs => std::future::pending().await,
-        Manner::HangsUp => Err(std::io::Error::other("hangs up")),
         Manner::Slow(time) => {
             tokio::time::sleep(time).await;
             Ok(named(&state, 200))

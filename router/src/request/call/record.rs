@@ -20,7 +20,10 @@ impl Call {
         let took = self.began.elapsed();
         let failed = self.is_server_fault();
         let worker = self.worker.clone();
-        if let Some((_, Some(pending))) = &mut self.held {
+        // One that its client gave up says nothing of the instance.
+        if (whole || failed)
+            && let Some((_, Some(pending))) = &mut self.held
+        {
             pending.ended(!failed, &worker.shared.metrics);
         }
         let service: &str = match (&self.service, self.side) {
