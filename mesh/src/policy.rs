@@ -16,6 +16,7 @@ pub mod rate_limit;
 #[cfg(feature = "gateway-api")]
 mod structure;
 mod target;
+pub mod traffic;
 pub mod value;
 
 use std::fmt;

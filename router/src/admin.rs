@@ -14,6 +14,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use serde_json::{Value, json};
 
+use crate::clock;
 use crate::config::Role;
 use crate::table::{Table, VersionEntry};
 use crate::upstream::Reach;
@@ -145,6 +146,9 @@ fn version(version: &VersionEntry) -> Value {
             "address": e.address.to_string(),
             "healthy": e.healthy,
             "plain": e.reach != Reach::Mesh,
+            "zone": &*e.zone,
+            "leftOut": e.host.as_ref().is_some_and(|host| host.is_out(clock::now())),
+            "failsChecks": e.host.as_ref().is_some_and(|host| host.is_ill()),
         })
     };
     json!({

@@ -29,7 +29,7 @@ use crate::identity::Identity;
 use crate::metrics::Metrics;
 use crate::tcp::{Kind, Listen};
 use crate::worker::{Shared, Worker};
-use crate::{health, listener, memory};
+use crate::{health, listener, memory, shed, upstream};
 
 /// For spans to get out at the end.
 const FLUSH: Duration = Duration::from_secs(1);
@@ -92,6 +92,8 @@ async fn serve(config: Config, pages: memory::Pages) -> Result<(), RunError> {
     let shared = Arc::new(Shared {
         config,
         table: Default::default(),
+        shed: Default::default(),
+        changed: Default::default(),
         identity: Arc::new(Identity::default()),
         metrics,
         spans,
@@ -118,6 +120,7 @@ async fn serve(config: Config, pages: memory::Pages) -> Result<(), RunError> {
 
     let admin = Arc::new(Admin { shared: shared.clone(), draining: AtomicBool::new(false) });
     tokio::spawn(admin.clone().serve(admin_socket));
+    tokio::spawn(shed::watch(shared.clone()));
     let (healthy, health) = watch::channel(false);
     if let Role::Sidecar { app } = shared.config.role {
         tokio::spawn(health::check(app, healthy));
@@ -229,7 +232,8 @@ fn spawn_workers(
         let shared = shared.clone();
         let runtime = Builder::new_current_thread().enable_all().build()?;
         let thread = thread::Builder::new().name(format!("worker-{index}"));
-        threads.push(thread.spawn(move || work(&runtime, shared, listening))?);
+        let checks = index == 0;
+        threads.push(thread.spawn(move || work(&runtime, shared, listening, checks))?);
     }
     Ok(threads)
 }
@@ -242,7 +246,8 @@ struct Listening {
     drain: Drain,
 }
 
-fn work(runtime: &Runtime, shared: Arc<Shared>, listening: Vec<Listening>) {
+/// `checks`: it also asks instances how they are, for all workers.
+fn work(runtime: &Runtime, shared: Arc<Shared>, listening: Vec<Listening>, checks: bool) {
     let worker = Rc::new(Worker::new(shared));
     LocalSet::new().block_on(runtime, async move {
         let accepting: Vec<_> = listening
@@ -254,6 +259,9 @@ fn work(runtime: &Runtime, shared: Arc<Shared>, listening: Vec<Listening>) {
                 tokio::task::spawn_local(accept)
             })
             .collect();
+        if checks {
+            tokio::task::spawn_local(upstream::checks::run(worker.clone()));
+        }
         tokio::task::spawn_local(memory::keep_small(worker));
         for task in accepting {
             if let Ok(Err(error)) = task.await {

@@ -108,6 +108,13 @@ pub struct Args {
     /// A file, `-` for standard output, or `off`.
     #[arg(long, value_name = "FILE", default_value = "off", env = "WEIR_ACCESS_LOG")]
     pub access_log: String,
+    /// Requests in flight of the whole router; further ones are refused with 503.
+    #[arg(long, default_value_t = 65_536, value_parser = clap::value_parser!(u32).range(1..), env = "WEIR_MAX_REQUESTS")]
+    pub max_requests: u32,
+    /// Memory, such as 64Mi: at nine tenths of it new requests are refused with
+    /// 503. Default: the control group's limit, if it has one.
+    #[arg(long, value_name = "BYTES", env = "WEIR_MEMORY_LIMIT")]
+    pub memory_limit: Option<crate::shed::Bytes>,
     /// How long requests in flight may take after SIGTERM.
     #[arg(long, value_name = "SECONDS", default_value_t = 30)]
     pub drain_timeout: u64,

@@ -67,6 +67,12 @@ pub enum RouterError {
     /// The connection broke after the request was sent.
     #[error("the connection to {0} broke before an answer came: {1}")]
     Upstream(String, #[source] hyper::Error),
+    /// A limit of the service, or the queue before it, is full.
+    #[error("{0}")]
+    Overflow(String),
+    /// This router has too much to do.
+    #[error("this router is overloaded: {0}; try again later")]
+    Overloaded(&'static str),
     /// The deadline of the request or route has passed.
     #[error("no answer within {} ms", .0.as_millis())]
     Timeout(Duration),
@@ -131,9 +137,12 @@ impl RouterError {
             Self::Upstream(_, error) if error.is_parse() => StatusCode::BAD_GATEWAY,
             // As the Gateway API has it, for HTTP and for gRPC.
             Self::InvalidBackend(..) => StatusCode::INTERNAL_SERVER_ERROR,
-            Self::NotReady | Self::NoInstance(_) | Self::Connect(..) | Self::Upstream(..) => {
-                StatusCode::SERVICE_UNAVAILABLE
-            }
+            Self::NotReady
+            | Self::NoInstance(_)
+            | Self::Connect(..)
+            | Self::Upstream(..)
+            | Self::Overflow(_)
+            | Self::Overloaded(_) => StatusCode::SERVICE_UNAVAILABLE,
             Self::NoCounts(_) => StatusCode::SERVICE_UNAVAILABLE,
             Self::Injected { status, .. } => *status,
             Self::TooOften(_) => StatusCode::TOO_MANY_REQUESTS,
@@ -156,7 +165,9 @@ impl RouterError {
             | Self::InvalidBackend(..)
             | Self::NoInstance(_)
             | Self::Connect(..)
-            | Self::Upstream(..) => grpc::UNAVAILABLE,
+            | Self::Upstream(..)
+            | Self::Overflow(_)
+            | Self::Overloaded(_) => grpc::UNAVAILABLE,
             Self::Injected { grpc, .. } => *grpc,
             Self::NoCounts(_) => grpc::UNAVAILABLE,
             Self::Timeout(_) | Self::SlowBody => grpc::DEADLINE_EXCEEDED,
@@ -196,6 +207,8 @@ impl RouterError {
             Self::Injected { .. } => "FI",
             Self::TooOften(_) => "RL",
             Self::NoCounts(_) => "RLSE",
+            Self::Overflow(_) => "UO",
+            Self::Overloaded(_) => "OM",
             Self::Timeout(_) => "UT",
             Self::SlowBody
             | Self::BadRequest(_)

@@ -6,6 +6,7 @@
 mod access_log;
 mod admin;
 mod app;
+mod clock;
 mod config;
 mod connection;
 mod control;
@@ -17,6 +18,7 @@ mod listener;
 mod memory;
 mod metrics;
 mod request;
+mod shed;
 mod socket;
 mod table;
 mod tcp;

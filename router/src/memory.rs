@@ -35,6 +35,10 @@ pub async fn keep_small(worker: Rc<Worker>) {
         let now = worker.activity.0.get();
         idle = if now == seen { idle.saturating_add(1) } else { 0 };
         seen = now;
+        // Refusing is no idleness, but what was freed has to go back for it to end.
+        if worker.shared.shed.is_on() {
+            release(&worker.shared.pages);
+        }
         if idle == 5 {
             worker.close_spare();
         }

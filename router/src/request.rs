@@ -35,6 +35,7 @@ pub mod inbound;
 pub mod json;
 pub mod limit;
 pub mod mirror;
+mod resilient;
 pub mod session;
 pub mod size;
 pub mod target;

@@ -10,6 +10,7 @@ mod matcher;
 pub mod reflection;
 mod split;
 mod tcp;
+mod traffic;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -19,7 +20,7 @@ use weir_mesh::model::{Options, Protocol, ServiceName, Sticky, VersionName};
 use weir_mesh::transcode::Transcoder;
 
 use crate::limit::Attachment;
-use crate::upstream::Reach;
+use crate::upstream::{Host, Reach};
 pub use action::{Action, Backend, Filters, Mirror, Rare, Session, Target};
 pub use build::Builder;
 pub use extensions::{ExtensionEntry, Extensions};
@@ -27,6 +28,7 @@ pub use intern::Interner;
 pub use matcher::{Matcher, Origin, Query};
 pub use split::{SplitState, Splitter, point};
 pub use tcp::{TcpAction, TcpBackend, TcpRoutes};
+pub use traffic::{Traffic, TrafficBuilder};
 
 /// A map whose keys come from the configuration: requests look things up in it
 /// and put nothing in, so nobody can make its keys collide.
@@ -77,6 +79,8 @@ pub struct ServiceEntry {
     pub splitter: Splitter,
     /// What keeps a user on a version.
     pub sticky: Option<Sticky>,
+    /// How its instances are chosen, limited and kept out.
+    pub traffic: Arc<Traffic>,
     /// Set when the snapshot had the service's descriptors (gateway only).
     pub transcoder: Option<Arc<Transcoder>>,
 }
@@ -123,4 +127,8 @@ pub struct Endpoint {
     pub reach: Reach,
     /// What its router's health checks say.
     pub healthy: bool,
+    /// Where it runs; may be empty.
+    pub zone: Arc<str>,
+    /// What this router found out, when its service has a policy.
+    pub host: Option<Arc<Host>>,
 }

@@ -2,14 +2,31 @@
 //! the application beside this one. Each worker has its own.
 
 mod balance;
+mod budget;
+pub mod checks;
+mod choose;
 mod dial;
+mod gradient;
+mod hash;
+mod host;
+mod limiter;
 mod load;
+mod outlier;
 mod pool;
+mod watched;
 
 pub use balance::{Pick, pick};
+pub use budget::RetryBudget;
+pub use choose::Asked;
 pub use dial::{CONNECTION_WINDOW, Dial, FRAME, LocalExecutor, Reach, STREAM_WINDOW};
+pub use gradient::Gradient;
+pub use hash::Hashed;
+pub use host::Host;
+pub use limiter::{Full, Limiter, Permit, until};
 pub use load::{Load, Pending};
+pub use outlier::{Deciding, Outliers};
 pub use pool::{Failure, Lease, Pool, Sent};
+pub use watched::Watched;
 
 use std::net::SocketAddr;
 use std::rc::Rc;

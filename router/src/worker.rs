@@ -1,7 +1,7 @@
 //! One thread that carries requests: its own runtime, pools and counters. What
 //! it shares with others is read without a lock.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -10,9 +10,11 @@ use weir_mesh::model::Protocol;
 
 use crate::access_log::AccessLog;
 use crate::config::Config;
+use crate::error::RouterError;
 use crate::identity::Identity;
 use crate::memory::{Activity, Pages};
 use crate::metrics::{Bound, Metrics};
+use crate::shed::Shed;
 use crate::table::{Endpoint, ServiceEntry, SplitState, Splitter, Table};
 use crate::tcp;
 use crate::upstream::{Dial, Reach, Upstream};
@@ -24,6 +26,10 @@ pub struct Shared {
     pub config: Config,
     /// The compiled snapshot in use; none before the first.
     pub table: ArcSwapOption<Table>,
+    /// Whether requests are refused for want of memory.
+    pub shed: Shed,
+    /// Told of each new table.
+    pub changed: tokio::sync::Notify,
     /// Who it is.
     pub identity: Arc<Identity>,
     /// What it counts.
@@ -34,6 +40,14 @@ pub struct Shared {
     pub access_log: AccessLog,
     /// What an idle worker may give back.
     pub pages: Pages,
+}
+
+impl Shared {
+    /// Puts a table in the place of the one in use.
+    pub fn install(&self, table: Arc<Table>) {
+        self.table.store(Some(table));
+        self.changed.notify_one();
+    }
 }
 
 /// One worker.
@@ -48,10 +62,15 @@ pub struct Worker {
     pub tcp_open: tcp::Open,
     /// Hosts outside the mesh.
     pub outside: tcp::egress::Outside,
+    /// Requests that have not ended.
+    pub requests: Cell<u32>,
+    /// How many of them there may be: this worker's part of the router's.
+    most: u32,
     /// Counters that are bound already.
     pub bound: RefCell<Bound>,
     upstreams: RefCell<Vec<Option<Rc<Upstream>>>>,
     splits: RefCell<Vec<SplitState>>,
+    turns: RefCell<Vec<usize>>,
 }
 
 impl Worker {
@@ -63,6 +82,8 @@ impl Worker {
             Protocol::Http2 | Protocol::Grpc => Dial::Http2,
             Protocol::Tcp => Dial::Tcp,
         };
+        let args = &shared.config.args;
+        let most = args.max_requests.div_ceil(args.workers.into());
         let app = Upstream::new("app".into(), shared.config.app(), dial);
         Self {
             shared,
@@ -70,10 +91,29 @@ impl Worker {
             activity: Activity::default(),
             tcp_open: tcp::Open::default(),
             outside: tcp::egress::Outside::default(),
+            requests: Cell::new(0),
+            most,
             bound: RefCell::default(),
             upstreams: RefCell::default(),
             splits: RefCell::default(),
+            turns: RefCell::default(),
         }
+    }
+
+    /// Whether there is room for the request that has just begun.
+    ///
+    /// # Errors
+    /// [`RouterError::Overloaded`].
+    pub fn admit(&self) -> Result<(), RouterError> {
+        if self.shared.shed.is_on() {
+            return Err(RouterError::Overloaded("its memory runs out"));
+        }
+        if self.requests.get() > self.most {
+            return Err(RouterError::Overloaded(
+                "it has as many requests as --max-requests allows",
+            ));
+        }
+        Ok(())
     }
 
     /// The table in use.
@@ -91,6 +131,18 @@ impl Worker {
             splits.resize_with(index + 1, SplitState::default);
         }
         splitter.exact(&mut splits[index])
+    }
+
+    /// Counts the choices at a version, by its number.
+    #[must_use]
+    pub fn turn(&self, version: u32) -> usize {
+        let index = version as usize;
+        let mut turns = self.turns.borrow_mut();
+        if turns.len() <= index {
+            turns.resize(index + 1, 0);
+        }
+        turns[index] = turns[index].wrapping_add(1);
+        turns[index]
     }
 
     /// Closes HTTP/1.1 connections that wait for requests, but for one to each
@@ -118,14 +170,20 @@ impl Worker {
         {
             return known.clone();
         }
-        let dial = match endpoint.reach {
+        let dial = self.dial(endpoint, service);
+        let upstream = Rc::new(Upstream::new(endpoint.id.clone(), endpoint.address, dial));
+        upstreams[index] = Some(upstream.clone());
+        upstream
+    }
+
+    /// How an instance is connected to.
+    #[must_use]
+    pub fn dial(&self, endpoint: &Endpoint, service: &ServiceEntry) -> Dial {
+        match endpoint.reach {
             Reach::Mesh => Dial::Mesh(self.shared.identity.clone(), service.identity.clone()),
             Reach::Http1 => Dial::Http1,
             Reach::Http2 => Dial::Http2,
             Reach::Tcp => Dial::Tcp,
-        };
-        let upstream = Rc::new(Upstream::new(endpoint.id.clone(), endpoint.address, dial));
-        upstreams[index] = Some(upstream.clone());
-        upstream
+        }
     }
 }

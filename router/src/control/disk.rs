@@ -48,7 +48,7 @@ impl Disk {
         match table {
             Ok(table) => {
                 tracing::info!(sequence = table.sequence, "serving by the kept snapshot");
-                control.shared.table.store(Some(table.into()));
+                control.shared.install(table.into());
             }
             Err(error) => tracing::warn!(%error, "kept snapshot is not usable"),
         }

@@ -181,7 +181,7 @@ fn apply(control: &Arc<Control>, builder: &mut Builder, bytes: Bytes) -> Out {
         Ok(table) => table,
         Err(error) => return refuse(control, sequence, error.to_string()),
     };
-    control.shared.table.store(Some(Arc::new(table)));
+    control.shared.install(Arc::new(table));
     let took = began.elapsed();
     control.shared.metrics.applied.set(i64::try_from(sequence).unwrap_or(i64::MAX));
     tracing::debug!(sequence, revision = snapshot.revision, ?took, "applied");

@@ -142,6 +142,13 @@ impl Source {
         self.0.borrow_mut().cap = Some(Box::new((cap, 0)));
     }
 
+    /// Whether all of it is here and held: then several may read it at once.
+    #[must_use]
+    pub fn is_held(&self) -> bool {
+        let state = self.0.borrow();
+        state.whole && (state.ended || state.body.is_end_stream())
+    }
+
     /// Whether the client broke off in the middle of it.
     #[must_use]
     pub fn broke(&self) -> bool {

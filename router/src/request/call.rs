@@ -9,7 +9,9 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use http::{HeaderMap, HeaderName, Method, Request, Response, StatusCode, header, request};
+use http::{
+    HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, header, request,
+};
 use tokio::time::Instant as Deadline;
 use weir_mesh::model::VersionName;
 use weir_mesh::telemetry::trace::{Span, SpanContext};
@@ -22,6 +24,8 @@ use crate::upstream::{Lease, Pending, Upstream};
 use crate::worker::Worker;
 
 const GRPC_TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
+/// What is left of the time of an HTTP request, in milliseconds; Envoy's name.
+const EXPECTED: HeaderName = HeaderName::from_static("x-envoy-expected-rq-timeout-ms");
 const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
 
 /// What the client speaks, and errors must be told in.
@@ -87,6 +91,7 @@ impl Call {
             Side::Inbound | Side::Gateway => (Some(Span::server(name, context)), None),
         };
         worker.activity.note();
+        worker.requests.set(worker.requests.get() + 1);
         connected.begins();
         // Boxed from the start: it is large, and goes from hand to hand.
         let mut call = Box::new(Self {
@@ -214,6 +219,18 @@ impl Call {
         Some(whole.filter(|whole| whole.0 <= own.0).unwrap_or(own))
     }
 
+    /// When it came.
+    #[must_use]
+    pub fn began(&self) -> Instant {
+        self.began
+    }
+
+    /// The IP address that its connection comes from.
+    #[must_use]
+    pub fn peer_ip(&self) -> std::net::IpAddr {
+        self.connected.peer_address.ip()
+    }
+
     /// The time that it had from its arrival.
     #[must_use]
     pub fn budget(&self) -> Duration {
@@ -265,12 +282,15 @@ impl Call {
         if let Some(span) = self.client.as_ref().or(self.server.as_ref()) {
             span.context().inject(headers);
         }
-        if let Some(deadline) = self.deadline
-            && is_grpc(headers)
-        {
+        if let Some(deadline) = self.deadline {
             let left = deadline.saturating_duration_since(Deadline::now());
-            if let Ok(value) = timeout::format(left).parse() {
-                headers.insert(GRPC_TIMEOUT, value);
+            if is_grpc(headers) {
+                if let Ok(value) = timeout::format(left).parse() {
+                    headers.insert(GRPC_TIMEOUT, value);
+                }
+            } else {
+                let millis = u64::try_from(left.as_millis()).unwrap_or(u64::MAX).max(1);
+                headers.insert(EXPECTED, HeaderValue::from(millis));
             }
         }
     }
@@ -281,6 +301,13 @@ impl Call {
         let retries = i64::from(self.retries);
         if let Some(span) = self.client.as_mut().or(self.server.as_mut()) {
             span.event("retry", [("http.request.resend_count", retries.into())]);
+        }
+    }
+
+    /// Something that traces tell of.
+    pub fn event(&mut self, name: &'static str) {
+        if let Some(span) = self.client.as_mut().or(self.server.as_mut()) {
+            span.event(name, []);
         }
     }
 
@@ -383,6 +410,7 @@ impl Call {
 impl Drop for Call {
     fn drop(&mut self) {
         self.connected.ends();
+        self.worker.requests.set(self.worker.requests.get().saturating_sub(1));
         // The client went before there was an answer.
         if !self.recorded {
             self.status = StatusCode::from_u16(499).unwrap_or(StatusCode::REQUEST_TIMEOUT);

@@ -41,6 +41,14 @@ pub struct Choice {
     session: Option<(HeaderName, HeaderValue)>,
 }
 
+impl Choice {
+    /// Of a version that was chosen by something else.
+    #[must_use]
+    pub fn of(version: usize, may_fall_over: bool) -> Self {
+        Self { version, may_fall_over, cookie: None, session: None }
+    }
+}
+
 /// The rule's backend for the next request with these headers.
 ///
 /// # Errors
@@ -238,7 +246,7 @@ fn set_cookie(name: &str, value: &str) -> Option<HeaderValue> {
 }
 
 /// The `sub` claim of the bearer token (RFC 7519 §4.1.2), not verified.
-fn subject(headers: &HeaderMap) -> Option<String> {
+pub(super) fn subject(headers: &HeaderMap) -> Option<String> {
     #[derive(serde::Deserialize)]
     struct Claims {
         sub: String,

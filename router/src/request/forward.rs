@@ -12,9 +12,10 @@ use tokio::time::timeout_at;
 use super::body::{Source, UpBody};
 use super::call::{Call, Speaks};
 use super::choose::Choice;
-use super::headers;
 use super::mirror::{Copied, Copying};
 use super::size::{Cap, Counted};
+use super::{headers, resilient};
+use crate::clock;
 use crate::error::RouterError;
 use crate::table::{ServiceEntry, VersionEntry};
 use crate::upstream::{Failure, Pending, Pick, Reach, Upstream, pick};
@@ -22,10 +23,10 @@ use crate::worker::Worker;
 use weir_mesh::model::Protocol;
 
 /// Tries of one request, the first included.
-const ATTEMPTS: usize = 4;
+pub(super) const ATTEMPTS: usize = 4;
 /// Its status is in trailers, and calls stream both ways: HTTP/1.1 has no such
 /// thing that a server of it could be trusted to do.
-const GRPC_OVER_HTTP1: &str = "gRPC needs HTTP/2, and this service's addresses are spoken to in \
+pub(super) const GRPC_OVER_HTTP1: &str = "gRPC needs HTTP/2, and this service's addresses are spoken to in \
                                HTTP/1.1; set its protocol to grpc or http2";
 
 const HTTP_TO_TCP: &str = "this service's protocol is tcp, so it takes no requests; connect to it \
@@ -90,13 +91,13 @@ impl Payload {
     }
 
     /// Puts a body back that was never read.
-    fn unread(&mut self, body: UpBody) {
+    pub(super) fn unread(&mut self, body: UpBody) {
         if let Self::Once(slot) = self {
             *slot = Some(body);
         }
     }
 
-    fn broke(&self) -> bool {
+    pub(super) fn broke(&self) -> bool {
         matches!(self, Self::Stream(source) if source.broke())
     }
 
@@ -104,6 +105,15 @@ impl Payload {
     pub fn settle(&self) {
         if let Self::Stream(source) = self {
             source.settle();
+        }
+    }
+
+    /// Whether two tries could send it at the same time.
+    pub(super) fn is_held(&self) -> bool {
+        match self {
+            Self::Stream(source) => source.is_held(),
+            Self::Full(_) => true,
+            Self::Once(_) => false,
         }
     }
 }
@@ -121,6 +131,13 @@ pub async fn send(
     mut payload: Payload,
     call: &mut Call,
 ) -> Result<Response<Incoming>, RouterError> {
+    let traffic = &service.traffic;
+    traffic.budget.request(clock::millis(call.began()));
+    if !traffic.plain {
+        // In a box: who has no policy does not carry what one needs.
+        let sending = resilient::send(worker, service, choice, parts, payload, call);
+        return Box::pin(sending).await;
+    }
     let mut tried: Vec<u32> = Vec::new();
     let mut last = None;
     for attempt in 0..ATTEMPTS {
@@ -191,6 +208,10 @@ pub async fn send(
                 tried.extend(index);
                 let error = RouterError::Upstream(name(), error);
                 if !is_idempotent(&parts) {
+                    return Err(error);
+                }
+                if !traffic.budget.spend(clock::now()) {
+                    call.flag("URX");
                     return Err(error);
                 }
                 last = Some(error);
@@ -290,7 +311,7 @@ fn absolute(parts: &request::Parts) -> Uri {
 pub struct WasSafe;
 
 /// RFC 9110 §9.2.2.
-fn is_idempotent(parts: &request::Parts) -> bool {
+pub(super) fn is_idempotent(parts: &request::Parts) -> bool {
     parts.extensions.get::<WasSafe>().is_some()
         || parts.method.is_safe()
         || matches!(parts.method, Method::PUT | Method::DELETE)

@@ -37,6 +37,7 @@ async fn steps(
     request: Request<Incoming>,
     call: &mut Call,
 ) -> Result<Response<DownBody>, RouterError> {
+    worker.admit()?;
     let table = worker.table().ok_or(RouterError::NotReady)?;
     headers::check(request.headers())?;
     if request.method() == Method::CONNECT {

@@ -28,6 +28,9 @@ pub async fn handle(
     request: Request<Incoming>,
 ) -> Result<Response<DownBody>, h2::Error> {
     let mut call = Call::begin(&worker, &connected, &request);
+    if let Err(error) = worker.admit() {
+        return Ok(answer::finish(answer::of_error(&error, &mut call), call));
+    }
     let (parts, body) = request.into_parts();
     let quota = match check(&worker, &connected, &parts, &call).await {
         Ok(quota) => quota,

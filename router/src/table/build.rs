@@ -14,7 +14,7 @@ use weir_mesh::transcode::Transcoder;
 use super::reflection::Reflection;
 use super::{
     Action, Backend, Destination, Endpoint, Extensions, Interner, Map, Matcher, ServiceEntry,
-    Splitter, Table, Target, VersionEntry,
+    Splitter, Table, Target, TrafficBuilder, VersionEntry,
 };
 use crate::limit::{Attachment, Compiler};
 use crate::upstream::Reach;
@@ -26,6 +26,7 @@ pub struct Builder {
     endpoints: Interner<(Arc<str>, SocketAddr, Reach)>,
     versions: Interner<(ServiceName, VersionName)>,
     pub(super) splits: Interner<String>,
+    traffic: TrafficBuilder,
     transcoders: HashMap<ServiceName, (Bytes, Arc<Transcoder>)>,
     reflection: Option<(Vec<Bytes>, Arc<Reflection>)>,
     pub(super) limits: Compiler,
@@ -49,6 +50,7 @@ impl Builder {
         self.splits.begin();
         self.limits.begin();
         self.extensions.begin();
+        self.traffic.begin();
         let attached = Attached::new(&snapshot.policies);
         let mut instances: HashMap<(&str, &str), Vec<&Instance>> = HashMap::new();
         for instance in &snapshot.instances {
@@ -91,6 +93,7 @@ impl Builder {
         self.splits.sweep();
         self.limits.sweep();
         self.extensions.sweep();
+        self.traffic.sweep(|name| entries.contains_key(name));
         Ok(Table {
             sequence: snapshot.sequence,
             revision: snapshot.revision,
@@ -108,7 +111,7 @@ impl Builder {
         service: &Service,
         trust_domain: &str,
         instances: &HashMap<(&str, &str), Vec<&Instance>>,
-        _attached: &Attached<'_>,
+        attached: &Attached<'_>,
     ) -> Result<ServiceEntry, Invalid> {
         let at = |error: String| Invalid::one(format!("services[{}]", service.name), error);
         let identity = SpiffeId::new(trust_domain, "default", service.name.as_str())
@@ -127,6 +130,8 @@ impl Builder {
                 address: instance.address,
                 reach: reach(instance),
                 healthy: instance.healthy,
+                zone: instance.zone.clone(),
+                host: None,
             };
             versions.push(VersionEntry {
                 name: name.clone(),
@@ -141,6 +146,7 @@ impl Builder {
             name: service.name.clone(),
             protocol: service.protocol,
             identity: Arc::new(identity),
+            traffic: self.traffic.service(&service.name, &mut versions, attached),
             versions,
             splitter: Splitter::new(split, weights),
             sticky: service.split.sticky.clone(),

@@ -14,6 +14,7 @@ use tokio::time::timeout;
 use weir_mesh::identity::SpiffeId;
 use weir_mesh::model::{Protocol, Transport};
 
+use super::Permit;
 use crate::identity::Identity;
 use crate::request::body::UpBody;
 use crate::request::headers;
@@ -98,26 +99,35 @@ impl Dial {
         matches!(self, Self::Http1)
     }
 
-    /// Connects, and drives the connection in a task of its own.
+    /// Connects, and drives the connection in a task of its own, which keeps
+    /// `permit` to its end.
     ///
     /// # Errors
     /// Of the socket, the TLS or the HTTP/2 handshake; `TimedOut` after 2 s.
-    pub async fn connect(&self, address: SocketAddr) -> io::Result<Connection> {
+    pub async fn connect(
+        &self,
+        address: SocketAddr,
+        permit: Option<Permit>,
+    ) -> io::Result<Connection> {
         // Rare and large: in a box it costs the requests that need it nothing.
-        Box::pin(timeout(CONNECT, self.connect_in_time(address))).await.map_err(|_| {
+        Box::pin(timeout(CONNECT, self.connect_in_time(address, permit))).await.map_err(|_| {
             io::Error::new(io::ErrorKind::TimedOut, format!("no connection within {CONNECT:?}"))
         })?
     }
 
-    async fn connect_in_time(&self, address: SocketAddr) -> io::Result<Connection> {
+    async fn connect_in_time(
+        &self,
+        address: SocketAddr,
+        permit: Option<Permit>,
+    ) -> io::Result<Connection> {
         let stream = Socket::new(TcpStream::connect(address).await?);
         match self {
             Self::Mesh(identity, peer) => {
                 let connector = identity.connector(peer)?;
                 let name = rustls::pki_types::ServerName::IpAddress(address.ip().into());
-                http2(connector.connect(name, stream).await?).await
+                http2(connector.connect(name, stream).await?, permit).await
             }
-            Self::Http2 => http2(stream).await,
+            Self::Http2 => http2(stream, permit).await,
             Self::Tcp => Err(io::Error::other("opaque TCP takes no requests")),
             Self::Http1 => {
                 let (sender, connection) =
@@ -125,6 +135,7 @@ impl Dial {
                 tokio::task::spawn_local(async move {
                     // Its requests learn of an error by themselves.
                     let _ = connection.await;
+                    drop(permit);
                 });
                 Ok(Connection::Http1(sender))
             }
@@ -132,7 +143,7 @@ impl Dial {
     }
 }
 
-async fn http2<S>(stream: S) -> io::Result<Connection>
+async fn http2<S>(stream: S, permit: Option<Permit>) -> io::Result<Connection>
 where
     S: AsyncRead + AsyncWrite + Unpin + 'static,
 {
@@ -149,6 +160,7 @@ where
         .map_err(io::Error::other)?;
     tokio::task::spawn_local(async move {
         let _ = connection.await;
+        drop(permit);
     });
     Ok(Connection::Http2(sender))
 }

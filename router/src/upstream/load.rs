@@ -4,7 +4,8 @@ use std::cell::Cell;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use super::Upstream;
+use super::{Upstream, Watched};
+use crate::metrics::Metrics;
 
 /// How long the past counts.
 const DECAY: Duration = Duration::from_secs(10);
@@ -58,6 +59,12 @@ impl Load {
         let past = now.duration_since(self.seen.get()).as_secs_f64() / DECAY.as_secs_f64();
         // A busy instance was asked just now: there the line is the curve to 8 digits.
         if past < 1e-4 { 1.0 - past } else { (-past).exp() }
+    }
+
+    /// Requests that are under way.
+    #[must_use]
+    pub fn pending(&self) -> u32 {
+        self.pending.get()
     }
 
     /// True while passive health checks keep it out.
@@ -114,14 +121,36 @@ impl Default for Load {
 }
 
 /// Counts a request as pending for as long as it lives.
-pub struct Pending(Rc<Upstream>);
+pub struct Pending(Rc<Upstream>, Option<Box<Watched>>);
 
 impl Pending {
     /// One more.
     #[must_use]
     pub fn new(upstream: Rc<Upstream>) -> Self {
-        upstream.load.pending.set(upstream.load.pending.get() + 1);
-        Self(upstream)
+        Self(upstream, None).counted()
+    }
+
+    /// The same, at an instance of a service that has a policy.
+    #[must_use]
+    pub fn watched(upstream: Rc<Upstream>, watched: Watched) -> Self {
+        Self(upstream, Some(Box::new(watched))).counted()
+    }
+
+    fn counted(self) -> Self {
+        self.0.load.pending.set(self.0.load.pending.get() + 1);
+        self
+    }
+
+    /// What is learnt from it, where there is a policy.
+    pub fn watch(&mut self) -> Option<&mut Watched> {
+        self.1.as_deref_mut()
+    }
+
+    /// It has ended, well or not.
+    pub fn ended(&mut self, good: bool, metrics: &Metrics) {
+        if let Some(watched) = &mut self.1 {
+            watched.judge(good, metrics);
+        }
     }
 }
 

@@ -4,14 +4,15 @@ use std::cell::{Cell, RefCell};
 use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Instant;
 
 use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper::client::conn::{http1, http2};
 
-use super::Dial;
 use super::dial::Connection;
+use super::{Dial, Limiter};
 use crate::request::body::UpBody;
 
 /// Streams on one connection before another is opened. Peers of this field
@@ -129,12 +130,26 @@ impl Pool {
     /// # Errors
     /// [`Failure`] says whether it may be sent again.
     pub async fn send(self: &Rc<Self>, request: Request<UpBody>) -> Result<Sent, Failure> {
+        self.send_within(request, None).await
+    }
+
+    /// The same, with a limit of connections: without room for one more, those
+    /// that are there are shared.
+    ///
+    /// # Errors
+    /// [`Failure::Connect`] with [`io::ErrorKind::QuotaExceeded`] when there is
+    /// none to share.
+    pub async fn send_within(
+        self: &Rc<Self>,
+        request: Request<UpBody>,
+        limit: Option<&Arc<Limiter>>,
+    ) -> Result<Sent, Failure> {
         if self.dial.is_http1() {
-            return self.send_http1(request).await;
+            return self.send_http1(request, limit).await;
         }
         let lease = match self.stream() {
             Some(lease) => lease,
-            None => match self.connect_stream().await {
+            None => match self.connect_stream(limit).await {
                 Ok(lease) => lease,
                 Err(error) => return Err(Failure::Connect(error, Box::new(request))),
             },
@@ -157,17 +172,21 @@ impl Pool {
     }
 
     fn stream(&self) -> Option<StreamLease> {
+        self.stream_below(STREAMS)
+    }
+
+    fn stream_below(&self, most: usize) -> Option<StreamLease> {
         let mut connections = self.http2.borrow_mut();
         connections.retain(|c| !c.sender.is_closed());
         let least = connections.iter().min_by_key(|c| c.streams.get())?;
-        if least.streams.get() >= STREAMS {
+        if least.streams.get() >= most {
             return None;
         }
         least.streams.set(least.streams.get() + 1);
         Some(StreamLease(least.clone()))
     }
 
-    async fn connect_stream(&self) -> io::Result<StreamLease> {
+    async fn connect_stream(&self, limit: Option<&Arc<Limiter>>) -> io::Result<StreamLease> {
         let asked = Instant::now();
         let _dialing = self.dialing.lock().await;
         if let Some(lease) = self.stream() {
@@ -178,7 +197,15 @@ impl Pool {
         {
             return Err(kind.into());
         }
-        let dialled = self.dial.connect(self.address).await;
+        let permit = match limit.map(|limit| limit.try_enter().ok_or(io::ErrorKind::QuotaExceeded))
+        {
+            Some(Err(full)) => {
+                return self.stream_below(usize::MAX).ok_or_else(|| full.into());
+            }
+            Some(Ok(permit)) => Some(permit),
+            None => None,
+        };
+        let dialled = self.dial.connect(self.address, permit).await;
         match dialled.inspect_err(|e| self.failed.set(Some((Instant::now(), e.kind()))))? {
             Connection::Http2(sender) => {
                 let connection = Rc::new(Http2 { sender, streams: Cell::new(1) });
@@ -189,7 +216,27 @@ impl Pool {
         }
     }
 
-    async fn send_http1(self: &Rc<Self>, request: Request<UpBody>) -> Result<Sent, Failure> {
+    /// Connects, and hangs up.
+    ///
+    /// # Errors
+    /// As [`Dial::connect`].
+    pub async fn dial_once(&self) -> io::Result<()> {
+        self.dial.connect(self.address, None).await.map(drop)
+    }
+
+    async fn dial_http1(&self, limit: Option<&Arc<Limiter>>) -> io::Result<Connection> {
+        let permit = match limit {
+            None => None,
+            Some(limit) => Some(limit.try_enter().ok_or(io::ErrorKind::QuotaExceeded)?),
+        };
+        self.dial.connect(self.address, permit).await
+    }
+
+    async fn send_http1(
+        self: &Rc<Self>,
+        request: Request<UpBody>,
+        limit: Option<&Arc<Limiter>>,
+    ) -> Result<Sent, Failure> {
         let idle = loop {
             let idle = self.http1.borrow_mut().pop();
             match idle {
@@ -199,7 +246,7 @@ impl Pool {
         };
         let mut sender = match idle {
             Some(sender) => sender,
-            None => match self.dial.connect(self.address).await {
+            None => match self.dial_http1(limit).await {
                 Ok(Connection::Http1(sender)) => sender,
                 Ok(Connection::Http2(_)) => {
                     let error = io::Error::other("dialled HTTP/2 for HTTP/1.1");

@@ -20,6 +20,12 @@ impl Call {
         let took = self.began.elapsed();
         let failed = self.is_server_fault();
         let worker = self.worker.clone();
+        // One that its client gave up says nothing of the instance.
+        if (whole || failed)
+            && let Some((_, Some(pending))) = &mut self.held
+        {
+            pending.ended(!failed, &worker.shared.metrics);
+        }
         let service: &str = match (&self.service, self.side) {
             (Some(service), _) => service.name.as_str(),
             (None, Side::Inbound) => worker.shared.config.service.as_str(),

@@ -1,0 +1,276 @@
+//! Sending to a service that has a BackendTrafficPolicy: a place among those in
+//! flight, an instance by the policy's rules, hedges, and retries within the
+//! budget. What has no policy never comes here.
+
+mod admit;
+mod answer;
+mod key;
+mod place;
+mod race;
+
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::{Response, Version, request};
+use hyper::body::Incoming;
+
+use super::call::{Call, Speaks};
+use super::choose::Choice;
+use super::forward::{ATTEMPTS, GRPC_OVER_HTTP1, Payload, is_idempotent};
+use crate::clock;
+use crate::error::RouterError;
+use crate::table::ServiceEntry;
+use crate::upstream::{Failure, Permit, Reach};
+use crate::worker::Worker;
+use place::Next;
+use race::{Ended, Why};
+
+/// One request on its way.
+struct Sending<'a> {
+    worker: &'a Rc<Worker>,
+    service: &'a Arc<ServiceEntry>,
+    choice: &'a Choice,
+    parts: &'a request::Parts,
+    payload: Payload,
+    /// It may be sent twice without harm.
+    idempotent: bool,
+    /// What its instance is found by, when the balancer hashes.
+    key: Option<u64>,
+    /// Instances that were asked.
+    tried: Vec<u32>,
+    /// Another service may stand in.
+    may_fail_over: bool,
+}
+
+/// What a try came to.
+enum Step {
+    /// To the client.
+    Done(Result<Response<Incoming>, RouterError>),
+    /// Nothing was done there: another try costs nobody anything.
+    Free(RouterError),
+    /// Something may have been done there: another try is added load.
+    Charged(RouterError),
+}
+
+/// Sends a request and waits for the head of the answer.
+///
+/// # Errors
+/// When no try succeeded, there is no room, or the deadline passed.
+pub async fn send(
+    worker: &Rc<Worker>,
+    service: &Arc<ServiceEntry>,
+    choice: &Choice,
+    parts: request::Parts,
+    payload: Payload,
+    call: &mut Call,
+) -> Result<Response<Incoming>, RouterError> {
+    let mut sending = Sending {
+        worker,
+        service,
+        choice,
+        parts: &parts,
+        payload,
+        idempotent: is_idempotent(&parts),
+        key: key::of(service, &parts, call),
+        tried: Vec::new(),
+        may_fail_over: true,
+    };
+    let permit = admit::enter(worker, service, call).await?;
+    match sending.send(permit, call).await? {
+        Outcome::Answer(response) => Ok(response),
+        Outcome::Elsewhere(other, choice) => {
+            call.to(&other);
+            call.flag("FO");
+            let permit = admit::enter(worker, &other, call).await?;
+            let mut instead = Sending {
+                service: &other,
+                choice: &choice,
+                key: key::of(&other, &parts, call),
+                tried: Vec::new(),
+                may_fail_over: false,
+                ..sending
+            };
+            match instead.send(permit, call).await? {
+                Outcome::Answer(response) => Ok(response),
+                Outcome::Elsewhere(..) => Err(RouterError::NoInstance(call.backend_name())),
+            }
+        }
+    }
+}
+
+enum Outcome {
+    Answer(Response<Incoming>),
+    Elsewhere(Arc<ServiceEntry>, Choice),
+}
+
+impl Sending<'_> {
+    async fn send(
+        &mut self,
+        permit: Option<Permit>,
+        call: &mut Call,
+    ) -> Result<Outcome, RouterError> {
+        let mut permit = permit;
+        let retry = self.service.traffic.policy.retry.as_ref();
+        let attempts = retry.map_or(ATTEMPTS, |retry| retry.attempts as usize + 1);
+        let mut last = None;
+        for attempt in 1..=attempts {
+            let place = match self.next(call) {
+                Next::Here(place) => place,
+                Next::Elsewhere(service, choice) => return Ok(Outcome::Elsewhere(service, choice)),
+                Next::Nowhere => break,
+            };
+            if place.upstream.reach == Reach::Http1 && call.speaks() == Speaks::Grpc {
+                return Err(RouterError::Unsupported(GRPC_OVER_HTTP1));
+            }
+            if attempt > 1 {
+                call.retried();
+            }
+            let Some(ended) = self.race(place, call).await else { break };
+            match self.step(ended, attempt < attempts, &mut permit, call) {
+                Step::Done(result) => return result.map(Outcome::Answer),
+                Step::Free(error) => last = Some(error),
+                Step::Charged(error) if attempt == attempts => return Err(error),
+                Step::Charged(error) => {
+                    self.pause(attempt, call).await?;
+                    last = Some(error);
+                    if self.all_tried() {
+                        self.tried.clear();
+                    }
+                }
+            }
+        }
+        Err(last.unwrap_or_else(|| {
+            let version = &self.service.versions[self.choice.version].name;
+            RouterError::NoInstance(format!("{}-{version}", self.service.name))
+        }))
+    }
+
+    fn step(
+        &mut self,
+        ended: Ended,
+        more: bool,
+        permit: &mut Option<Permit>,
+        call: &mut Call,
+    ) -> Step {
+        let Ended { place, mut pending, took, result } = ended;
+        let metrics = &self.worker.shared.metrics;
+        call.tries(&self.service.versions[place.version], &place.upstream);
+        let name =
+            || format!("{}-{}", self.service.name, self.service.versions[place.version].name);
+        let why = match result {
+            Ok(mut sent) => {
+                place.upstream.load.answered(took);
+                if let Some(good) = answer::verdict(&sent.response) {
+                    pending.ended(good, metrics);
+                }
+                if self.wants_another(&sent.response) && self.payload_is_whole() {
+                    if more && self.spend(call) {
+                        let status = sent.response.status();
+                        return Step::Charged(RouterError::BadAnswer(name(), status.to_string()));
+                    }
+                    call.flag("URX");
+                }
+                self.payload.settle();
+                if let Some(watched) = pending.watch() {
+                    watched.answered(took);
+                    watched.hold(permit.take());
+                }
+                call.hold(sent.lease, pending);
+                *sent.response.version_mut() = Version::HTTP_11;
+                return Step::Done(Ok(sent.response));
+            }
+            Err(why) => why,
+        };
+        // Neither says that the instance cannot be reached.
+        let mut reached = matches!(why, Why::Slow(_) | Why::Deadline);
+        let mut full = false;
+        let step = match why {
+            Why::Failed(Failure::Connect(error, request)) => {
+                full = error.kind() == std::io::ErrorKind::QuotaExceeded;
+                self.payload.unread(request.into_body());
+                Step::Free(match full {
+                    true => RouterError::Overflow(format!(
+                        "this router has as many connections to {} as limits.maxConnections allows",
+                        self.service.name
+                    )),
+                    false => RouterError::Connect(name(), error),
+                })
+            }
+            // Its connection was closing: another one to the same instance will do.
+            Why::Failed(Failure::Unsent(error, request)) => {
+                self.payload.unread(request.into_body());
+                self.tried.retain(|index| *index != place.index);
+                return Step::Free(RouterError::Upstream(name(), error));
+            }
+            Why::Failed(Failure::Refused(error)) => {
+                Step::Free(RouterError::Upstream(name(), error))
+            }
+            Why::Failed(Failure::Broken(_)) if self.payload.broke() => {
+                let error = "the request's body broke off".to_owned();
+                return Step::Done(Err(RouterError::BadRequest(error)));
+            }
+            Why::Failed(Failure::Broken(error)) => {
+                self.again(RouterError::Upstream(name(), error), more, call)
+            }
+            Why::Slow(limit) => self.again(RouterError::Timeout(limit), more, call),
+            Why::Deadline => Step::Done(Err(RouterError::Timeout(call.budget()))),
+        };
+        reached |= full;
+        if !reached {
+            place.upstream.load.failed();
+        }
+        if !full {
+            pending.ended(false, metrics);
+        }
+        step
+    }
+
+    /// After a try that may have been heard.
+    fn again(&self, error: RouterError, more: bool, call: &mut Call) -> Step {
+        if !self.idempotent {
+            return Step::Done(Err(error));
+        }
+        if more && self.spend(call) {
+            return Step::Charged(error);
+        }
+        call.flag("URX");
+        Step::Done(Err(error))
+    }
+
+    /// Whether the budget has one more.
+    fn spend(&self, call: &mut Call) -> bool {
+        let may = self.service.traffic.budget.spend(clock::now());
+        if !may {
+            call.flag("URX");
+            let labels = [("weir_service", self.service.name.as_str())];
+            let help = "Retries and hedges that the retry budget did not allow.";
+            let registry = self.worker.shared.metrics.registry();
+            registry.counter("weir.router.retries.denied", help, "", &labels).inc();
+        }
+        may
+    }
+
+    fn payload_is_whole(&mut self) -> bool {
+        match &self.payload {
+            Payload::Stream(source) => source.attempt().is_some(),
+            Payload::Full(_) => true,
+            Payload::Once(body) => body.is_some(),
+        }
+    }
+
+    fn wants_another(&self, response: &Response<Incoming>) -> bool {
+        let retry = self.service.traffic.policy.retry.as_ref();
+        retry.is_some_and(|retry| answer::is_for_retry(retry, response, self.idempotent))
+    }
+
+    /// Between two tries: anything from nothing to the longest (full jitter).
+    async fn pause(&self, attempt: usize, call: &Call) -> Result<(), RouterError> {
+        let Some(retry) = &self.service.traffic.policy.retry else { return Ok(()) };
+        let doublings = u32::try_from(attempt - 1).unwrap_or(u32::MAX).min(16);
+        let longest = retry.backoff.base.saturating_mul(1 << doublings).min(retry.backoff.max);
+        let micros = u64::try_from(longest.as_micros()).unwrap_or(u64::MAX);
+        let pause = Duration::from_micros(fastrand::u64(..=micros));
+        call.in_time(tokio::time::sleep(pause)).await
+    }
+}

@@ -1,0 +1,39 @@
+//! Another service stands in while all instances of one are unhealthy.
+
+use serde_json::{Value, json};
+use weir_tests::eventually;
+
+use crate::server::Manner;
+use crate::{Service, ask, http, logged, server_of, states};
+
+pub fn services() -> Vec<Service> {
+    let policy = json!({
+        "failover": [{"service": "gone"}, {"service": "spare", "version": "v1"}],
+        "healthCheck": {"type": "HTTP", "path": "/health", "interval": "100ms", "healthyThreshold": 1},
+    });
+    vec![("first", "http1", 2, policy), ("spare", "http1", 1, Value::Null)]
+}
+
+#[tokio::test]
+async fn another_service_stands_in() {
+    let own = states("first");
+    assert!(ask("/first", 5).await.iter().all(|name| name.starts_with("first")));
+    own[0].set_health(Manner::Status(503));
+    eventually("the well one is asked alone", || async {
+        ask("/first", 10).await.iter().all(|name| name == "first-2").then_some(())
+    })
+    .await;
+    own[1].set_health(Manner::Status(503));
+    eventually("the spare one stands in", || async {
+        let reply = http().get("/first/spare").send().await;
+        (server_of(&reply) == "spare-1").then_some(())
+    })
+    .await;
+    let line = logged("/first/spare").await;
+    own[0].set_health(Manner::Good);
+    eventually("it is back", || async {
+        ask("/first", 5).await.iter().all(|name| name == "first-1").then_some(())
+    })
+    .await;
+    assert!(line["flags"].is_array(), "{line}");
+}

@@ -1,0 +1,86 @@
+//! How much may be under way.
+
+use std::sync::atomic::Ordering::SeqCst;
+use std::time::Duration;
+
+use serde_json::json;
+
+use crate::server::Manner;
+use crate::{Service, at_once, logged, states};
+
+pub fn services() -> Vec<Service> {
+    let limits = |limits: serde_json::Value| json!({"limits": limits});
+    let queue =
+        |wait: &str| limits(json!({"maxRequests": 1, "maxPending": 10, "pendingTimeout": wait}));
+    vec![
+        ("narrow", "http1", 1, limits(json!({"maxRequests": 2}))),
+        ("queued", "http1", 1, queue("20s")),
+        ("impatient", "http1", 1, queue("100ms")),
+        ("wired", "http1", 1, limits(json!({"maxConnections": 1}))),
+        (
+            "adaptive",
+            "http1",
+            1,
+            json!({
+                "adaptiveConcurrency": {"minLimit": 1, "initialLimit": 2, "maxLimit": 2},
+            }),
+        ),
+    ]
+}
+
+fn statuses(replies: &[weir_tests::Reply]) -> (usize, usize) {
+    let of = |status: u16| replies.iter().filter(|reply| reply.status == status).count();
+    (of(200), of(503))
+}
+
+#[tokio::test]
+async fn over_the_limit_requests_are_refused_at_once() {
+    let state = states("narrow")[0].clone();
+    state.set(Manner::Slow(Duration::from_millis(500)));
+    let replies = at_once("/narrow", 8).await;
+    let (good, refused) = statuses(&replies);
+    assert!(good >= 2 && refused >= 1 && good + refused == 8, "{good} {refused}");
+    assert!(state.peak.load(SeqCst) <= 2);
+    let refusal = replies.iter().find(|reply| reply.status == 503).unwrap();
+    assert!(refusal.text().contains("has 2 requests in flight at narrow"), "{}", refusal.text());
+    assert!(!refusal.header("retry-after").is_empty());
+    state.set(Manner::Good);
+    assert_eq!(statuses(&at_once("/narrow", 2).await).0, 2, "there is room again");
+}
+
+#[tokio::test]
+async fn a_queue_lets_them_in_one_by_one() {
+    let state = states("queued")[0].clone();
+    state.set(Manner::Slow(Duration::from_millis(30)));
+    assert_eq!(statuses(&at_once("/queued", 8).await), (8, 0));
+    assert_eq!(state.peak.load(SeqCst), 1);
+}
+
+#[tokio::test]
+async fn nobody_waits_longer_than_may_be() {
+    states("impatient")[0].set(Manner::Slow(Duration::from_secs(2)));
+    let replies = at_once("/impatient", 4).await;
+    let (good, refused) = statuses(&replies);
+    assert!(good >= 1 && refused >= 1, "{good} {refused}");
+    let refusal = replies.iter().find(|reply| reply.status == 503).unwrap();
+    assert!(refusal.text().contains("none of which ended within 100ms"), "{}", refusal.text());
+    assert!(logged("/impatient").await["flags"].is_array());
+}
+
+#[tokio::test]
+async fn connections_are_limited() {
+    let state = states("wired")[0].clone();
+    state.set(Manner::Slow(Duration::from_millis(300)));
+    let (good, refused) = statuses(&at_once("/wired", 5).await);
+    assert!(good >= 1 && refused >= 1, "{good} {refused}");
+    assert_eq!(state.most_connections.load(SeqCst), 1);
+}
+
+#[tokio::test]
+async fn an_adaptive_limit_holds_from_the_start() {
+    let state = states("adaptive")[0].clone();
+    state.set(Manner::Slow(Duration::from_millis(300)));
+    let (good, refused) = statuses(&at_once("/adaptive", 8).await);
+    assert!(good >= 2 && refused >= 1, "{good} {refused}");
+    assert!(state.peak.load(SeqCst) <= 2);
+}
