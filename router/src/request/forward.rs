@@ -131,10 +131,13 @@ pub async fn send(
     mut payload: Payload,
     call: &mut Call,
 ) -> Result<Response<Incoming>, RouterError> {
+    if service.protocol == Protocol::Tcp {
+        return Err(RouterError::Unsupported(HTTP_TO_TCP));
+    }
     let traffic = &service.traffic;
     traffic.budget.request(clock::millis(call.began()));
-    if !traffic.plain {
-        // In a box: who has no policy does not carry what one needs.
+    if !traffic.plain || call.action().is_some_and(|action| action.retry.is_some()) {
+        // In a box: who has no rules does not carry what they need.
         let sending = resilient::send(worker, service, choice, parts, payload, call);
         return Box::pin(sending).await;
     }
@@ -144,9 +147,6 @@ pub async fn send(
         let Some((version, upstream)) = next_instance(worker, service, choice, &tried, call) else {
             break;
         };
-        if upstream.reach == Reach::Tcp || service.protocol == Protocol::Tcp {
-            return Err(RouterError::Unsupported(HTTP_TO_TCP));
-        }
         if upstream.reach == Reach::Http1 && call.speaks() == Speaks::Grpc {
             return Err(RouterError::Unsupported(GRPC_OVER_HTTP1));
         }

@@ -23,8 +23,7 @@ pub struct Action {
     pub timeout: Option<Duration>,
     /// For each try.
     pub backend_timeout: Option<Duration>,
-    /// When an answer is asked for again; none: the router's own way.
-    #[allow(dead_code, reason = "carried for the retry loop, which has its own way so far")]
+    /// When an answer is asked for again; none: the service's own way.
     pub retry: Option<RetryRule>,
     /// None: nothing is changed.
     pub filters: Option<Box<Filters>>,
