@@ -151,6 +151,8 @@ fn read_mesh(node: &Node, origin: Origin<'_>, violations: &mut Violations) -> Op
     let mut options = Options::default();
     let otlp_endpoint = read_tracing(fields.get("tracing"), &mut options, violations);
     let gateway_port = read_gateway(fields.get("gateway"), &mut options, violations);
+    access::read_path(fields.get("path"), &mut options, violations);
+    access::read_authorization(fields.get("authorization"), &mut options, violations);
 
     fields.need("services", violations);
     let mut services: Vec<ServiceSpec> = Vec::new();

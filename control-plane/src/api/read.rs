@@ -197,10 +197,14 @@ fn short(object: &Object, with_addresses: bool) -> String {
             if targets.is_empty() { "no targets".to_owned() } else { targets.join(" ") }
         }
         Object::Options(options) => format!(
-            "traceSampling={} showVersion={} corsOrigins={}",
+            "traceSampling={} showVersion={} corsOrigins={} escapedSlashes={} \
+             denyByDefault={} hidePolicies={}",
             options.trace_sampling,
             options.show_version,
-            options.cors_origins.join(",")
+            options.cors_origins.join(","),
+            options.escaped_slashes,
+            options.deny_by_default,
+            options.hide_policies
         ),
     }
 }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::{Instance, Route, Service, ServiceName};
+use crate::canonical::Slashes;
 use crate::policy::Policy;
 
 /// Mesh-wide switches.
@@ -17,11 +18,24 @@ pub struct Options {
     pub show_version: bool,
     /// Origins that browsers may call the gateway from; `*`: any.
     pub cors_origins: Vec<Arc<str>>,
+    /// What becomes of `%2F` in a path.
+    pub escaped_slashes: Slashes,
+    /// What no AuthorizationPolicy decides is denied.
+    pub deny_by_default: bool,
+    /// Who is denied is not told by which policy.
+    pub hide_policies: bool,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { trace_sampling: 1.0, show_version: false, cors_origins: Vec::new() }
+        Self {
+            trace_sampling: 1.0,
+            show_version: false,
+            cors_origins: Vec::new(),
+            escaped_slashes: Slashes::Reject,
+            deny_by_default: false,
+            hide_policies: false,
+        }
     }
 }
 

@@ -10,6 +10,7 @@ use std::time::Duration;
 use http::{HeaderName, HeaderValue, Method};
 use weir_proto::weir::mesh::v1 as pb;
 
+use crate::canonical::Slashes;
 use crate::model::{
     AddressError, Addresses, BackendRef, HeaderModifier, HostPattern, Instance, Invalid, Options,
     Parent, PathMatch, Protocol, Route, RouteFilter, RouteKind, RouteMatch, RouteRule, Service,
@@ -163,6 +164,12 @@ pub fn options(message: &pb::Options, at: &str) -> Result<Options, Invalid> {
         trace_sampling: message.trace_sampling,
         show_version: message.show_version,
         cors_origins: message.cors_origins.iter().map(|o| o.as_str().into()).collect(),
+        escaped_slashes: match message.keep_escaped_slashes {
+            true => Slashes::Keep,
+            false => Slashes::Reject,
+        },
+        deny_by_default: message.deny_by_default,
+        hide_policies: message.hide_policies,
     })
 }
 

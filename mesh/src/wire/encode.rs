@@ -3,6 +3,7 @@
 use http::{HeaderName, HeaderValue};
 use weir_proto::weir::mesh::v1 as pb;
 
+use crate::canonical::Slashes;
 use crate::model::{
     HeaderModifier, Instance, Options, Parent, PathMatch, Protocol, Route, RouteFilter, RouteKind,
     RouteMatch, RouteRule, Service, Snapshot, Sticky, Transport, VersionName, Weight,
@@ -61,6 +62,9 @@ impl From<&Options> for pb::Options {
             trace_sampling: options.trace_sampling,
             show_version: options.show_version,
             cors_origins: options.cors_origins.iter().map(ToString::to_string).collect(),
+            keep_escaped_slashes: options.escaped_slashes == Slashes::Keep,
+            deny_by_default: options.deny_by_default,
+            hide_policies: options.hide_policies,
         }
     }
 }
