@@ -4,6 +4,7 @@
 //! A file is accepted whole or refused whole, with every mistake by its line,
 //! column and field path.
 
+mod access;
 mod program;
 mod read;
 mod service;

@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use http::StatusCode;
 
+use crate::auth::{Denial, Unauthenticated};
+
 /// gRPC status codes (grpc.io, "Status codes and their use in gRPC").
 pub mod grpc {
     /// OK.
@@ -18,6 +20,8 @@ pub mod grpc {
     pub const DEADLINE_EXCEEDED: u8 = 4;
     /// NOT_FOUND.
     pub const NOT_FOUND: u8 = 5;
+    /// PERMISSION_DENIED.
+    pub const PERMISSION_DENIED: u8 = 7;
     /// RESOURCE_EXHAUSTED.
     pub const RESOURCE_EXHAUSTED: u8 = 8;
     /// UNIMPLEMENTED.
@@ -28,6 +32,8 @@ pub mod grpc {
     pub const UNAVAILABLE: u8 = 14;
     /// DATA_LOSS.
     pub const DATA_LOSS: u8 = 15;
+    /// UNAUTHENTICATED.
+    pub const UNAUTHENTICATED: u8 = 16;
 }
 
 /// Everything that ends a request in a router.
@@ -81,6 +87,12 @@ pub enum RouterError {
     /// The answer of the backend is no gRPC, or cannot be told as JSON.
     #[error("the answer of {0} cannot be passed on: {1}")]
     BadAnswer(String, String),
+    /// Whose request it is is not known.
+    #[error("{0}")]
+    Unauthenticated(Box<Unauthenticated>),
+    /// It may not.
+    #[error("{0}")]
+    Denied(Box<Denial>),
 }
 
 impl RouterError {
@@ -100,6 +112,8 @@ impl RouterError {
             Self::HeadTooLarge(_) => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             Self::Unsupported(_) => StatusCode::NOT_IMPLEMENTED,
             Self::BadAnswer(..) => StatusCode::BAD_GATEWAY,
+            Self::Unauthenticated(_) => StatusCode::UNAUTHORIZED,
+            Self::Denied(denial) => denial.status,
         }
     }
 
@@ -116,6 +130,11 @@ impl RouterError {
             Self::TooLarge(_) | Self::HeadTooLarge(_) => grpc::RESOURCE_EXHAUSTED,
             Self::Unsupported(_) => grpc::UNIMPLEMENTED,
             Self::BadAnswer(..) => grpc::INTERNAL,
+            Self::Unauthenticated(_) => grpc::UNAUTHENTICATED,
+            Self::Denied(denial) => match denial.status {
+                StatusCode::UNAUTHORIZED => grpc::UNAUTHENTICATED,
+                _ => grpc::PERMISSION_DENIED,
+            },
         }
     }
 
@@ -146,6 +165,17 @@ impl RouterError {
             | Self::HeadTooLarge(_)
             | Self::Unsupported(_) => "DPE",
             Self::BadAnswer(..) => "UPE",
+            Self::Unauthenticated(_) => "JWT_AUTHN_ACCESS_DENIED",
+            Self::Denied(denial) => denial.flag,
+        }
+    }
+
+    /// All that is known, for logs; what [`std::fmt::Display`] shows is for clients.
+    #[must_use]
+    pub fn full(&self) -> String {
+        match self {
+            Self::Denied(denial) => denial.full.clone(),
+            other => other.to_string(),
         }
     }
 }

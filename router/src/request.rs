@@ -2,7 +2,8 @@
 //!
 //! 1. [`handler`] is the path of a request that this side sends: from the
 //!    application (outbound) or from outside (gateway). Read it first.
-//! 2. [`target`] finds the rule, [`adapt`] turns JSON and gRPC-Web into gRPC at
+//! 2. [`canonical`] brings the path to its one form, [`target`] finds the rule,
+//!    [`crate::auth`] asks whether it may be used, [`adapt`] turns JSON and gRPC-Web into gRPC at
 //!    the gateway, [`choose`] takes a backend and a version by weight,
 //!    [`forward`] an instance, with deadline and retries.
 //! 3. [`inbound`] is the path of a request that arrives by mTLS for the
@@ -14,6 +15,7 @@ pub mod adapt;
 pub mod answer;
 pub mod body;
 pub mod call;
+pub mod canonical;
 pub mod choose;
 pub mod cors;
 pub mod forward;

@@ -15,6 +15,7 @@ use weir_mesh::identity::SpiffeId;
 use weir_mesh::model::{HeaderModifier, Options, Protocol, ServiceName, Sticky, VersionName};
 use weir_mesh::transcode::Transcoder;
 
+use crate::auth::{Guard, Guards};
 use crate::upstream::Reach;
 pub use build::Builder;
 pub use intern::Interner;
@@ -39,6 +40,8 @@ pub struct Table {
     pub reflection: Option<Arc<reflection::Reflection>>,
     /// Mesh-wide switches.
     pub options: Options,
+    /// Who may; none when nobody is asked anything.
+    pub guards: Option<Arc<Guards>>,
 }
 
 /// What requests inside the mesh that name a service get.
@@ -119,6 +122,8 @@ pub struct Action {
     pub response_headers: Vec<HeaderModifier>,
     /// For the whole request.
     pub timeout: Option<Duration>,
+    /// Who may use it, where that is attached to the route itself.
+    pub guard: Option<Arc<Guard>>,
 }
 
 /// One backend of a rule.

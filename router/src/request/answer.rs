@@ -218,6 +218,17 @@ pub fn of_error(error: &RouterError, call: &mut Call) -> Response<DownBody> {
     {
         headers.insert(header::ALLOW, value);
     }
+    if let RouterError::Unauthenticated(refused) = error {
+        headers.insert(header::WWW_AUTHENTICATE, refused.challenge());
+    }
+    if let RouterError::Denied(denial) = error
+        && let Some((own, body)) = &denial.answer
+    {
+        headers.remove(header::CONTENT_TYPE);
+        headers.extend(own.clone());
+        *response.body_mut() = DownBody::full(body.clone());
+        return response;
+    }
     if error.status() == StatusCode::SERVICE_UNAVAILABLE {
         headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
     }

@@ -8,7 +8,8 @@ use hyper::body::Incoming;
 
 use super::answer::{self, DownBody};
 use super::call::Call;
-use super::{adapt, choose, cors, forward, headers, target};
+use super::{adapt, canonical, choose, cors, forward, headers, target};
+use crate::auth;
 use crate::connection::Connected;
 use crate::error::RouterError;
 use crate::table::reflection::is_reflection;
@@ -32,7 +33,7 @@ pub async fn handle(
 async fn steps(
     worker: &Rc<Worker>,
     connected: &Connected,
-    request: Request<Incoming>,
+    mut request: Request<Incoming>,
     call: &mut Call,
 ) -> Result<Response<DownBody>, RouterError> {
     let table = worker.table().ok_or(RouterError::NotReady)?;
@@ -40,11 +41,18 @@ async fn steps(
     if request.method() == Method::CONNECT {
         return Err(RouterError::Unsupported("CONNECT is not supported"));
     }
+    let (options, slashes) = (request.method() == Method::OPTIONS, table.options.escaped_slashes);
+    canonical::apply(request.uri_mut(), options, slashes, call)?;
     if let Some(preflight) = cors::preflight(connected, &table, &request) {
         return Ok(preflight);
     }
     let action = match target::find(&table, connected, &request) {
         Err(RouterError::NoRoute) if is_reflection(request.uri().path()) => {
+            let (mut parts, body) = request.into_parts();
+            if let Some(guards) = auth::concerned(&table, connected, None) {
+                Box::pin(auth::outgoing(worker, connected, guards, None, &mut parts, call)).await?;
+            }
+            let request = Request::from_parts(parts, body);
             return Box::pin(answer::of_reflection(&table, request)).await;
         }
         found => found?,
@@ -57,12 +65,20 @@ async fn steps(
 
     let (mut parts, body) = request.into_parts();
     headers::forwarded(&mut parts, connected);
+    if let Some(guards) = auth::concerned(&table, connected, Some(&action)) {
+        let asking = auth::outgoing(worker, connected, guards, Some(&action), &mut parts, call);
+        Box::pin(asking).await?;
+    }
     headers::modify(&mut parts.headers, &action.request_headers);
     call.set_deadline(&parts, action.timeout);
     let (adapter, payload) =
         adapt::request(connected, service, &mut parts, body, call.deadline()).await?;
 
     let version = choose::version(worker, backend, &parts.headers);
+    if table.guards.is_some() {
+        let asking = auth::before_plain(worker, connected, &table, service, &mut parts, call);
+        Box::pin(asking).await?;
+    }
     let sent = forward::send(worker, service, &version, parts, payload, call).await?;
 
     let mut response = adapter.response(sent, call).await?;

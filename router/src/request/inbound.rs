@@ -10,7 +10,8 @@ use weir_mesh::model::Protocol;
 use super::answer::{self, DownBody};
 use super::body::UpBody;
 use super::call::Call;
-use super::headers;
+use super::{canonical, headers};
+use crate::auth;
 use crate::connection::Connected;
 use crate::error::RouterError;
 use crate::upstream::{Failure, Sent};
@@ -27,8 +28,12 @@ pub async fn handle(
     request: Request<Incoming>,
 ) -> Result<Response<DownBody>, h2::Error> {
     let mut call = Call::begin(&worker, &connected, &request);
-    let request = for_application(&worker, &connected, request, &mut call);
-    let answer = match send(&worker, request, &mut call).await {
+    let admitted = for_application(&worker, &connected, request, &mut call).await;
+    let sent = match admitted {
+        Ok(request) => send(&worker, request, &mut call).await,
+        Err(refusal) => Err(refusal),
+    };
+    let answer = match sent {
         Ok(response) => response.map(DownBody::stream),
         Err(Refusal::Answer(error)) => answer::of_error(&error, &mut call),
         Err(Refusal::Reset(error)) => {
@@ -47,14 +52,24 @@ enum Refusal {
     Reset(RouterError),
 }
 
-fn for_application(
-    worker: &Worker,
+/// Makes a request fit for the application, if it may reach it.
+async fn for_application(
+    worker: &Rc<Worker>,
     connected: &Connected,
     request: Request<Incoming>,
     call: &mut Call,
-) -> Request<UpBody> {
+) -> Result<Request<UpBody>, Refusal> {
     let (mut parts, body) = request.into_parts();
+    // Without a snapshot nobody knows who may: another instance may have one.
+    let table = worker.table().ok_or(Refusal::Reset(RouterError::NotReady))?;
+    let (options, slashes) = (parts.method == Method::OPTIONS, table.options.escaped_slashes);
+    canonical::apply(&mut parts.uri, options, slashes, call).map_err(Refusal::Answer)?;
     headers::forwarded(&mut parts, connected);
+    if let Some(guards) = table.guards.as_deref() {
+        let (own, peer) = (worker.shared.config.service.as_str(), &*connected.peer);
+        let asking = auth::incoming(worker, connected, guards, own, peer, &mut parts, call);
+        Box::pin(asking).await.map_err(Refusal::Answer)?;
+    }
     if let Some(peer) = &connected.client_cert {
         parts.headers.insert(headers::CLIENT_CERT, peer.clone());
     }
@@ -68,7 +83,7 @@ fn for_application(
     } else {
         parts.version = Version::HTTP_2;
     }
-    Request::from_parts(parts, body)
+    Ok(Request::from_parts(parts, body))
 }
 
 async fn send(

@@ -19,6 +19,7 @@ use super::{
     Action, Backend, Destination, Endpoint, Interner, Map, Matcher, ServiceEntry, Splitter, Table,
     VersionEntry,
 };
+use crate::auth::{self, Guard, Guards};
 use crate::upstream::Reach;
 
 /// Compiles snapshots. It remembers what must stay the same from one table to
@@ -30,6 +31,7 @@ pub struct Builder {
     splits: Interner<String>,
     transcoders: HashMap<ServiceName, (Bytes, Arc<Transcoder>)>,
     reflection: Option<(Vec<Bytes>, Arc<Reflection>)>,
+    auth: auth::Memory,
 }
 
 impl Builder {
@@ -42,6 +44,7 @@ impl Builder {
         self.versions.begin();
         self.splits.begin();
         let attached = Attached::new(&snapshot.policies);
+        let guards = Guards::new(snapshot, &attached, &mut self.auth);
         let mut instances: HashMap<(&str, &str), Vec<&Instance>> = HashMap::new();
         for instance in &snapshot.instances {
             let key = (instance.service.as_str(), instance.version.as_str());
@@ -76,6 +79,7 @@ impl Builder {
             gateway,
             reflection: self.reflection(snapshot)?,
             options: snapshot.options.clone(),
+            guards,
         })
     }
 
@@ -163,6 +167,7 @@ impl Builder {
             request_headers: Vec::new(),
             response_headers: Vec::new(),
             timeout: None,
+            guard: None,
         }
     }
 
@@ -196,7 +201,7 @@ impl Builder {
         index: usize,
         rule: &RouteRule,
         services: &HashMap<ServiceName, Arc<ServiceEntry>>,
-        _attached: &Attached<'_>,
+        attached: &Attached<'_>,
     ) -> Result<Action, Invalid> {
         let mut backends = Vec::new();
         for backend in &rule.backends {
@@ -221,6 +226,7 @@ impl Builder {
             request_headers: Vec::new(),
             response_headers: Vec::new(),
             timeout: rule.timeout,
+            guard: Guard::of_rule(route.kind, &route.name, rule, attached, &mut self.auth),
         };
         for filter in &rule.filters {
             match filter {

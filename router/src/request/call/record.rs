@@ -67,6 +67,7 @@ impl Call {
             retries: self.retries,
             flags: &self.flags,
             error: self.error.as_deref(),
+            audit: self.audit.as_deref(),
         });
     }
 
