@@ -25,9 +25,12 @@ use weir_mesh::policy::authorization::Mode;
 use weir_mesh::transcode::Found;
 
 pub use claims::VerifiedClaims;
-pub use decide::{Finding, Scope, Subject, decide};
-#[cfg_attr(not(test), expect(unused_imports, reason = "opaque connections and explanations ask"))]
+#[cfg_attr(
+    not(test),
+    expect(unused_imports, reason = "opaque connections and explanations ask")
+)]
 pub use decide::{Decision, Why, decide_tcp};
+pub use decide::{Finding, Scope, Subject, decide};
 pub use denial::{Denial, Unauthenticated};
 pub use guard::{Guard, Guards, Memory};
 

@@ -100,10 +100,8 @@ fn one(spec: Value) -> Arc<Guards> {
 
 #[test]
 fn without_policies_there_is_nothing_to_ask() {
-    let snapshot = wire::snapshot(&pb::Snapshot {
-        trust_domain: "weir.local".into(),
-        ..Default::default()
-    });
+    let snapshot =
+        wire::snapshot(&pb::Snapshot { trust_domain: "weir.local".into(), ..Default::default() });
     let snapshot = snapshot.unwrap();
     let attached = Attached::new(&snapshot.policies);
     assert!(Guards::new(&snapshot, &attached, &mut Memory::default()).is_none());
@@ -132,10 +130,8 @@ fn a_deny_wins_over_every_allow_and_the_mesh_counts_everywhere() {
         "to": { "paths": [{ "type": "PathPrefix", "value": "/admin" }] },
         "from": { "notIdentities": [AUTH] },
     }] });
-    let guards = guards(
-        &[("mesh", deny), ("web", json!({ "action": "Allow", "rules": [{}] }))],
-        false,
-    );
+    let guards =
+        guards(&[("mesh", deny), ("web", json!({ "action": "Allow", "rules": [{}] }))], false);
     for service in ["web", "other"] {
         for (path, passes) in
             [("/admin", false), ("/admin/x", false), ("/administrator", true), ("/", true)]
@@ -150,7 +146,10 @@ fn a_deny_wins_over_every_allow_and_the_mesh_counts_everywhere() {
 #[test]
 fn what_nobody_decides_is_left_to_the_default() {
     let decision = ask(AUTH, "/").of(&guards(&[], true), "web");
-    assert_eq!((decision.allowed, decision.why, decision.policy.clone()), (false, Why::Default, None));
+    assert_eq!(
+        (decision.allowed, decision.why, decision.policy.clone()),
+        (false, Why::Default, None)
+    );
     assert_eq!(decision.finding().policy_name(), "default");
     let allow = json!({ "action": "Allow", "rules": [{ "from": { "services": ["auth"] } }] });
     let guards = guards(&[("web", allow)], true);

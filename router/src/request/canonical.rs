@@ -1,8 +1,8 @@
 //! The one form of a request's path: what routes and policies are matched with,
 //! and what the upstream gets.
 
-use http::uri::PathAndQuery;
 use http::Uri;
+use http::uri::PathAndQuery;
 use weir_mesh::canonical::{self, PathError, Slashes};
 
 use super::call::Call;
