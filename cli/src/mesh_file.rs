@@ -4,6 +4,7 @@
 //! A file is accepted whole or refused whole, with every mistake by its line,
 //! column and field path.
 
+mod access;
 mod program;
 mod read;
 mod service;
@@ -161,6 +162,8 @@ fn read_mesh(node: &Node, origin: Origin<'_>, violations: &mut Violations) -> Op
         read_gateway(fields.get("gateway"), &mut options, &mut listeners, violations);
     options.egress = tcp::egress(fields.get("egress"), violations);
     options.tcp = tcp::limits(fields.get("tcp"), violations);
+    access::read_path(fields.get("path"), &mut options, violations);
+    access::read_authorization(fields.get("authorization"), &mut options, violations);
 
     fields.need("services", violations);
     let mut services: Vec<ServiceSpec> = Vec::new();

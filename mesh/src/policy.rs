@@ -6,8 +6,8 @@
 //! what the rest of Weir sees, in which nothing invalid can be said.
 
 mod attach;
-mod authentication;
-mod authorization;
+pub mod authentication;
+pub mod authorization;
 mod backend_traffic;
 #[cfg(feature = "gateway-api")]
 mod document;

@@ -56,6 +56,8 @@ pub struct Line<'a> {
     pub flags: &'a [&'static str],
     /// Why the router answered itself.
     pub error: Option<&'a str>,
+    /// What a policy in audit mode would have done.
+    pub audit: Option<&'a str>,
 }
 
 #[derive(Serialize)]
@@ -82,6 +84,8 @@ struct Json<'a> {
     flags: &'a [&'static str],
     #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    audit: Option<&'a str>,
 }
 
 impl AccessLog {
@@ -134,6 +138,7 @@ impl AccessLog {
             retries: line.retries,
             flags: line.flags,
             error: line.error,
+            audit: line.audit,
         });
     }
 

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use http::StatusCode;
 
+use crate::auth::{Denial, Unauthenticated};
 use crate::request::limit::TooOften;
 
 /// gRPC status codes (grpc.io, "Status codes and their use in gRPC").
@@ -121,6 +122,12 @@ pub enum RouterError {
     /// The answer of the backend is no gRPC, or cannot be told as JSON.
     #[error("the answer of {0} cannot be passed on: {1}")]
     BadAnswer(String, String),
+    /// Whose request it is is not known.
+    #[error("{0}")]
+    Unauthenticated(Box<Unauthenticated>),
+    /// It may not.
+    #[error("{0}")]
+    Denied(Box<Denial>),
 }
 
 impl RouterError {
@@ -152,6 +159,8 @@ impl RouterError {
             Self::HeadTooLarge(_) => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             Self::Unsupported(_) => StatusCode::NOT_IMPLEMENTED,
             Self::BadAnswer(..) => StatusCode::BAD_GATEWAY,
+            Self::Unauthenticated(_) => StatusCode::UNAUTHORIZED,
+            Self::Denied(denial) => denial.status,
         }
     }
 
@@ -178,6 +187,11 @@ impl RouterError {
             Self::Egress(_) => grpc::PERMISSION_DENIED,
             Self::Lookup(_) => grpc::UNAVAILABLE,
             Self::BadAnswer(..) => grpc::INTERNAL,
+            Self::Unauthenticated(_) => grpc::UNAUTHENTICATED,
+            Self::Denied(denial) => match denial.status {
+                StatusCode::UNAUTHORIZED => grpc::UNAUTHENTICATED,
+                _ => grpc::PERMISSION_DENIED,
+            },
         }
     }
 
@@ -217,6 +231,17 @@ impl RouterError {
             | Self::HeadTooLarge(_)
             | Self::Unsupported(_) => "DPE",
             Self::BadAnswer(..) => "UPE",
+            Self::Unauthenticated(_) => "JWT_AUTHN_ACCESS_DENIED",
+            Self::Denied(denial) => denial.flag,
+        }
+    }
+
+    /// All that is known, for logs; what [`std::fmt::Display`] shows is for clients.
+    #[must_use]
+    pub fn full(&self) -> String {
+        match self {
+            Self::Denied(denial) => denial.full.clone(),
+            other => other.to_string(),
         }
     }
 }

@@ -6,6 +6,7 @@
 mod access_log;
 mod admin;
 mod app;
+mod auth;
 mod clock;
 mod config;
 mod connection;

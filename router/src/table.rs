@@ -19,6 +19,7 @@ use weir_mesh::identity::SpiffeId;
 use weir_mesh::model::{Options, Protocol, ServiceName, Sticky, VersionName};
 use weir_mesh::transcode::Transcoder;
 
+use crate::auth::Guards;
 use crate::limit::Attachment;
 use crate::upstream::{Host, Reach};
 pub use action::{Action, Backend, Filters, Mirror, Rare, Session, Target};
@@ -53,6 +54,8 @@ pub struct Table {
     pub tcp: TcpRoutes,
     /// Mesh-wide switches.
     pub options: Options,
+    /// Who may; none when nobody is asked anything.
+    pub guards: Option<Arc<Guards>>,
 }
 
 /// What requests inside the mesh that name a service get.

@@ -208,10 +208,14 @@ fn short(object: &Object, with_addresses: bool) -> String {
             n => format!("{n} backends"),
         },
         Object::Options(options) => format!(
-            "traceSampling={} showVersion={} corsOrigins={}",
+            "traceSampling={} showVersion={} corsOrigins={} escapedSlashes={} \
+             denyByDefault={} hidePolicies={}",
             options.trace_sampling,
             options.show_version,
-            options.cors_origins.join(",")
+            options.cors_origins.join(","),
+            options.escaped_slashes,
+            options.deny_by_default,
+            options.hide_policies
         ),
     }
 }

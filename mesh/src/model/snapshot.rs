@@ -6,6 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::{Egress, Instance, Route, Service, ServiceName, TcpOptions, TcpRoute};
+use crate::canonical::Slashes;
 use crate::policy::Policy;
 
 /// Mesh-wide switches.
@@ -21,6 +22,12 @@ pub struct Options {
     pub egress: Option<Egress>,
     /// Limits of opaque connections.
     pub tcp: TcpOptions,
+    /// What becomes of `%2F` in a path.
+    pub escaped_slashes: Slashes,
+    /// What no AuthorizationPolicy decides is denied.
+    pub deny_by_default: bool,
+    /// Who is denied is not told by which policy.
+    pub hide_policies: bool,
 }
 
 impl Default for Options {
@@ -31,6 +38,9 @@ impl Default for Options {
             cors_origins: Vec::new(),
             egress: None,
             tcp: TcpOptions::default(),
+            escaped_slashes: Slashes::Reject,
+            deny_by_default: false,
+            hide_policies: false,
         }
     }
 }

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use weir_proto::weir::mesh::v1 as pb;
 
 use super::decode_route::route;
+use crate::canonical::Slashes;
 use crate::model::{
     AddressError, Addresses, Instance, Invalid, Options, Protocol, Service, Snapshot, Split,
     Sticky, Transport, VersionName, Violations, Weight,
@@ -165,6 +166,12 @@ pub fn options(message: &pb::Options, at: &str) -> Result<Options, Invalid> {
         cors_origins: message.cors_origins.iter().map(|o| o.as_str().into()).collect(),
         egress,
         tcp: super::tcp::options(message.tcp.as_ref()),
+        escaped_slashes: match message.keep_escaped_slashes {
+            true => Slashes::Keep,
+            false => Slashes::Reject,
+        },
+        deny_by_default: message.deny_by_default,
+        hide_policies: message.hide_policies,
     }))
 }
 

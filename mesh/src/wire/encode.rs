@@ -2,6 +2,7 @@
 
 use weir_proto::weir::mesh::v1 as pb;
 
+use crate::canonical::Slashes;
 use crate::model::{
     Instance, Options, Protocol, Service, Snapshot, Sticky, Transport, VersionName, Weight,
 };
@@ -62,6 +63,9 @@ impl From<&Options> for pb::Options {
             cors_origins: options.cors_origins.iter().map(ToString::to_string).collect(),
             egress: options.egress.as_ref().map(Into::into),
             tcp: super::tcp::encode_options(&options.tcp),
+            keep_escaped_slashes: options.escaped_slashes == Slashes::Keep,
+            deny_by_default: options.deny_by_default,
+            hide_policies: options.hide_policies,
         }
     }
 }

@@ -12,8 +12,8 @@ use weir_mesh::telemetry::metrics::{Counter, Registry};
 
 use super::local::{Counts, Rate, Verdict};
 use super::store::Client;
+use crate::auth::VerifiedClaims;
 use crate::connection::Connected;
-use crate::request::claims::VerifiedClaims;
 
 /// One limit, and what is counted for it.
 pub struct Rule {

@@ -262,6 +262,17 @@ fn describe(error: &RouterError, call: &Call, details: Option<Vec<u8>>) -> Respo
     {
         headers.insert(header::ALLOW, value);
     }
+    if let RouterError::Unauthenticated(refused) = error {
+        headers.insert(header::WWW_AUTHENTICATE, refused.challenge());
+    }
+    if let RouterError::Denied(denial) = error
+        && let Some((own, body)) = &denial.answer
+    {
+        headers.remove(header::CONTENT_TYPE);
+        headers.extend(own.clone());
+        *response.body_mut() = DownBody::full(body.clone());
+        return response;
+    }
     if error.status() == StatusCode::SERVICE_UNAVAILABLE {
         headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
     }

@@ -62,6 +62,7 @@ pub struct Call {
     retries: u32,
     flags: Vec<&'static str>,
     error: Option<String>,
+    audit: Option<String>,
     held: Option<(Lease, Option<Pending>)>,
     recorded: bool,
 }
@@ -116,6 +117,7 @@ impl Call {
             retries: 0,
             flags: Vec::new(),
             error: None,
+            audit: None,
             held: None,
             recorded: false,
         });
@@ -160,6 +162,31 @@ impl Call {
     #[must_use]
     pub fn speaks(&self) -> Speaks {
         self.speaks
+    }
+
+    /// The path in its canonical form.
+    pub fn path(&mut self, path: &str) {
+        self.path = path.into();
+        if self.is_recording() {
+            let path = path.to_owned();
+            self.explain("url.path", path);
+        }
+    }
+
+    /// An attribute of its spans.
+    pub fn explain(&mut self, name: &'static str, value: String) {
+        if self.is_recording() {
+            for span in self.spans() {
+                span.set(name, value.clone());
+            }
+        }
+    }
+
+    /// What would have been done to it, if a policy did more than report.
+    pub fn audited(&mut self, finding: String) {
+        self.flag("RBAC_SHADOW_DENIED");
+        self.explain("weir.authorization.audit", finding.clone());
+        self.audit = Some(finding);
     }
 
     /// The rule that takes it.
@@ -386,7 +413,7 @@ impl Call {
             self.grpc = Some(error.grpc_code());
         }
         self.flag(error.flag());
-        self.error = Some(error.to_string());
+        self.error = Some(error.full());
     }
 
     /// The answer's body broke off.

@@ -8,7 +8,10 @@ use hyper::body::Incoming;
 
 use super::answer::{self, DownBody};
 use super::call::Call;
-use super::{adapt, choose, cors, extension, filters, forward, headers, limit, mirror, target};
+use super::{
+    adapt, canonical, choose, cors, extension, filters, forward, headers, limit, mirror, target,
+};
+use crate::auth;
 use crate::connection::Connected;
 use crate::error::RouterError;
 use crate::limit::quota::Quota;
@@ -34,7 +37,7 @@ pub async fn handle(
 async fn steps(
     worker: &Rc<Worker>,
     connected: &Connected,
-    request: Request<Incoming>,
+    mut request: Request<Incoming>,
     call: &mut Call,
 ) -> Result<Response<DownBody>, RouterError> {
     worker.admit()?;
@@ -43,11 +46,18 @@ async fn steps(
     if request.method() == Method::CONNECT {
         return Err(RouterError::Unsupported("CONNECT is not supported"));
     }
+    let (options, slashes) = (request.method() == Method::OPTIONS, table.options.escaped_slashes);
+    canonical::apply(request.uri_mut(), options, slashes, call)?;
     if let Some(preflight) = cors::preflight(connected, &table, &request, call) {
         return Ok(preflight);
     }
     let action = match target::find(&table, connected, &request) {
         Err(RouterError::NoRoute) if is_reflection(request.uri().path()) => {
+            let (mut parts, body) = request.into_parts();
+            if let Some(guards) = auth::concerned(&table, connected, None) {
+                Box::pin(auth::outgoing(worker, connected, guards, None, &mut parts, call)).await?;
+            }
+            let request = Request::from_parts(parts, body);
             return Box::pin(answer::of_reflection(&table, request)).await;
         }
         Err(RouterError::NoService(_)) if tcp::is_outside(&table, connected, &request) => {
@@ -57,6 +67,11 @@ async fn steps(
     };
     call.matched(&action);
     let (mut parts, body) = request.into_parts();
+    headers::forwarded(&mut parts, connected);
+    if let Some(guards) = auth::concerned(&table, connected, Some(&action)) {
+        let asking = auth::outgoing(worker, connected, guards, Some(&action), &mut parts, call);
+        Box::pin(asking).await?;
+    }
     let quota = match &action.limits[..] {
         [] => None,
         some => Some(Box::pin(limit::check(worker, connected, some, &parts, call)).await?),
@@ -82,7 +97,6 @@ async fn steps(
         return Ok(told(quota, redirect));
     }
 
-    headers::forwarded(&mut parts, connected);
     filters::request(of_rule, &mut parts);
     filters::request(of_backend, &mut parts);
     call.set_deadline(&parts, action.timeout);
@@ -95,6 +109,10 @@ async fn steps(
         Some(filtering) => filtering.payload(payload),
     };
     let version = choose::version(worker, connected, &picked, &mut parts.headers);
+    if table.guards.is_some() {
+        let asking = auth::before_plain(worker, connected, &table, service, &mut parts, call);
+        Box::pin(asking).await?;
+    }
     let sent = forward::send(worker, service, &version, parts, payload, call).await;
     let sent = sent.map_err(|error| match &filtering {
         None => error,

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use http::{Method, Request};
+use http::{HeaderMap, Method, Request, Uri};
 
 use crate::connection::{Connected, Side};
 use crate::error::RouterError;
@@ -70,10 +70,15 @@ pub fn find_as<B>(
 /// The host that a request names, without port: `:authority` (or the absolute
 /// form of HTTP/1.1) before `Host` (RFC 9112 §3.2.2).
 pub fn host<B>(request: &Request<B>) -> Option<&str> {
-    let authority = match request.uri().authority() {
+    host_of(request.uri(), request.headers())
+}
+
+/// The same, of a request's parts.
+pub fn host_of<'a>(uri: &'a Uri, headers: &'a HeaderMap) -> Option<&'a str> {
+    let authority = match uri.authority() {
         Some(authority) => authority.as_str(),
         None => {
-            let host = request.headers().get(http::header::HOST)?.to_str().ok()?;
+            let host = headers.get(http::header::HOST)?.to_str().ok()?;
             // What is no authority could not be sent on.
             host.parse::<http::uri::Authority>().ok()?;
             host

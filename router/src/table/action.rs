@@ -9,6 +9,7 @@ use weir_mesh::model::{
 };
 
 use super::{ExtensionEntry, ServiceEntry, Splitter};
+use crate::auth::Guard;
 use crate::limit::rule::Attachment;
 
 /// What a rule does with a request.
@@ -27,6 +28,8 @@ pub struct Action {
     pub retry: Option<RetryRule>,
     /// None: nothing is changed.
     pub filters: Option<Box<Filters>>,
+    /// Who may use it, where that is attached to the route itself.
+    pub guard: Option<Arc<Guard>>,
     /// How often it may be asked; mostly empty.
     pub limits: Vec<Attachment>,
     /// HTTPRouteFilters; mostly empty.

@@ -16,6 +16,7 @@ use super::{
     Action, Backend, Destination, Endpoint, Extensions, Interner, Map, Matcher, ServiceEntry,
     Splitter, Table, Target, TrafficBuilder, VersionEntry,
 };
+use crate::auth::{self, Guards};
 use crate::limit::{Attachment, Compiler};
 use crate::upstream::Reach;
 
@@ -31,6 +32,7 @@ pub struct Builder {
     reflection: Option<(Vec<Bytes>, Arc<Reflection>)>,
     pub(super) limits: Compiler,
     pub(super) extensions: Extensions,
+    pub(super) auth: auth::Memory,
 }
 
 impl Builder {
@@ -52,6 +54,7 @@ impl Builder {
         self.extensions.begin();
         self.traffic.begin();
         let attached = Attached::new(&snapshot.policies);
+        let guards = Guards::new(snapshot, &attached, &mut self.auth);
         let mut instances: HashMap<(&str, &str), Vec<&Instance>> = HashMap::new();
         for instance in &snapshot.instances {
             let key = (instance.service.as_str(), instance.version.as_str());
@@ -103,6 +106,7 @@ impl Builder {
             reflection: self.reflection(snapshot)?,
             tcp,
             options: snapshot.options.clone(),
+            guards,
         })
     }
 
@@ -212,6 +216,7 @@ impl Builder {
             filters: None,
             limits,
             extensions: Vec::new(),
+            guard: None,
             rare: None,
         }
     }

@@ -9,6 +9,8 @@ use weir_mesh::model::{
 };
 use weir_mesh::policy::{Attached, PolicyKind};
 
+use crate::auth::Guard;
+
 use super::{
     Action, Backend, Builder, Filters, Matcher, Mirror, Origin, Rare, ServiceEntry, Session,
     Splitter, Target, point,
@@ -112,6 +114,7 @@ impl Builder {
             backend_timeout: rule.backend_timeout,
             retry: rule.retry.clone(),
             filters: self.filters(&of, "", &rule.filters)?,
+            guard: Guard::of_rule(route.kind, &route.name, rule, attached, &mut self.auth),
             limits,
             extensions: self.extensions.of_rule(route, rule, &names, attached),
             rare: (!plain).then(|| Box::new(rare)),

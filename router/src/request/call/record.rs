@@ -77,6 +77,7 @@ impl Call {
             retries: self.retries,
             flags: &self.flags,
             error: self.error.as_deref(),
+            audit: self.audit.as_deref(),
         });
     }
 

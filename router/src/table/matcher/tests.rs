@@ -14,6 +14,7 @@ fn action(label: &str) -> Arc<Action> {
         backend_timeout: None,
         retry: None,
         filters: None,
+        guard: None,
         limits: Vec::new(),
         extensions: Vec::new(),
         rare: None,
