@@ -8,7 +8,7 @@ use clap_complete::Shell;
 
 use crate::Error;
 use crate::client::{Connect, Target};
-use crate::commands::{apply, certificates, change, get, init, status, traces};
+use crate::commands::{apply, certificates, change, delete, diff, get, init, status, traces};
 use crate::exec_child::ExecChild;
 use crate::up::UpArgs;
 
@@ -21,12 +21,14 @@ Run a mesh:
 Move traffic:
   shift         Set the weights of a service's versions
   rollback      Bring a service back to an earlier revision
-  apply         Apply what a mesh file says of services and routes
+  apply         Apply documents: routes, policies, a mesh file
+  diff          What would applying them change?
+  delete        Delete routes and policies
   history       Who changed what, when and why
 
 Look:
   status        Has every router applied what was asked?
-  get           List services, routes, instances, routers or edges
+  get           List services, routes, policies, instances, routers or edges
   traces        List recent traces, or draw one as a tree
 
 Secure:
@@ -71,13 +73,21 @@ enum Verb {
     Shift(change::Shift),
     /// Bring a service back to an earlier revision
     Rollback(change::Rollback),
-    /// Apply what a mesh file says of services and routes
+    /// Apply documents: routes, policies, a mesh file
+    #[command(after_help = "Examples:\n  weir apply -f routes.yaml --dry-run\n  weir get routes \
+        web -o yaml | weir apply -f -")]
     Apply(apply::Apply),
+    /// What would applying documents change? Exits with 0: nothing, 1: something, 2: an error
+    #[command(after_help = "Example:\n  weir diff -f routes.yaml -f policies/")]
+    Diff(diff::Diff),
+    /// Delete routes and policies
+    #[command(after_help = "Examples:\n  weir delete HTTPRoute web\n  weir delete -f routes.yaml")]
+    Delete(delete::Delete),
     /// Who changed what, when and why
     History(change::History),
     /// Has every router applied what was asked?
     Status(status::Status),
-    /// List services, routes, instances, routers or edges
+    /// List services, routes, policies, instances, routers or edges
     Get(get::Get),
     /// List recent traces, or draw one as a tree
     Traces(traces::Traces),
@@ -143,6 +153,8 @@ impl Cli {
             Verb::Shift(args) => args.run()?,
             Verb::Rollback(args) => args.run()?,
             Verb::Apply(args) => args.run()?,
+            Verb::Diff(args) => return Ok(args.run()),
+            Verb::Delete(args) => args.run()?,
             Verb::History(args) => args.run()?,
             Verb::Status(args) => args.run()?,
             Verb::Get(args) => args.run()?,
@@ -171,6 +183,8 @@ impl Verb {
             Self::Shift(verb) => Some(&mut verb.connect),
             Self::Rollback(verb) => Some(&mut verb.connect),
             Self::Apply(verb) => Some(&mut verb.connect),
+            Self::Diff(verb) => Some(&mut verb.connect),
+            Self::Delete(verb) => Some(&mut verb.connect),
             Self::History(verb) => Some(&mut verb.connect),
             Self::Status(verb) => Some(&mut verb.connect),
             Self::Get(verb) => Some(&mut verb.connect),

@@ -2,6 +2,7 @@
 
 mod apply;
 mod shift;
+mod warnings;
 
 use std::sync::Arc;
 use std::time::Duration;
