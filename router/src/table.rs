@@ -18,7 +18,7 @@ use weir_mesh::transcode::Transcoder;
 use crate::upstream::Reach;
 pub use build::Builder;
 pub use intern::Interner;
-pub use matcher::{Matcher, Query};
+pub use matcher::{Matcher, Query, query_param};
 pub use split::{SplitState, Splitter, point};
 
 /// A map whose keys come from the configuration: requests look things up in it

@@ -178,7 +178,7 @@ impl Call {
 
     /// Takes `grpc-timeout` (gRPC over HTTP/2) and the route's own into account.
     pub fn set_deadline(&mut self, parts: &request::Parts, timeout: Option<Duration>) {
-        let asked = parts.headers.get(GRPC_TIMEOUT).and_then(|v| timeout::parse(v.as_bytes()));
+        let asked = grpc_timeout(&parts.headers);
         let Some(budget) = asked.into_iter().chain(timeout).min() else { return };
         self.budget = budget;
         self.deadline = Some(Deadline::from_std(self.began) + budget);
@@ -362,6 +362,11 @@ impl Drop for Call {
             self.record(false);
         }
     }
+}
+
+/// The time that a gRPC client gives a call.
+pub fn grpc_timeout(headers: &HeaderMap) -> Option<Duration> {
+    headers.get(GRPC_TIMEOUT).and_then(|value| timeout::parse(value.as_bytes()))
 }
 
 fn sample(worker: &Rc<Worker>) -> bool {
