@@ -5,6 +5,7 @@ pub mod certificates;
 pub mod change;
 pub mod delete;
 pub mod diff;
+pub mod explain;
 pub mod get;
 pub mod init;
 pub mod status;

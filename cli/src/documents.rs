@@ -7,6 +7,7 @@
 pub mod current;
 pub mod diff;
 mod list;
+pub mod proposed;
 mod request;
 mod source;
 mod stream;

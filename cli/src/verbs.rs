@@ -8,7 +8,9 @@ use clap_complete::Shell;
 
 use crate::Error;
 use crate::client::{Connect, Target};
-use crate::commands::{apply, certificates, change, delete, diff, get, init, status, traces};
+use crate::commands::{
+    apply, certificates, change, delete, diff, explain, get, init, status, traces,
+};
 use crate::exec_child::ExecChild;
 use crate::up::UpArgs;
 
@@ -29,6 +31,7 @@ Move traffic:
 Look:
   status        Has every router applied what was asked?
   get           List services, routes, policies, instances, routers or edges
+  explain       What would happen to a request, and why?
   traces        List recent traces, or draw one as a tree
 
 Secure:
@@ -89,6 +92,12 @@ enum Verb {
     Status(status::Status),
     /// List services, routes, policies, instances, routers or edges
     Get(get::Get),
+    /// What would happen to a request, and why? Nothing is sent
+    #[command(after_help = "Examples:\n  weir explain --from users GET \
+        http://products/v1/products -H 'x-user: 7'\n  weir explain --gateway /v1/products\n  \
+        weir explain --from users grpc://products/weir.products.v1.ProductsService/GetProduct\n  \
+        weir explain -f mesh.yaml /v1/products")]
+    Explain(explain::Explain),
     /// List recent traces, or draw one as a tree
     Traces(traces::Traces),
     /// Rotate the mesh's certificates
@@ -158,6 +167,7 @@ impl Cli {
             Verb::History(args) => args.run()?,
             Verb::Status(args) => args.run()?,
             Verb::Get(args) => args.run()?,
+            Verb::Explain(args) => args.run()?,
             Verb::Traces(args) => args.run()?,
             Verb::Certificates(args) => args.run()?,
             Verb::ControlPlane(args) => weir_control_plane::run(args).map_err(told)?,
@@ -188,6 +198,7 @@ impl Verb {
             Self::History(verb) => Some(&mut verb.connect),
             Self::Status(verb) => Some(&mut verb.connect),
             Self::Get(verb) => Some(&mut verb.connect),
+            Self::Explain(verb) => Some(&mut verb.connect),
             Self::Traces(verb) => Some(&mut verb.connect),
             Self::Certificates(verb) => Some(verb.connect()),
             Self::Up(_)

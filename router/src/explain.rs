@@ -77,6 +77,12 @@ impl Compiled {
         self.snapshot.services.values()
     }
 
+    /// Whether a host means a service of the mesh.
+    #[must_use]
+    pub fn names_service(&self, host: &str) -> bool {
+        target::destination(&self.table, host).is_some()
+    }
+
     /// A route by its name.
     #[must_use]
     pub fn route(&self, name: &str) -> Option<&Route> {

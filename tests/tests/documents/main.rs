@@ -3,6 +3,7 @@
 //! take turns.
 
 mod apply;
+mod explain;
 
 // Of its servers, only those of HTTP/1.1 are needed here.
 #[allow(dead_code)]
