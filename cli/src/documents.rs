@@ -9,6 +9,7 @@ pub mod diff;
 mod list;
 pub mod proposed;
 mod request;
+pub mod schema;
 mod source;
 mod stream;
 

@@ -9,7 +9,7 @@ use clap_complete::Shell;
 use crate::Error;
 use crate::client::{Connect, Target};
 use crate::commands::{
-    apply, certificates, change, delete, diff, explain, get, init, status, traces,
+    apply, certificates, change, delete, diff, explain, get, init, schema, status, traces,
 };
 use crate::exec_child::ExecChild;
 use crate::up::UpArgs;
@@ -41,6 +41,7 @@ Parts of a mesh (what `weir up` starts):
   control-plane, router, service
 
 Other:
+  schema        Write JSON Schemas of documents, for editors
   completions   Write completions for bash, zsh or fish
   help          Say more about a command
 
@@ -108,6 +109,9 @@ enum Verb {
     Router(weir_router::Args),
     /// Run one of the services that ship with weir
     Service(Service),
+    /// Write JSON Schemas of documents, for editors
+    #[command(after_help = "Examples:\n  weir schema HTTPRoute\n  weir schema -o schemas/")]
+    Schema(schema::Schema),
     /// Write completions for bash, zsh or fish
     #[command(after_help = "Example:\n  source <(weir completions bash)")]
     Completions {
@@ -173,6 +177,7 @@ impl Cli {
             Verb::ControlPlane(args) => weir_control_plane::run(args).map_err(told)?,
             Verb::Router(args) => weir_router::run(args).map_err(told)?,
             Verb::Service(args) => args.run()?,
+            Verb::Schema(args) => args.run()?,
             Verb::Completions { shell } => {
                 clap_complete::generate(
                     shell,
@@ -206,6 +211,7 @@ impl Verb {
             | Self::ControlPlane(_)
             | Self::Router(_)
             | Self::Service(_)
+            | Self::Schema(_)
             | Self::Completions { .. }
             | Self::ExecChild(_) => None,
         }

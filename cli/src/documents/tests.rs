@@ -132,21 +132,27 @@ fn documents_survive_as_yaml_and_json() {
 /// Every example of the documentation is read by the parser it is about.
 #[test]
 fn the_documentation_is_true() {
+    let examples = doc_examples();
+    for (place, document) in &examples {
+        assert_eq!(check_example(document), None, "{place}: {document}");
+    }
+    assert!(examples.len() >= 3, "only {} examples were found", examples.len());
+}
+
+/// The documents in the documentation, with their places.
+pub(super) fn doc_examples() -> Vec<(String, Json)> {
     let docs = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../docs/src");
-    let mut seen = 0;
+    let mut examples = Vec::new();
     for entry in fs::read_dir(docs).unwrap() {
         let path = entry.unwrap().path();
         let name = path.file_name().unwrap().to_string_lossy().into_owned();
         let text = fs::read_to_string(&path).unwrap_or_default();
         for (line, block) in yaml_blocks(&text) {
-            for document in example_documents(&block) {
-                let refused = check_example(&document);
-                assert_eq!(refused, None, "{name}:{line}: {document}");
-                seen += 1;
-            }
+            let documents = example_documents(&block).into_iter();
+            examples.extend(documents.map(|document| (format!("{name}:{line}"), document)));
         }
     }
-    assert!(seen >= 3, "only {seen} examples were found");
+    examples
 }
 
 /// Blocks of YAML that hold documents, with their lines.

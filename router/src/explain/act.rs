@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use http::{HeaderMap, HeaderName, Request, request};
 use weir_mesh::model::{Protocol, Snapshot, Sticky};
-use weir_mesh::transcode::Found;
 
 use super::tell::{
     Answer, BackendTold, Explanation, InstanceTold, StickyTold, Upstream, VersionTold,
@@ -15,7 +14,7 @@ use crate::connection::{Connected, Side};
 use crate::error::RouterError;
 use crate::request::adapt::is_grpc;
 use crate::request::call::grpc_timeout;
-use crate::request::{choose, headers};
+use crate::request::{choose, headers, json};
 use crate::table::{Action, Backend, ServiceEntry};
 use crate::upstream::Reach;
 
@@ -184,28 +183,11 @@ fn transcoded(service: &ServiceEntry, parts: &mut request::Parts) -> Result<Stri
             "this service speaks gRPC and has no descriptorSet to map JSON by",
         ));
     };
-    match transcoder.find(&parts.method, parts.uri.path()) {
-        Found::Call(call) => {
-            let note = format!(
-                "JSON becomes gRPC: {} {} is {}",
-                parts.method,
-                call.template(),
-                call.grpc_path()
-            );
-            let mut uri = parts.uri.clone().into_parts();
-            uri.path_and_query = call.grpc_path().parse().ok();
-            if let Ok(uri) = http::Uri::from_parts(uri) {
-                parts.uri = uri;
-            }
-            parts.method = http::Method::POST;
-            Ok(note)
-        }
-        Found::MethodNotAllowed(allowed) => {
-            let allowed: Vec<_> = allowed.iter().map(ToString::to_string).collect();
-            Err(RouterError::MethodNotAllowed(allowed.join(", ")))
-        }
-        Found::NotFound => Err(RouterError::NoRoute),
-    }
+    let call = json::find(transcoder, parts)?;
+    let (method, template) = (&parts.method, call.template());
+    let note = format!("JSON becomes gRPC: {method} {template} is {}", call.grpc_path());
+    json::become_grpc(&call, parts);
+    Ok(note)
 }
 
 fn same(before: &HeaderMap, after: &HeaderMap, name: &HeaderName) -> bool {

@@ -86,13 +86,15 @@ impl Story {
         }
         for tried in &told.tried {
             let host = tried.hostname.as_deref().map(|host| format!(" {host}")).unwrap_or_default();
-            let (mark, why) = match &tried.why {
-                Some(why) => (self.red("no "), self.paint("2", why)),
-                None => (self.paint("32", "yes"), "takes it".to_owned()),
+            let (mark, why) = match (tried.differs, &tried.why) {
+                // What is wanted has just been said.
+                (Some(part @ ("host" | "path")), _) => (self.red("no "), format!("another {part}")),
+                (_, Some(why)) => (self.red("no "), why.clone()),
+                _ => (self.paint("32", "yes"), String::new()),
             };
+            let why = if why.is_empty() { why } else { self.paint("2", &format!(" ({why})")) };
             let place = format!("{} rule {} match {}", tried.route, tried.rule, tried.index);
-            self.line(1, &format!("{mark} {place}:{host} {}", tried.wants));
-            self.line(4, &why);
+            self.line(1, &format!("{mark} {place}:{host} {}{why}", tried.wants));
         }
     }
 
