@@ -9,7 +9,7 @@ use clap_complete::Shell;
 use crate::Error;
 use crate::client::{Connect, Target};
 use crate::commands::{
-    apply, certificates, change, delete, diff, explain, get, init, schema, status, traces,
+    apply, certificates, change, delete, diff, explain, get, init, replay, schema, status, traces,
 };
 use crate::exec_child::ExecChild;
 use crate::up::UpArgs;
@@ -32,6 +32,7 @@ Look:
   status        Has every router applied what was asked?
   get           List services, routes, policies, instances, routers or edges
   explain       What would happen to a request, and why?
+  replay        Which recorded requests would documents send elsewhere?
   traces        List recent traces, or draw one as a tree
 
 Secure:
@@ -99,6 +100,9 @@ enum Verb {
         weir explain --from users grpc://products/weir.products.v1.ProductsService/GetProduct\n  \
         weir explain -f mesh.yaml /v1/products")]
     Explain(explain::Explain),
+    /// Which recorded requests would documents send elsewhere? Nothing is sent
+    #[command(after_help = "Example:\n  weir replay gateway.access.log -f routes.yaml --check")]
+    Replay(replay::Replay),
     /// List recent traces, or draw one as a tree
     Traces(traces::Traces),
     /// Rotate the mesh's certificates
@@ -172,6 +176,7 @@ impl Cli {
             Verb::Status(args) => args.run()?,
             Verb::Get(args) => args.run()?,
             Verb::Explain(args) => args.run()?,
+            Verb::Replay(args) => return args.run(),
             Verb::Traces(args) => args.run()?,
             Verb::Certificates(args) => args.run()?,
             Verb::ControlPlane(args) => weir_control_plane::run(args).map_err(told)?,
@@ -204,6 +209,7 @@ impl Verb {
             Self::Status(verb) => Some(&mut verb.connect),
             Self::Get(verb) => Some(&mut verb.connect),
             Self::Explain(verb) => Some(&mut verb.connect),
+            Self::Replay(verb) => Some(&mut verb.connect),
             Self::Traces(verb) => Some(&mut verb.connect),
             Self::Certificates(verb) => Some(verb.connect()),
             Self::Up(_)

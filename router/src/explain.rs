@@ -12,7 +12,10 @@ mod tell;
 mod verdict;
 mod wants;
 
+use std::cell::RefCell;
+use std::collections::HashMap;
 use std::net::SocketAddr;
+use std::rc::Rc;
 use std::sync::Arc;
 
 use http::{Request, Version};
@@ -25,6 +28,7 @@ use crate::request::{headers, target};
 use crate::table::{Action, Builder, Table};
 
 pub use order::Candidate;
+use order::Place;
 pub use tell::{
     Answer, BackendTold, Explanation, InstanceTold, Matched, PolicyTold, StickyTold, Tried,
     Upstream, VersionTold,
@@ -47,6 +51,8 @@ pub enum Caller {
 pub struct Compiled {
     snapshot: Snapshot,
     table: Table,
+    /// Candidates by parent, worked out when first asked for.
+    orders: RefCell<HashMap<Option<ServiceName>, Rc<[Place]>>>,
 }
 
 /// Where a request would go, in short: what a replay compares.
@@ -69,7 +75,7 @@ impl Compiled {
     /// What a router would refuse it for.
     pub fn new(snapshot: Snapshot) -> Result<Self, Invalid> {
         let table = Builder::default().build(&snapshot)?;
-        Ok(Self { snapshot, table })
+        Ok(Self { snapshot, table, orders: RefCell::default() })
     }
 
     /// The services of the mesh.
@@ -100,7 +106,9 @@ impl Compiled {
         let found = self.find(&connected, request);
         let label = found.as_ref().ok().map(|action| action.label.clone());
         if let Some(parent) = &parent {
-            let candidates = order::candidates(&self.snapshot.routes, parent);
+            let places = self.places(parent);
+            let routes = &self.snapshot.routes;
+            let candidates: Vec<_> = places.iter().filter_map(|place| place.of(routes)).collect();
             told.tell_candidates(&candidates, request, label.as_deref());
         }
         match found {
@@ -140,7 +148,8 @@ impl Compiled {
     pub fn hinges_on_more(&self, caller: &Caller, request: &Request<()>) -> bool {
         let Some(parent) = self.parent(caller, request) else { return false };
         let host = target::host(request).unwrap_or_default().to_ascii_lowercase();
-        for candidate in order::candidates(&self.snapshot.routes, &parent) {
+        let places = self.places(&parent);
+        for candidate in places.iter().filter_map(|place| place.of(&self.snapshot.routes)) {
             match candidate.why_not(&host, request) {
                 None => return false,
                 Some(why) if why.is_of_more() => return true,
@@ -160,6 +169,17 @@ impl Compiled {
             return Err(RouterError::Unsupported("CONNECT is not supported"));
         }
         target::find(&self.table, connected, request)
+    }
+
+    /// The candidates of a parent, in order of precedence.
+    fn places(&self, parent: &Parent) -> Rc<[Place]> {
+        let key = match parent {
+            Parent::Gateway => None,
+            Parent::Service(name) => Some(name.clone()),
+        };
+        let mut orders = self.orders.borrow_mut();
+        let made = || order::places(&self.snapshot.routes, parent).into();
+        orders.entry(key).or_insert_with(made).clone()
     }
 
     /// A connection by which such a request would come.

@@ -36,29 +36,55 @@ impl Candidate<'_> {
     }
 }
 
+/// Where a candidate is: what outlives a borrow of its route.
+#[derive(Debug, Clone, Copy)]
+pub struct Place {
+    route: usize,
+    host: Option<usize>,
+    rule: usize,
+    index: usize,
+}
+
+impl Place {
+    /// The candidate at this place of the routes that it was found in.
+    #[must_use]
+    pub fn of<'a>(&self, routes: &'a [Route]) -> Option<Candidate<'a>> {
+        let route = routes.get(self.route)?;
+        Some(Candidate {
+            route,
+            host: self.host.and_then(|host| route.hostnames.get(host)),
+            rule: self.rule,
+            index: self.index,
+            wants: route.rules.get(self.rule)?.matches.get(self.index)?,
+        })
+    }
+}
+
 /// The candidates of a parent; the first that takes a request gets it.
 #[must_use]
-pub fn candidates<'a>(routes: &'a [Route], parent: &Parent) -> Vec<Candidate<'a>> {
+pub fn places(routes: &[Route], parent: &Parent) -> Vec<Place> {
     let mut all = Vec::new();
-    for route in routes {
-        for of_route in route.parents.iter().filter(|other| *other == parent) {
-            // Host names of a route do not matter to a Service parent (GEP-1294).
-            let hosts: Vec<_> = match of_route {
-                Parent::Gateway if !route.hostnames.is_empty() => {
-                    route.hostnames.iter().map(Some).collect()
-                }
-                _ => vec![None],
-            };
-            for (rule, content) in route.rules.iter().enumerate() {
-                for (index, wants) in content.matches.iter().enumerate() {
-                    let one =
-                        |host: &Option<_>| Candidate { route, host: *host, rule, index, wants };
-                    all.extend(hosts.iter().map(one));
-                }
+    for (route, content) in routes.iter().enumerate() {
+        if !content.parents.contains(parent) {
+            continue;
+        }
+        // Host names of a route do not matter to a Service parent (GEP-1294).
+        let hosts: Vec<Option<usize>> = match parent {
+            Parent::Gateway if !content.hostnames.is_empty() => {
+                (0..content.hostnames.len()).map(Some).collect()
+            }
+            _ => vec![None],
+        };
+        for (rule, content) in content.rules.iter().enumerate() {
+            for index in 0..content.matches.len() {
+                all.extend(hosts.iter().map(|host| Place { route, host: *host, rule, index }));
             }
         }
     }
-    all.sort_by(|a, b| rank(a).cmp(&rank(b)));
+    all.sort_by(|a, b| match (a.of(routes), b.of(routes)) {
+        (Some(a), Some(b)) => rank(&a).cmp(&rank(&b)),
+        (a, b) => a.is_none().cmp(&b.is_none()),
+    });
     all
 }
 

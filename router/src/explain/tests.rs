@@ -234,7 +234,9 @@ proptest! {
         let found = compiled.find(&compiled.connected(&caller), &asked);
         let label = found.ok().map(|action| action.label.to_string());
         let parent = compiled.parent(&caller, &asked).unwrap();
-        let candidates = order::candidates(&compiled.snapshot.routes, &parent);
+        let places = compiled.places(&parent);
+        let routes = &compiled.snapshot.routes;
+        let candidates: Vec<_> = places.iter().filter_map(|place| place.of(routes)).collect();
         let host = target::host(&asked).unwrap();
         let first = candidates.iter().find(|candidate| candidate.why_not(host, &asked).is_none());
         let first = first.map(|first| format!("{}/{}", first.route.name, first.rule));

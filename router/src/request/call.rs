@@ -15,6 +15,7 @@ use weir_mesh::model::VersionName;
 use weir_mesh::telemetry::trace::{Span, SpanContext};
 
 use super::adapt::is_grpc;
+use super::target;
 use crate::connection::{Connected, Side};
 use crate::error::{RouterError, grpc};
 use crate::table::{Action, ServiceEntry, VersionEntry};
@@ -42,6 +43,8 @@ pub struct Call {
     connected: Rc<Connected>,
     speaks: Speaks,
     method: Method,
+    /// Kept for the access log alone.
+    authority: Option<Box<str>>,
     path: Box<str>,
     began: Instant,
     deadline: Option<Deadline>,
@@ -95,6 +98,7 @@ impl Call {
             connected: connected.clone(),
             speaks,
             method: request.method().clone(),
+            authority: if worker.shared.access_log.is_on() { authority(request) } else { None },
             path: request.uri().path().into(),
             began: Instant::now(),
             deadline: None,
@@ -362,6 +366,13 @@ impl Drop for Call {
             self.record(false);
         }
     }
+}
+
+/// The host that a request names, as far as a host name can be long (RFC 1035
+/// §2.3.4).
+fn authority<B>(request: &Request<B>) -> Option<Box<str>> {
+    let host = target::host(request)?;
+    Some(host.get(..255).unwrap_or(host).into())
 }
 
 /// The time that a gRPC client gives a call.

@@ -4,6 +4,7 @@
 
 mod apply;
 mod explain;
+mod replay;
 
 // Of its servers, only those of HTTP/1.1 are needed here.
 #[allow(dead_code)]
