@@ -3,8 +3,13 @@
 pub mod apply;
 pub mod certificates;
 pub mod change;
+pub mod delete;
+pub mod diff;
+pub mod explain;
 pub mod get;
 pub mod init;
+pub mod replay;
+pub mod schema;
 pub mod status;
 pub mod traces;
 
@@ -13,7 +18,7 @@ use std::future::Future;
 use weir_proto::weir::control::v1::ChangeResponse;
 
 use crate::Error;
-use crate::output::{Format, print, print_json};
+use crate::output::{Format, print, print_message};
 
 /// Runs a command's future to its end on this thread.
 ///
@@ -33,8 +38,8 @@ pub fn block_on<T>(future: impl Future<Output = Result<T, Error>>) -> Result<T, 
 /// Some router has not applied it although the command waited, or standard
 /// output is gone.
 pub fn print_change(format: Format, what: &str, change: &ChangeResponse) -> Result<(), Error> {
-    if format == Format::Json {
-        print_json("weir.control.v1.ChangeResponse", change)?;
+    if format != Format::Table {
+        print_message(format, "weir.control.v1.ChangeResponse", change)?;
     } else {
         print(&format!("{}\n", describe(what, change)))?;
     }

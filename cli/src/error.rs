@@ -19,6 +19,11 @@ impl Error {
         Self { lines: vec![line.into()] }
     }
 
+    /// Lines that are each for themselves.
+    pub fn of_lines(lines: impl IntoIterator<Item = String>) -> Self {
+        Self { lines: lines.into_iter().collect() }
+    }
+
     /// More lines, indented below the first.
     #[must_use]
     pub fn with(mut self, lines: impl IntoIterator<Item = String>) -> Self {
@@ -64,6 +69,12 @@ impl From<tonic::Status> for Error {
 
 /// The field violations of a google.rpc.BadRequest, one line each.
 fn fields(status: &tonic::Status) -> Vec<String> {
+    violations(status).into_iter().map(|(field, why)| format!("{field}: {why}")).collect()
+}
+
+/// The field violations of a google.rpc.BadRequest, as (field, description).
+#[must_use]
+pub fn violations(status: &tonic::Status) -> Vec<(String, String)> {
     let Ok(details) = rpc::Status::decode(status.details()) else { return Vec::new() };
     details
         .details
@@ -71,7 +82,7 @@ fn fields(status: &tonic::Status) -> Vec<String> {
         .filter(|any| any.type_url.ends_with("/google.rpc.BadRequest"))
         .filter_map(|any| rpc::BadRequest::decode(any.value.as_slice()).ok())
         .flat_map(|bad| bad.field_violations)
-        .map(|violation| format!("{}: {}", violation.field, violation.description))
+        .map(|violation| (violation.field, violation.description))
         .collect()
 }
 

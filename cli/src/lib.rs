@@ -2,6 +2,7 @@
 
 mod client;
 mod commands;
+mod documents;
 mod error;
 mod exec_child;
 mod http_client;

@@ -15,7 +15,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 use weir_mesh::gateway_api::{KnownServices, is_tcp_route, parse_route};
-use weir_mesh::model::{Options, Route, ServiceName, TcpRoute, VersionName, Violations};
+use weir_mesh::model::{Invalid, Options, Route, ServiceName, TcpRoute, VersionName, Violations};
 use weir_mesh::policy::{Policy, parse_policy};
 
 pub use program::{Builtin, Program};
@@ -121,9 +121,7 @@ impl MeshFile {
         let tree = Node::parse(text).map_err(|(place, description)| {
             refused(vec![Mistake { place, field: String::new(), description }])
         })?;
-        let mut violations = Violations::new();
-        let mesh = read_mesh(&tree, origin, &mut violations);
-        violations.finish(mesh).map_err(|invalid| {
+        Self::of_tree(&tree, origin).map_err(|invalid| {
             let mistake = |violation: weir_mesh::model::Violation| Mistake {
                 place: Some(tree.find(&violation.field)),
                 field: violation.field,
@@ -131,6 +129,16 @@ impl MeshFile {
             };
             refused(invalid.0.into_iter().map(mistake).collect())
         })
+    }
+
+    /// Reads a mesh file that was parsed already.
+    ///
+    /// # Errors
+    /// Every mistake by its field's path.
+    pub fn of_tree(tree: &Node, origin: Origin<'_>) -> Result<Self, Invalid> {
+        let mut violations = Violations::new();
+        let mesh = read_mesh(tree, origin, &mut violations);
+        violations.finish(mesh)
     }
 
     /// The example mesh.
@@ -331,6 +339,18 @@ fn read_policies(fields: &mut Fields<'_>, violations: &mut Violations) -> Vec<Po
 /// What routes may name. Also services that are refused for something else:
 /// that a route names them is no second mistake.
 fn known_services(services: &[(String, &Node)]) -> KnownServices {
+    services.iter().filter_map(|(_, node)| known_service(node)).collect()
+}
+
+/// The services that a mesh file names, those that are refused included.
+pub fn services(mesh: &Node) -> Vec<(ServiceName, Vec<VersionName>)> {
+    match mesh.get("services").map(|services| &services.value) {
+        Some(Value::List(items)) => items.iter().filter_map(known_service).collect(),
+        _ => Vec::new(),
+    }
+}
+
+fn known_service(node: &Node) -> Option<(ServiceName, Vec<VersionName>)> {
     let named = |node: &Node| match &node.get("name")?.value {
         Value::Text(name) => Some(name.clone()),
         _ => None,
@@ -341,10 +361,7 @@ fn known_services(services: &[(String, &Node)]) -> KnownServices {
         }
         _ => Vec::new(),
     };
-    services
-        .iter()
-        .filter_map(|(_, node)| Some((ServiceName::try_from(named(node)?).ok()?, versions(node))))
-        .collect()
+    Some((ServiceName::try_from(named(node)?).ok()?, versions(node)))
 }
 
 /// Reads a mesh file from disk.
@@ -373,7 +390,7 @@ pub fn load(path: &Path) -> Result<MeshFile, crate::Error> {
 
 /// Whether others than the owner and the group may read it. What cannot be
 /// asked counts as public.
-fn is_public(path: &Path) -> bool {
+pub fn is_public(path: &Path) -> bool {
     use std::os::unix::fs::PermissionsExt as _;
     std::fs::metadata(path).map_or(true, |meta| meta.permissions().mode() & 0o004 != 0)
 }

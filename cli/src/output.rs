@@ -14,8 +14,11 @@ use crate::Error;
 pub enum Format {
     /// Columns, for reading
     Table,
-    /// The API's answer as the protobuf JSON mapping has it
+    /// The API's answer as the protobuf JSON mapping has it; of routes and
+    /// policies, their documents
     Json,
+    /// The same as YAML
+    Yaml,
 }
 
 /// A table without lines, as other tools of the trade print it.
@@ -57,14 +60,57 @@ pub fn say(line: &str) {
     let _ = out.write_all(format!("{line}\n").as_bytes()).and_then(|()| out.flush());
 }
 
-/// Prints a message of `weir.control.v1` or `weir.mesh.v1` as JSON.
+/// Prints a message of `weir.control.v1` or `weir.mesh.v1` as data: JSON, unless
+/// YAML was asked for.
 ///
 /// # Errors
 /// Standard output is gone.
-pub fn print_json<M: prost::Message>(name: &str, message: &M) -> Result<(), Error> {
+pub fn print_message<M: prost::Message>(
+    format: Format,
+    name: &str,
+    message: &M,
+) -> Result<(), Error> {
+    if format == Format::Yaml {
+        return print_value(format, &to_value(name, message)?);
+    }
     let mut json = Vec::with_capacity(1024);
     write_json(name, message, &mut serde_json::Serializer::pretty(&mut json))?;
     print(&format!("{}\n", String::from_utf8_lossy(&json)))
+}
+
+/// Prints a value as data: JSON, unless YAML was asked for.
+///
+/// # Errors
+/// Standard output is gone.
+pub fn print_value(format: Format, value: &serde_json::Value) -> Result<(), Error> {
+    match format {
+        Format::Yaml => print(&yaml(value)?),
+        Format::Json | Format::Table => print(&format!("{value:#}\n")),
+    }
+}
+
+/// A value as YAML that reads as the same value again, whatever the reader
+/// thinks of `yes` and `on`. Ends with a line break.
+///
+/// # Errors
+/// None that is known: what JSON can say, YAML can.
+pub fn yaml(value: &serde_json::Value) -> Result<String, Error> {
+    let text = serde_saphyr::to_string_with_options(
+        value,
+        serde_saphyr::ser_options! { prefer_block_scalars: false },
+    );
+    let mut text = text.map_err(|error| Error::new(format!("cannot write YAML: {error}")))?;
+    if !text.ends_with('\n') {
+        text.push('\n');
+    }
+    Ok(text)
+}
+
+/// Whether to colour what goes to standard output (<https://no-color.org>).
+#[must_use]
+pub fn colours() -> bool {
+    use std::io::IsTerminal as _;
+    io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
 }
 
 /// The protobuf JSON mapping of a message, as the API itself writes it.

@@ -8,7 +8,9 @@ use clap_complete::Shell;
 
 use crate::Error;
 use crate::client::{Connect, Target};
-use crate::commands::{apply, certificates, change, get, init, status, traces};
+use crate::commands::{
+    apply, certificates, change, delete, diff, explain, get, init, replay, schema, status, traces,
+};
 use crate::exec_child::ExecChild;
 use crate::up::UpArgs;
 
@@ -21,12 +23,16 @@ Run a mesh:
 Move traffic:
   shift         Set the weights of a service's versions
   rollback      Bring a service back to an earlier revision
-  apply         Apply what a mesh file says of services and routes
+  apply         Apply documents: routes, policies, a mesh file
+  diff          What would applying them change?
+  delete        Delete routes and policies
   history       Who changed what, when and why
 
 Look:
   status        Has every router applied what was asked?
-  get           List services, routes, instances, routers or edges
+  get           List services, routes, policies, instances, routers or edges
+  explain       What would happen to a request, and why?
+  replay        Which recorded requests would documents send elsewhere?
   traces        List recent traces, or draw one as a tree
 
 Secure:
@@ -36,6 +42,7 @@ Parts of a mesh (what `weir up` starts):
   control-plane, router, service
 
 Other:
+  schema        Write JSON Schemas of documents, for editors
   completions   Write completions for bash, zsh or fish
   help          Say more about a command
 
@@ -71,14 +78,31 @@ enum Verb {
     Shift(change::Shift),
     /// Bring a service back to an earlier revision
     Rollback(change::Rollback),
-    /// Apply what a mesh file says of services and routes
+    /// Apply documents: routes, policies, a mesh file
+    #[command(after_help = "Examples:\n  weir apply -f routes.yaml --dry-run\n  weir get routes \
+        web -o yaml | weir apply -f -")]
     Apply(apply::Apply),
+    /// What would applying documents change? Exits with 0: nothing, 1: something, 2: an error
+    #[command(after_help = "Example:\n  weir diff -f routes.yaml -f policies/")]
+    Diff(diff::Diff),
+    /// Delete routes and policies
+    #[command(after_help = "Examples:\n  weir delete HTTPRoute web\n  weir delete -f routes.yaml")]
+    Delete(delete::Delete),
     /// Who changed what, when and why
     History(change::History),
     /// Has every router applied what was asked?
     Status(status::Status),
-    /// List services, routes, instances, routers or edges
+    /// List services, routes, policies, instances, routers or edges
     Get(get::Get),
+    /// What would happen to a request, and why? Nothing is sent
+    #[command(after_help = "Examples:\n  weir explain --from users GET \
+        http://products/v1/products -H 'x-user: 7'\n  weir explain --gateway /v1/products\n  \
+        weir explain --from users grpc://products/weir.products.v1.ProductsService/GetProduct\n  \
+        weir explain -f mesh.yaml /v1/products")]
+    Explain(explain::Explain),
+    /// Which recorded requests would documents send elsewhere? Nothing is sent
+    #[command(after_help = "Example:\n  weir replay gateway.access.log -f routes.yaml --check")]
+    Replay(replay::Replay),
     /// List recent traces, or draw one as a tree
     Traces(traces::Traces),
     /// Rotate the mesh's certificates
@@ -89,6 +113,9 @@ enum Verb {
     Router(weir_router::Args),
     /// Run one of the services that ship with weir
     Service(Service),
+    /// Write JSON Schemas of documents, for editors
+    #[command(after_help = "Examples:\n  weir schema HTTPRoute\n  weir schema -o schemas/")]
+    Schema(schema::Schema),
     /// Write completions for bash, zsh or fish
     #[command(after_help = "Example:\n  source <(weir completions bash)")]
     Completions {
@@ -143,14 +170,19 @@ impl Cli {
             Verb::Shift(args) => args.run()?,
             Verb::Rollback(args) => args.run()?,
             Verb::Apply(args) => args.run()?,
+            Verb::Diff(args) => return Ok(args.run()),
+            Verb::Delete(args) => args.run()?,
             Verb::History(args) => args.run()?,
             Verb::Status(args) => args.run()?,
             Verb::Get(args) => args.run()?,
+            Verb::Explain(args) => args.run()?,
+            Verb::Replay(args) => return args.run(),
             Verb::Traces(args) => args.run()?,
             Verb::Certificates(args) => args.run()?,
             Verb::ControlPlane(args) => weir_control_plane::run(args).map_err(told)?,
             Verb::Router(args) => weir_router::run(args).map_err(told)?,
             Verb::Service(args) => args.run()?,
+            Verb::Schema(args) => args.run()?,
             Verb::Completions { shell } => {
                 clap_complete::generate(
                     shell,
@@ -171,9 +203,13 @@ impl Verb {
             Self::Shift(verb) => Some(&mut verb.connect),
             Self::Rollback(verb) => Some(&mut verb.connect),
             Self::Apply(verb) => Some(&mut verb.connect),
+            Self::Diff(verb) => Some(&mut verb.connect),
+            Self::Delete(verb) => Some(&mut verb.connect),
             Self::History(verb) => Some(&mut verb.connect),
             Self::Status(verb) => Some(&mut verb.connect),
             Self::Get(verb) => Some(&mut verb.connect),
+            Self::Explain(verb) => Some(&mut verb.connect),
+            Self::Replay(verb) => Some(&mut verb.connect),
             Self::Traces(verb) => Some(&mut verb.connect),
             Self::Certificates(verb) => Some(verb.connect()),
             Self::Up(_)
@@ -181,6 +217,7 @@ impl Verb {
             | Self::ControlPlane(_)
             | Self::Router(_)
             | Self::Service(_)
+            | Self::Schema(_)
             | Self::Completions { .. }
             | Self::ExecChild(_) => None,
         }

@@ -30,6 +30,8 @@ pub struct Line<'a> {
     pub side: Side,
     /// Method.
     pub method: &'a str,
+    /// Host that the request named, without port.
+    pub authority: Option<&'a str>,
     /// Path without query, which may hold secrets.
     pub path: &'a str,
     /// Route and rule.
@@ -67,6 +69,8 @@ struct Json<'a> {
     trace_id: Option<String>,
     side: &'static str,
     method: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    authority: Option<&'a str>,
     path: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
     route: Option<&'a str>,
@@ -125,6 +129,7 @@ impl AccessLog {
             trace_id: line.trace_id.map(|id| id.to_string()),
             side: line.side.as_str(),
             method: line.method,
+            authority: line.authority,
             path: line.path,
             route: line.route,
             service: line.service,

@@ -93,17 +93,22 @@ impl Connected {
         peer: Arc<str>,
         client_cert: Option<HeaderValue>,
     ) -> Rc<Self> {
-        Rc::new(Self {
+        Rc::new(Self { client_cert, ..Self::imagined(side, peer_address, peer) })
+    }
+
+    /// One that nobody made: to ask what would happen to a request by it.
+    pub(crate) fn imagined(side: Side, peer_address: SocketAddr, peer: Arc<str>) -> Self {
+        Self {
             side,
             peer_address,
             peer,
-            client_cert,
+            client_cert: None,
             busy: Cell::new(0),
             requests: Cell::new(0),
             head_begun: Cell::new(false),
             flushed: Cell::new(true),
             has_body: Cell::new(false),
-        })
+        }
     }
 
     /// The head of a request is there.

@@ -12,6 +12,7 @@ mod config;
 mod connection;
 mod control;
 mod error;
+pub mod explain;
 mod health;
 mod identity;
 mod limit;

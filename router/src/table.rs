@@ -26,7 +26,7 @@ pub use action::{Action, Backend, Filters, Mirror, Rare, Session, Target};
 pub use build::Builder;
 pub use extensions::{ExtensionEntry, Extensions};
 pub use intern::Interner;
-pub use matcher::{Matcher, Origin, Query};
+pub use matcher::{Matcher, Origin, Query, query_param};
 pub use split::{SplitState, Splitter, point};
 pub use tcp::{TcpAction, TcpBackend, TcpRoutes};
 pub use traffic::{Traffic, TrafficBuilder};

@@ -5,7 +5,7 @@ use weir_proto::weir::control::v1::RotateCertificatesRequest;
 use super::block_on;
 use crate::Error;
 use crate::client::Connect;
-use crate::output::{Format, print, print_json};
+use crate::output::{Format, print, print_message};
 
 /// Arguments of `weir certificates`.
 #[derive(Debug, clap::Args)]
@@ -51,8 +51,9 @@ impl Certificates {
         let answer = block_on(async {
             Ok(rotate.connect.client().await?.rotate_certificates(request).await?.into_inner())
         })?;
-        if rotate.connect.output == Format::Json {
-            return print_json("weir.control.v1.RotateCertificatesResponse", &answer);
+        let format = rotate.connect.output;
+        if format != Format::Table {
+            return print_message(format, "weir.control.v1.RotateCertificatesResponse", &answer);
         }
         print(&format!(
             "{} routers were asked to renew; `weir status` shows their certificates\n",

@@ -10,7 +10,7 @@ use weir_proto::weir::mesh::v1 as pb;
 use super::{block_on, print_change};
 use crate::Error;
 use crate::client::Connect;
-use crate::output::{Format, print_json, print_table, table};
+use crate::output::{Format, print_message, print_table, table};
 
 /// One `VERSION=WEIGHT`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -204,8 +204,9 @@ impl History {
         let answer = block_on(async {
             Ok(self.connect.client().await?.list_history(request).await?.into_inner())
         })?;
-        if self.connect.output == Format::Json {
-            return print_json("weir.control.v1.ListHistoryResponse", &answer);
+        let format = self.connect.output;
+        if format != Format::Table {
+            return print_message(format, "weir.control.v1.ListHistoryResponse", &answer);
         }
         let mut table = table(["REVISION", "TIME", "WHO", "ACTION", "CHANGE", "REASON"]);
         for entry in answer.entries {

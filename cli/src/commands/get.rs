@@ -1,4 +1,4 @@
-//! `weir get services|routes|instances|routers|edges`.
+//! `weir get services|routes|policies|instances|routers|edges`.
 
 use weir_proto::weir::control::v1::{
     EdgeStatus, ListEdgesRequest, ListInstancesRequest, ListRoutersRequest, ListRoutesRequest,
@@ -10,7 +10,9 @@ use super::block_on;
 use super::status::print_routers;
 use crate::Error;
 use crate::client::{Client, Connect};
-use crate::output::{Format, print_json, print_table, seconds, table};
+use crate::documents::Object;
+use crate::documents::current::Current;
+use crate::output::{Format, print, print_message, print_table, print_value, seconds, table, yaml};
 
 /// Arguments of `weir get`.
 #[derive(Debug, clap::Args)]
@@ -18,6 +20,8 @@ pub struct Get {
     /// What to list
     #[arg(value_enum)]
     what: What,
+    /// Only the route or the policies of this name
+    name: Option<String>,
     /// Which mesh, and how to print.
     #[command(flatten)]
     pub connect: Connect,
@@ -30,6 +34,8 @@ enum What {
     Services,
     /// HTTPRoutes and GRPCRoutes
     Routes,
+    /// What is attached to services and routes: kinds, names, targets
+    Policies,
     /// Running processes of versions
     Instances,
     /// Routers, what they have applied, their certificates
@@ -45,11 +51,16 @@ impl Get {
     /// The API's.
     pub fn run(self) -> Result<(), Error> {
         let format = self.connect.output;
+        if self.name.is_some() && !matches!(self.what, What::Routes | What::Policies) {
+            return Err(Error::new("only routes and policies can be asked for by name"));
+        }
+        let name = self.name.as_deref();
         block_on(async {
             let client = self.connect.client().await?;
             match self.what {
                 What::Services => services(client, format).await,
-                What::Routes => routes(client, format).await,
+                What::Routes => routes(client, format, name).await,
+                What::Policies => policies(client, format, name).await,
                 What::Instances => instances(client, format).await,
                 What::Routers => routers(client, format).await,
                 What::Edges => edges(client, format).await,
@@ -60,8 +71,8 @@ impl Get {
 
 async fn services(mut client: Client, format: Format) -> Result<(), Error> {
     let answer = client.list_services(ListServicesRequest {}).await?.into_inner();
-    if format == Format::Json {
-        return print_json("weir.control.v1.ListServicesResponse", &answer);
+    if format != Format::Table {
+        return print_message(format, "weir.control.v1.ListServicesResponse", &answer);
     }
     let mut table = table(["SERVICE", "PROTOCOL", "WEIGHTS", "STICKY", "HEALTHY", "LAST CHANGE"]);
     for status in answer.services {
@@ -78,10 +89,18 @@ async fn services(mut client: Client, format: Format) -> Result<(), Error> {
     print_table(&table)
 }
 
-async fn routes(mut client: Client, format: Format) -> Result<(), Error> {
-    let answer = client.list_routes(ListRoutesRequest {}).await?.into_inner();
-    if format == Format::Json {
-        return print_json("weir.control.v1.ListRoutesResponse", &answer);
+async fn routes(mut client: Client, format: Format, name: Option<&str>) -> Result<(), Error> {
+    if format != Format::Table {
+        let routes = |object: &Object| matches!(object, Object::Route(_));
+        return documents(client, format, name, "routes", routes).await;
+    }
+    let mut answer = client.list_routes(ListRoutesRequest {}).await?.into_inner();
+    if let Some(name) = name {
+        let names: Vec<_> = answer.routes.iter().map(|route| route.name.clone()).collect();
+        answer.routes.retain(|route| route.name == name);
+        if answer.routes.is_empty() {
+            return Err(missing("routes", name, names));
+        }
     }
     let of_connections = client.list_tcp_routes(ListTcpRoutesRequest {}).await?.into_inner();
     let mut table = table(["ROUTE", "KIND", "PARENTS", "HOSTNAMES", "MATCHES", "BACKENDS"]);
@@ -143,11 +162,82 @@ fn tcp_route(route: &pb::TcpRoute) -> [String; 6] {
     ]
 }
 
+async fn policies(client: Client, format: Format, name: Option<&str>) -> Result<(), Error> {
+    let policies = |object: &Object| matches!(object, Object::Policy(_));
+    if format != Format::Table {
+        return documents(client, format, name, "policies", policies).await;
+    }
+    let mut table = table(["KIND", "NAME", "TARGETS"]);
+    for object in objects(client, name, "policies", policies).await? {
+        let Object::Policy(policy) = &object else { continue };
+        let targets: Vec<_> = policy.targets.iter().map(ToString::to_string).collect();
+        let none = || "- (routes refer to it)".to_owned();
+        table.add_row([
+            policy.kind.as_str().to_owned(),
+            policy.name.to_string(),
+            if targets.is_empty() { none() } else { targets.join("\n") },
+        ]);
+    }
+    print_table(&table)
+}
+
+/// Objects of one kind, or those of one name.
+async fn objects(
+    mut client: Client,
+    name: Option<&str>,
+    what: &str,
+    wanted: impl Fn(&Object) -> bool,
+) -> Result<Vec<Object>, Error> {
+    let mut objects = Current::fetch(&mut client).await?.objects;
+    objects.retain(|object| wanted(object));
+    if let Some(name) = name {
+        let names: Vec<_> = objects.iter().map(|object| object.name().to_owned()).collect();
+        objects.retain(|object| object.name() == name);
+        if objects.is_empty() {
+            return Err(missing(what, name, names));
+        }
+    }
+    Ok(objects)
+}
+
+/// Prints documents such that `weir apply -f -` reads them: in YAML one after
+/// the other, in JSON one, or all as a List.
+async fn documents(
+    client: Client,
+    format: Format,
+    name: Option<&str>,
+    what: &str,
+    wanted: impl Fn(&Object) -> bool,
+) -> Result<(), Error> {
+    let objects = objects(client, name, what, wanted).await?;
+    let documents: Vec<_> = objects.iter().map(Object::to_document).collect();
+    if format == Format::Yaml {
+        let texts: Result<Vec<_>, _> = documents.iter().map(yaml).collect();
+        return print(&texts?.join("---\n"));
+    }
+    match documents.as_slice() {
+        [one] if name.is_some() => print_value(format, one),
+        all => {
+            let list = serde_json::json!({"apiVersion": "v1", "kind": "List", "items": all});
+            print_value(format, &list)
+        }
+    }
+}
+
+fn missing(what: &str, name: &str, mut names: Vec<String>) -> Error {
+    names.sort();
+    names.dedup();
+    match names.as_slice() {
+        [] => Error::new(format!("no {what} are called {name:?}; there are none yet")),
+        _ => Error::new(format!("no {what} are called {name:?}; there are: {}", names.join(", "))),
+    }
+}
+
 async fn instances(mut client: Client, format: Format) -> Result<(), Error> {
     let request = ListInstancesRequest::default();
     let answer = client.list_instances(request).await?.into_inner();
-    if format == Format::Json {
-        return print_json("weir.control.v1.ListInstancesResponse", &answer);
+    if format != Format::Table {
+        return print_message(format, "weir.control.v1.ListInstancesResponse", &answer);
     }
     let mut table = table(["INSTANCE", "SERVICE", "VERSION", "ADDRESS", "BY", "ZONE", "HEALTH"]);
     for instance in answer.instances {
@@ -168,15 +258,15 @@ async fn instances(mut client: Client, format: Format) -> Result<(), Error> {
 async fn routers(mut client: Client, format: Format) -> Result<(), Error> {
     let answer = client.list_routers(ListRoutersRequest {}).await?.into_inner();
     match format {
-        Format::Json => print_json("weir.control.v1.ListRoutersResponse", &answer),
         Format::Table => print_routers(&answer),
+        format => print_message(format, "weir.control.v1.ListRoutersResponse", &answer),
     }
 }
 
 async fn edges(mut client: Client, format: Format) -> Result<(), Error> {
     let answer = client.list_edges(ListEdgesRequest {}).await?.into_inner();
-    if format == Format::Json {
-        return print_json("weir.control.v1.ListEdgesResponse", &answer);
+    if format != Format::Table {
+        return print_message(format, "weir.control.v1.ListEdgesResponse", &answer);
     }
     let header = ["FROM", "TO", "VERSION", "RATE", "SUCCESS", "P50", "P99", "REQUESTS", "FAILED"];
     let mut table = table(header);

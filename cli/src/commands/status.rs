@@ -10,7 +10,7 @@ use weir_proto::weir::control::v1::{
 use super::block_on;
 use crate::Error;
 use crate::client::Connect;
-use crate::output::{Format, print, print_table, seconds, table, to_value};
+use crate::output::{Format, print, print_table, print_value, seconds, table, to_value};
 
 /// Arguments of `weir status`.
 #[derive(Debug, clap::Args)]
@@ -31,11 +31,11 @@ impl Status {
             let mesh = client.get_mesh(GetMeshRequest {}).await?.into_inner();
             Ok((mesh, client.list_routers(ListRoutersRequest {}).await?.into_inner()))
         })?;
-        if self.connect.output == Format::Json {
+        if self.connect.output != Format::Table {
             // Two answers of the API in one: what the table's first line says, and the rest.
             let mut both = to_value("weir.control.v1.ListRoutersResponse", &routers)?;
             both["mesh"] = to_value("weir.control.v1.Mesh", &mesh)?;
-            return print(&format!("{both:#}\n"));
+            return print_value(self.connect.output, &both);
         }
         let live = routers.routers.iter().filter(|router| router.live).count();
         print(&format!(

@@ -5,7 +5,7 @@ use weir_proto::weir::control::v1::{GetTraceRequest, ListTracesRequest};
 use super::block_on;
 use crate::Error;
 use crate::client::Connect;
-use crate::output::{Format, print, print_json, print_table, seconds, table};
+use crate::output::{Format, print, print_message, print_table, seconds, table};
 use crate::trace_tree;
 
 /// Arguments of `weir traces`.
@@ -40,8 +40,8 @@ impl Traces {
             Ok(client.get_trace(GetTraceRequest { trace_id }).await?.into_inner())
         })?;
         match self.connect.output {
-            Format::Json => print_json("weir.control.v1.Trace", &trace),
             Format::Table => print(&trace_tree::draw(&trace)),
+            format => print_message(format, "weir.control.v1.Trace", &trace),
         }
     }
 
@@ -50,8 +50,9 @@ impl Traces {
         let answer = block_on(async {
             Ok(self.connect.client().await?.list_traces(request).await?.into_inner())
         })?;
-        if self.connect.output == Format::Json {
-            return print_json("weir.control.v1.ListTracesResponse", &answer);
+        let format = self.connect.output;
+        if format != Format::Table {
+            return print_message(format, "weir.control.v1.ListTracesResponse", &answer);
         }
         let mut table = table(["TRACE", "START", "DURATION", "SPANS", "RESULT", "ROOT"]);
         for trace in answer.traces {

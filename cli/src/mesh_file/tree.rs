@@ -18,6 +18,14 @@ pub struct Place {
     pub column: u64,
 }
 
+impl Place {
+    /// The same in a text that has so many lines before this one.
+    #[must_use]
+    pub fn moved_down(self, lines: u64) -> Self {
+        Self { line: self.line + lines, ..self }
+    }
+}
+
 impl fmt::Display for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}:{}", self.line, self.column)
@@ -82,6 +90,25 @@ impl Node {
                 let error = error.without_snippet();
                 Err((error.location().map(Place::from), error.to_string()))
             }
+        }
+    }
+
+    /// The same, read from a text that has so many lines before this one.
+    #[must_use]
+    pub fn moved_down(mut self, lines: u64) -> Self {
+        self.move_down(lines);
+        self
+    }
+
+    fn move_down(&mut self, lines: u64) {
+        self.place = self.place.moved_down(lines);
+        match &mut self.value {
+            Value::List(items) => items.iter_mut().for_each(|item| item.move_down(lines)),
+            Value::Map(entries) => entries.iter_mut().for_each(|entry| {
+                entry.place = entry.place.moved_down(lines);
+                entry.node.move_down(lines);
+            }),
+            _ => {}
         }
     }
 

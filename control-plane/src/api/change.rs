@@ -3,6 +3,7 @@
 mod apply;
 mod shift;
 mod tcp;
+mod warnings;
 
 use std::sync::Arc;
 use std::time::Duration;

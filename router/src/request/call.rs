@@ -17,6 +17,7 @@ use weir_mesh::model::VersionName;
 use weir_mesh::telemetry::trace::{Span, SpanContext};
 
 use super::adapt::is_grpc;
+use super::target;
 use crate::connection::{Connected, Side};
 use crate::error::{RouterError, grpc};
 use crate::table::{Action, ServiceEntry, VersionEntry};
@@ -46,6 +47,8 @@ pub struct Call {
     connected: Rc<Connected>,
     speaks: Speaks,
     method: Method,
+    /// Kept for the access log alone.
+    authority: Option<Box<str>>,
     path: Box<str>,
     began: Instant,
     deadline: Option<Deadline>,
@@ -101,6 +104,7 @@ impl Call {
             connected: connected.clone(),
             speaks,
             method: request.method().clone(),
+            authority: if worker.shared.access_log.is_on() { authority(request) } else { None },
             path: request.uri().path().into(),
             began: Instant::now(),
             deadline: None,
@@ -222,7 +226,7 @@ impl Call {
 
     /// Takes `grpc-timeout` (gRPC over HTTP/2) and the route's own into account.
     pub fn set_deadline(&mut self, parts: &request::Parts, timeout: Option<Duration>) {
-        let asked = parts.headers.get(GRPC_TIMEOUT).and_then(|v| timeout::parse(v.as_bytes()));
+        let asked = grpc_timeout(&parts.headers);
         let Some(budget) = asked.into_iter().chain(timeout).min() else { return };
         self.budget = budget;
         self.deadline = Some(Deadline::from_std(self.began) + budget);
@@ -444,6 +448,18 @@ impl Drop for Call {
             self.record(false);
         }
     }
+}
+
+/// The host that a request names, as far as a host name can be long (RFC 1035
+/// §2.3.4).
+fn authority<B>(request: &Request<B>) -> Option<Box<str>> {
+    let host = target::host(request)?;
+    Some(host.get(..255).unwrap_or(host).into())
+}
+
+/// The time that a gRPC client gives a call.
+pub fn grpc_timeout(headers: &HeaderMap) -> Option<Duration> {
+    headers.get(GRPC_TIMEOUT).and_then(|value| timeout::parse(value.as_bytes()))
 }
 
 fn sample(worker: &Rc<Worker>) -> bool {

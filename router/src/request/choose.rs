@@ -218,7 +218,7 @@ impl Choice {
 }
 
 /// The place on the line of whoever sent this, if they can be told apart.
-fn key(sticky: &Sticky, headers: &HeaderMap) -> Option<u64> {
+pub fn key(sticky: &Sticky, headers: &HeaderMap) -> Option<u64> {
     match sticky {
         Sticky::Header(name) => headers.get(name).map(|value| point(value.as_bytes())),
         Sticky::Cookie(name) => cookie(headers, name).map(|value| point(value.as_bytes())),

@@ -44,14 +44,7 @@ pub async fn request(
     body: Incoming,
     given: Option<Deadline>,
 ) -> Result<(Transcoding, Payload), RouterError> {
-    let call = match transcoder.find(&parts.method, parts.uri.path()) {
-        Found::Call(call) => call,
-        Found::NotFound => return Err(RouterError::NoRoute),
-        Found::MethodNotAllowed(allowed) => {
-            let names: Vec<_> = allowed.iter().map(Method::as_str).collect();
-            return Err(RouterError::MethodNotAllowed(names.join(", ")));
-        }
-    };
+    let call = find(&transcoder, parts)?;
     let until = given.unwrap_or_else(|| Deadline::now() + BODY_TIME);
     let limit = parts.extensions.get::<BodyLimit>().and_then(|limit| limit.0.try_into().ok());
     let limit = limit.unwrap_or(BODY_LIMIT).min(BODY_LIMIT);
@@ -66,7 +59,31 @@ pub async fn request(
     let message = call
         .encode_request(parts.uri.query(), &body.to_bytes())
         .map_err(|error: TranscodeError| RouterError::Fields(error.to_status()))?;
+    become_grpc(&call, parts);
+    let payload = Payload::Full(transcode::frame(&message));
+    Ok((Transcoding { transcoder, call }, payload))
+}
 
+/// The gRPC method that a JSON request means.
+///
+/// # Errors
+/// No such path or method.
+pub fn find(
+    transcoder: &Transcoder,
+    parts: &request::Parts,
+) -> Result<transcode::Call, RouterError> {
+    match transcoder.find(&parts.method, parts.uri.path()) {
+        Found::Call(call) => Ok(call),
+        Found::NotFound => Err(RouterError::NoRoute),
+        Found::MethodNotAllowed(allowed) => {
+            let names: Vec<_> = allowed.iter().map(Method::as_str).collect();
+            Err(RouterError::MethodNotAllowed(names.join(", ")))
+        }
+    }
+}
+
+/// Makes the head of a JSON request that of the gRPC call that it means.
+pub fn become_grpc(call: &transcode::Call, parts: &mut request::Parts) {
     let mut uri = parts.uri.clone().into_parts();
     uri.path_and_query = call.grpc_path().parse().ok();
     if let Ok(uri) = Uri::from_parts(uri) {
@@ -82,8 +99,6 @@ pub async fn request(
     }
     headers.insert(header::CONTENT_TYPE, GRPC);
     headers.insert(header::TE, HeaderValue::from_static("trailers"));
-    let payload = Payload::Full(transcode::frame(&message));
-    Ok((Transcoding { transcoder, call }, payload))
 }
 
 impl Transcoding {

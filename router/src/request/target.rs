@@ -6,7 +6,7 @@ use http::{HeaderMap, Method, Request, Uri};
 
 use crate::connection::{Connected, Side};
 use crate::error::RouterError;
-use crate::table::{Action, Query, Table};
+use crate::table::{Action, Destination, Query, Table};
 
 /// The rule for a request.
 ///
@@ -56,15 +56,20 @@ pub fn find_as<B>(
         };
         return table.gateway.find(&query).cloned().ok_or(RouterError::NoRoute);
     }
-    let destination = table
-        .services
-        .get(service_label(host))
-        .or_else(|| table.services.get(service_label(&host.to_ascii_lowercase())))
+    let destination = destination(table, host)
         .ok_or_else(|| RouterError::NoService(host.chars().take(80).collect()))?;
     if destination.routes.is_empty() {
         return Ok(destination.default.clone());
     }
     destination.routes.find(&query).cloned().ok_or(RouterError::NoRoute)
+}
+
+/// The service that a host inside the mesh means.
+pub fn destination<'a>(table: &'a Table, host: &str) -> Option<&'a Destination> {
+    table
+        .services
+        .get(service_label(host))
+        .or_else(|| table.services.get(service_label(&host.to_ascii_lowercase())))
 }
 
 /// The host that a request names, without port: `:authority` (or the absolute

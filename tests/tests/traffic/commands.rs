@@ -77,7 +77,7 @@ async fn lists() {
     assert_eq!(instances.len(), 10);
     assert!(instances.iter().all(|instance| instance["healthy"] == true), "{instances:?}");
     let routes = mesh().weir(&["get", "routes", "-o", "json"]).json();
-    assert_eq!(routes["routes"].as_array().unwrap().len(), 8);
+    assert_eq!(routes["items"].as_array().unwrap().len(), 8);
     for what in ["services", "instances", "routers", "routes", "edges"] {
         let text = mesh().weir(&["get", what]).ok();
         assert!(text.lines().count() >= 1, "{what}: {text}");

@@ -10,6 +10,7 @@ use weir_mesh::transcode::Transcoder;
 use weir_mesh::wire;
 use weir_proto::weir::control::v1 as pb;
 
+use super::warnings::warnings;
 use super::{answer, check_backends, check_reason, check_sent, check_wait};
 use crate::api::{error, read};
 use crate::control::{Author, Control, Plan};
@@ -51,8 +52,9 @@ pub(in crate::api) async fn apply(
     };
     let made = control.change(author, plan).await.map_err(error::change)?;
     let changes = made.changes.iter().map(read::describe).collect();
+    let warnings = warnings(&control.desired.borrow(), &made.changes);
     let wait = wait.filter(|_| !dry_run);
-    Ok(pb::ChangeResponse { changes, ..answer(control, made, wait).await })
+    Ok(pb::ChangeResponse { changes, warnings, ..answer(control, made, wait).await })
 }
 
 fn checked(

@@ -64,6 +64,7 @@ impl Call {
             trace_id: trace.map(|span| span.context().trace_id()),
             side: self.side,
             method: self.method.as_str(),
+            authority: self.authority.as_deref(),
             path: &self.path,
             route: self.route(),
             service,

@@ -1,0 +1,253 @@
+//! An explanation as a person reads it.
+
+use serde_json::Value;
+use weir_router::explain::{BackendTold, Explanation, Upstream, VersionTold};
+
+/// Instances of a version that are shown; the rest is counted.
+const INSTANCES: usize = 5;
+
+/// Keys of a rule's document that have their own place in the story.
+const TOLD: [&str; 4] = ["name", "matches", "filters", "backendRefs"];
+
+struct Story {
+    text: String,
+    colours: bool,
+}
+
+/// The whole story, in the order in which things happen.
+#[must_use]
+pub fn tell(told: &Explanation, colours: bool) -> String {
+    let mut story = Story { text: String::new(), colours };
+    let from = match told.from.as_str() {
+        "" => "from a service of the mesh".to_owned(),
+        "gateway" => "from outside, at the gateway".to_owned(),
+        service => format!("from {service}"),
+    };
+    let asked = format!("{} http://{}{}", told.method, told.host, told.path);
+    story.line(0, &format!("{} {from}", story.bold(&asked)));
+    story.candidates(told);
+    story.rule(told);
+    story.backends(told);
+    story.policies(told);
+    story.upstream(told);
+    if let Some(answer) = &told.answer {
+        story.heading("the router answers itself");
+        let error = story.red(&answer.error);
+        story.line(
+            1,
+            &format!(
+                "{} (gRPC {}, flag {}): {error}",
+                answer.status, answer.grpc_status, answer.flag
+            ),
+        );
+    }
+    story.text
+}
+
+impl Story {
+    fn line(&mut self, depth: usize, text: &str) {
+        self.text.push_str(&"  ".repeat(depth));
+        self.text.push_str(text);
+        self.text.push('\n');
+    }
+
+    fn heading(&mut self, text: &str) {
+        self.text.push('\n');
+        let text = self.bold(text);
+        self.line(0, &text);
+    }
+
+    fn paint(&self, code: &str, text: &str) -> String {
+        match self.colours {
+            true => format!("\u{1b}[{code}m{text}\u{1b}[0m"),
+            false => text.to_owned(),
+        }
+    }
+
+    fn bold(&self, text: &str) -> String {
+        self.paint("1", text)
+    }
+
+    fn red(&self, text: &str) -> String {
+        self.paint("31", text)
+    }
+
+    fn candidates(&mut self, told: &Explanation) {
+        let Some(parent) = &told.parent else { return };
+        if told.tried.is_empty() && told.not_told == 0 {
+            self.heading(&format!("{parent} has no routes"));
+            return;
+        }
+        self.heading(&format!("routes of {parent}, in order of precedence"));
+        if told.not_told > 0 {
+            let text = format!("({} matches of other hosts and paths are left out)", told.not_told);
+            let text = self.paint("2", &text);
+            self.line(1, &text);
+        }
+        for tried in &told.tried {
+            let host = tried.hostname.as_deref().map(|host| format!(" {host}")).unwrap_or_default();
+            let (mark, why) = match (tried.differs, &tried.why) {
+                // What is wanted has just been said.
+                (Some(part @ ("host" | "path")), _) => (self.red("no "), format!("another {part}")),
+                (_, Some(why)) => (self.red("no "), why.clone()),
+                _ => (self.paint("32", "yes"), String::new()),
+            };
+            let why = if why.is_empty() { why } else { self.paint("2", &format!(" ({why})")) };
+            let place = format!("{} rule {} match {}", tried.route, tried.rule, tried.index);
+            self.line(1, &format!("{mark} {place}:{host} {}{why}", tried.wants));
+        }
+    }
+
+    fn rule(&mut self, told: &Explanation) {
+        let Some(matched) = &told.matched else {
+            if told.answer.is_none() {
+                self.heading("the service takes it itself, by its own split");
+                self.line(1, &format!("label {}", told.label));
+            }
+            return;
+        };
+        let name = if matched.rule_name.is_empty() {
+            String::new()
+        } else {
+            format!(" ({})", matched.rule_name)
+        };
+        let (kind, route, rule) = (matched.kind, &matched.route, matched.rule);
+        self.heading(&format!("{kind} {route}, rule {rule}{name} takes it"));
+        self.line(1, &format!("label {}", told.label));
+        let filters = told.rule["filters"].as_array().cloned().unwrap_or_default();
+        for (i, filter) in filters.iter().enumerate() {
+            self.line(1, &format!("filter {}: {}", i + 1, self::filter(filter)));
+        }
+        let rest = told.rule.as_object().into_iter().flatten();
+        for (key, value) in rest.filter(|(key, _)| !TOLD.contains(&key.as_str())) {
+            self.line(1, &format!("{key}: {value}"));
+        }
+        if let Some(timeout) = told.timeout_ms {
+            self.line(1, &format!("answered within {timeout} ms, or not at all"));
+        }
+    }
+
+    fn backends(&mut self, told: &Explanation) {
+        if told.backends.is_empty() {
+            return;
+        }
+        self.heading("backends");
+        for backend in &told.backends {
+            self.backend(backend);
+        }
+    }
+
+    fn backend(&mut self, backend: &BackendTold) {
+        let named = backend.version.as_deref().map(|v| format!("-{v}")).unwrap_or_default();
+        self.line(
+            1,
+            &format!(
+                "{}{named}: {} of requests (weight {})",
+                backend.service,
+                percent(backend.share_percent),
+                backend.weight
+            ),
+        );
+        if let Some(sticky) = &backend.sticky {
+            let text = match (&backend.gets, sticky.known) {
+                (Some(version), true) => {
+                    format!("sticky by {}: this one gets {version}", sticky.by)
+                }
+                _ => format!("sticky by {}, which the request does not have", sticky.by),
+            };
+            self.line(2, &text);
+        }
+        for version in &backend.versions {
+            self.version(version);
+        }
+    }
+
+    fn version(&mut self, version: &VersionTold) {
+        let healthy = version.instances.iter().filter(|instance| instance.healthy).count();
+        self.line(
+            2,
+            &format!(
+                "{}: {}, {healthy} of {} instances healthy",
+                version.version,
+                percent(version.share_percent),
+                version.instances.len()
+            ),
+        );
+        for instance in version.instances.iter().take(INSTANCES) {
+            let zone = match instance.zone.as_str() {
+                "" => String::new(),
+                zone => format!(" in {zone}"),
+            };
+            let health =
+                if instance.healthy { "healthy".to_owned() } else { self.red("unhealthy") };
+            self.line(
+                3,
+                &format!(
+                    "{} at {} by {}{zone}: {health}",
+                    instance.id, instance.address, instance.by
+                ),
+            );
+        }
+        if version.instances.len() > INSTANCES {
+            self.line(3, &format!("and {} more", version.instances.len() - INSTANCES));
+        }
+    }
+
+    fn policies(&mut self, told: &Explanation) {
+        if !told.policies.is_empty() {
+            self.heading("policies");
+            for policy in &told.policies {
+                self.line(1, &format!("{} {} on {}", policy.kind, policy.name, policy.target));
+            }
+        }
+        if let Some(verdict) = &told.verdict {
+            let word =
+                if verdict.allowed { self.paint("32", "allowed") } else { self.red("denied") };
+            let policy = verdict.policy.as_deref().unwrap_or("the mesh's default");
+            let rule =
+                verdict.rule.as_deref().map(|rule| format!(" rule {rule}")).unwrap_or_default();
+            self.line(1, &format!("{word} by {policy}{rule}: {}", verdict.why));
+        }
+    }
+
+    fn upstream(&mut self, told: &Explanation) {
+        let Some(Upstream { method, authority, path, headers, added, removed, notes }) =
+            &told.upstream
+        else {
+            return;
+        };
+        self.heading("sent on as");
+        self.line(1, &format!("{method} {path} to {authority}"));
+        for (name, value) in headers {
+            let text = format!("{name}: {value}");
+            let text = match added.contains(name) {
+                true => self.paint("32", &format!("+ {text}")),
+                false => format!("  {text}"),
+            };
+            self.line(1, &text);
+        }
+        for name in removed {
+            let text = self.red(&format!("- {name}"));
+            self.line(1, &text);
+        }
+        for note in notes {
+            self.line(1, note);
+        }
+    }
+}
+
+/// `RequestHeaderModifier {"set":[...]}`: its type, and what it is set to.
+fn filter(filter: &Value) -> String {
+    let name = filter["type"].as_str().unwrap_or("?");
+    let rest = filter.as_object().into_iter().flatten().find(|(key, _)| *key != "type");
+    match rest {
+        Some((_, value)) => format!("{name} {value}"),
+        None => name.to_owned(),
+    }
+}
+
+/// `90%`, `33.33%`.
+fn percent(value: f64) -> String {
+    let text = format!("{value:.2}");
+    format!("{}%", text.trim_end_matches('0').trim_end_matches('.'))
+}

@@ -1,0 +1,249 @@
+use http::{HeaderName, HeaderValue, Method};
+use proptest::prelude::*;
+use weir_mesh::model::{
+    BackendRef, HostPattern, PathMatch, RouteKind, RouteMatch, RouteRule, Weight,
+};
+use weir_mesh::wire;
+use weir_proto::weir::mesh::v1 as pb;
+
+use super::*;
+
+fn service(name: &str, versions: &[(&str, i32)], sticky: Option<&str>) -> pb::Service {
+    let version = |(version, weight): &(&str, i32)| pb::VersionWeight {
+        version: (*version).to_owned(),
+        weight: *weight,
+        addresses: Vec::new(),
+    };
+    pb::Service {
+        name: name.to_owned(),
+        protocol: pb::Protocol::Http1.into(),
+        versions: versions.iter().map(version).collect(),
+        sticky: sticky.map(|name| pb::Sticky { by: Some(pb::sticky::By::Header(name.to_owned())) }),
+        ..Default::default()
+    }
+}
+
+fn snapshot(routes: Vec<Route>) -> Snapshot {
+    let instance = pb::Instance {
+        id: "web-1".into(),
+        service: "web".into(),
+        version: "v1".into(),
+        address: "127.0.0.1:9".into(),
+        zone: "a".into(),
+        healthy: true,
+        ..Default::default()
+    };
+    let message = pb::Snapshot {
+        trust_domain: "weir.local".into(),
+        services: vec![
+            service("web", &[("v1", 90), ("v2", 10)], None),
+            service("shop", &[("v1", 1), ("v2", 1)], Some("x-user")),
+        ],
+        instances: vec![instance],
+        ..Default::default()
+    };
+    Snapshot { routes, ..wire::snapshot(&message).unwrap() }
+}
+
+fn rule(matches: Vec<RouteMatch>, backends: &[(&str, Option<&str>, i64)]) -> RouteRule {
+    let backend = |(service, version, weight): &(&str, Option<&str>, i64)| BackendRef {
+        service: service.parse().unwrap(),
+        version: version.map(|version| version.parse().unwrap()),
+        weight: Weight::try_from(*weight).unwrap(),
+    };
+    RouteRule {
+        name: "".into(),
+        matches,
+        filters: Vec::new(),
+        backends: backends.iter().map(backend).collect(),
+        timeout: None,
+    }
+}
+
+fn route(name: &str, parent: Parent, hosts: &[&str], rules: Vec<RouteRule>) -> Route {
+    Route {
+        name: name.into(),
+        kind: RouteKind::Http,
+        parents: vec![parent],
+        hostnames: hosts.iter().map(|host| HostPattern::parse(host).unwrap()).collect(),
+        rules,
+    }
+}
+
+fn request(method: &str, uri: &str, headers: &[(&str, &str)]) -> Request<()> {
+    let mut request = Request::builder().method(method).uri(uri);
+    for (name, value) in headers {
+        request = request.header(*name, *value);
+    }
+    request.body(()).unwrap()
+}
+
+fn prefix(path: &str) -> RouteMatch {
+    RouteMatch { path: PathMatch::Prefix(path.into()), ..RouteMatch::any() }
+}
+
+fn header(name: &'static str, value: &'static str) -> (HeaderName, HeaderValue) {
+    (HeaderName::from_static(name), HeaderValue::from_static(value))
+}
+
+#[test]
+fn the_story_of_a_request_is_told() {
+    let canary = RouteMatch { headers: vec![header("x-user", "7")], ..prefix("/web") };
+    let post = RouteMatch { method: Some(Method::POST), ..prefix("/web") };
+    let rules = vec![
+        rule(vec![canary], &[("web", Some("v2"), 1)]),
+        rule(vec![post, prefix("/web")], &[("web", None, 3), ("web", Some("v2"), 1)]),
+    ];
+    let other = rule(vec![prefix("/web")], &[("web", None, 1)]);
+    let compiled = Compiled::new(snapshot(vec![
+        route("front", Parent::Gateway, &[], rules),
+        route("other", Parent::Gateway, &["other.test"], vec![other]),
+    ]))
+    .unwrap();
+    let asked = request("GET", "http://shop.test/web/1?a=b", &[("x-user", "8"), ("cookie", "s=1")]);
+    let told = compiled.explain(&Caller::Gateway, &asked);
+    let why: Vec<_> = told.tried.iter().map(|t| t.why.as_deref().unwrap_or("-")).collect();
+    assert_eq!(
+        why,
+        [
+            "host: wants other.test, is shop.test",
+            "method: wants POST, is GET",
+            "header x-user: wants 7, is 8",
+            "-",
+        ]
+    );
+    let matched = told.matched.unwrap();
+    assert_eq!((&*matched.route, matched.rule, matched.index), ("front", 1, 1));
+    assert_eq!((&*told.label, told.parent.as_deref()), ("front/1", Some("Gateway/gateway")));
+    let shares: Vec<_> = told.backends.iter().map(|b| b.share_percent).collect();
+    assert_eq!(shares, [75.0, 25.0]);
+    let versions: Vec<_> =
+        told.backends[0].versions.iter().map(|v| (&*v.version, v.share_percent)).collect();
+    assert_eq!(versions, [("v1", 90.0), ("v2", 10.0)]);
+    assert_eq!(told.backends[0].versions[0].instances[0].zone, "a");
+    assert_eq!(told.backends[1].gets.as_deref(), Some("v2"));
+    let upstream = told.upstream.unwrap();
+    assert_eq!((&*upstream.method, &*upstream.path), ("GET", "/web/1?a=b"));
+    assert_eq!(upstream.added, ["x-forwarded-for", "x-forwarded-host", "x-forwarded-proto"]);
+    assert!(upstream.headers.contains(&("cookie".into(), "(not shown)".into())));
+}
+
+#[test]
+fn a_user_is_told_the_version_that_sticks() {
+    let compiled = Compiled::new(snapshot(Vec::new())).unwrap();
+    let caller = Caller::Service(Some("web".parse().unwrap()));
+    let mut seen = std::collections::BTreeSet::new();
+    for user in 0..32 {
+        let asked = request("GET", "http://shop/x", &[("x-user", &user.to_string())]);
+        let told = compiled.explain(&caller, &asked);
+        assert_eq!((&*told.label, told.matched.is_none()), ("shop", true));
+        assert!(told.backends[0].sticky.as_ref().unwrap().known);
+        seen.insert(told.backends[0].gets.clone().unwrap());
+    }
+    assert_eq!(seen.len(), 2, "users are on both versions");
+    let told = compiled.explain(&caller, &request("GET", "http://shop/x", &[]));
+    assert_eq!(told.backends[0].gets, None);
+}
+
+#[test]
+fn what_nothing_takes_is_told_with_the_answer() {
+    let only = rule(vec![prefix("/a")], &[("web", None, 1)]);
+    let compiled =
+        Compiled::new(snapshot(vec![route("a", Parent::Gateway, &[], vec![only])])).unwrap();
+    let told = compiled.explain(&Caller::Gateway, &request("GET", "http://x/b", &[]));
+    assert_eq!(told.tried[0].differs, Some("path"));
+    let answer = told.answer.unwrap();
+    assert_eq!((answer.status, answer.flag), (404, "NR"));
+    let told = compiled.explain(&Caller::Service(None), &request("GET", "http://nobody/", &[]));
+    assert!(told.answer.unwrap().error.contains("nobody"));
+    assert_eq!(told.parent, None);
+}
+
+#[test]
+fn a_thousand_routes_are_told_in_short() {
+    let rules = |path: String| vec![rule(vec![prefix(&path)], &[("web", None, 1)])];
+    let routes = (0..1000).map(|i| {
+        route(&format!("r{i}"), Parent::Gateway, &[], rules(format!("/longer/than/that/{i}")))
+    });
+    let last = route("last", Parent::Gateway, &[], rules("/x".to_owned()));
+    let compiled = Compiled::new(snapshot(routes.chain([last]).collect())).unwrap();
+    let told = compiled.explain(&Caller::Gateway, &request("GET", "http://x/x", &[]));
+    assert_eq!((told.tried.len(), told.not_told), (1, 1000));
+}
+
+fn some_match() -> impl Strategy<Value = RouteMatch> {
+    let path = prop_oneof![
+        "(/[ab]){0,3}".prop_map(|path| PathMatch::Prefix(path.into())),
+        "(/[ab]){1,3}".prop_map(|path| PathMatch::Exact(path.into())),
+    ];
+    let method = prop::option::weighted(0.3, prop_oneof![Just(Method::GET), Just(Method::POST)]);
+    let headers = prop::sample::subsequence(vec![header("a", "1"), header("b", "1")], 0..=2);
+    let query: Vec<(Arc<str>, Arc<str>)> =
+        vec![("q".into(), "1".into()), ("r".into(), "x y".into())];
+    let query = prop::sample::subsequence(query, 0..=2);
+    (path, method, headers, query).prop_map(|(path, method, headers, query)| RouteMatch {
+        path,
+        method,
+        headers,
+        query,
+    })
+}
+
+fn some_routes() -> impl Strategy<Value = Vec<Route>> {
+    let hosts = vec!["a.test", "*.test", "*.a.test", "b.a.test"];
+    let hosts = prop::sample::subsequence(hosts, 0..=2);
+    let rules = prop::collection::vec(prop::collection::vec(some_match(), 1..4), 1..4);
+    prop::collection::vec((hosts, rules, any::<bool>()), 0..6).prop_map(|routes| {
+        let routes = routes.into_iter().enumerate();
+        let routes = routes.map(|(i, (hosts, rules, mesh))| {
+            let rules = rules.into_iter().map(|matches| rule(matches, &[("web", None, 1)]));
+            let parent =
+                if mesh { Parent::Service("web".parse().unwrap()) } else { Parent::Gateway };
+            route(&format!("r{i}"), parent, &hosts, rules.collect())
+        });
+        routes.collect()
+    })
+}
+
+fn some_request() -> impl Strategy<Value = (bool, Request<()>)> {
+    let uri = (
+        prop::sample::select(vec!["a.test", "b.a.test", "c.b.a.test", "x.test", "localhost"]),
+        "(/[ab]){1,3}",
+        prop::sample::select(vec!["", "?q=1", "?q=2", "?r=x+y&q=1"]),
+    );
+    let method = prop::sample::select(vec!["GET", "POST"]);
+    (any::<bool>(), uri, method, any::<bool>(), any::<bool>()).prop_map(
+        |(gateway, (host, path, query), method, a, b)| {
+            let host = if gateway { host } else { "web" };
+            let headers = [("a", a), ("b", b)];
+            let headers: Vec<_> =
+                headers.iter().filter(|(_, set)| *set).map(|(name, _)| (*name, "1")).collect();
+            (gateway, request(method, &format!("http://{host}{path}{query}"), &headers))
+        },
+    )
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(2000))]
+
+    /// The first candidate without a difference is what the matcher finds.
+    #[test]
+    fn explains_what_the_matcher_finds(routes in some_routes(), (gateway, asked) in some_request()) {
+        let compiled = Compiled::new(snapshot(routes)).unwrap();
+        let caller = if gateway { Caller::Gateway } else { Caller::Service(None) };
+        let found = compiled.find(&compiled.connected(&caller), &asked);
+        let label = found.ok().map(|action| action.label.to_string());
+        let parent = compiled.parent(&caller, &asked).unwrap();
+        let places = compiled.places(&parent);
+        let routes = &compiled.snapshot.routes;
+        let candidates: Vec<_> = places.iter().filter_map(|place| place.of(routes)).collect();
+        let host = target::host(&asked).unwrap();
+        let first = candidates.iter().find(|candidate| candidate.why_not(host, &asked).is_none());
+        let first = first.map(|first| format!("{}/{}", first.route.name, first.rule));
+        // A service without routes takes requests itself.
+        let by_default = !gateway && candidates.is_empty();
+        prop_assert_eq!(first.or(by_default.then(|| "web".to_owned())), label.clone());
+        let told = compiled.explain(&caller, &asked);
+        prop_assert_eq!(told.label, label.unwrap_or_default());
+    }
+}
