@@ -18,8 +18,10 @@ use std::fmt;
 use std::sync::Arc;
 
 use serde_json::Value as Json;
-use weir_mesh::gateway_api::{self, KnownServices, parse_route};
-use weir_mesh::model::{Invalid, Route, RouteKind, ServiceName, VersionName};
+use weir_mesh::gateway_api::{self, KnownServices, is_tcp_route, parse_route, parse_tcp_route};
+use weir_mesh::model::{
+    Invalid, Route, RouteKind, ServiceName, TcpRoute, TcpRouteKind, VersionName,
+};
 use weir_mesh::policy::{self, Policy, PolicyKind, parse_policy};
 
 use crate::Error;
@@ -30,7 +32,7 @@ pub use request::Request;
 pub use source::Files;
 
 /// Kinds beside those of policies.
-const KINDS: [&str; 4] = ["Mesh", "List", "HTTPRoute", "GRPCRoute"];
+const KINDS: [&str; 6] = ["Mesh", "List", "HTTPRoute", "GRPCRoute", "TCPRoute", "TLSRoute"];
 
 /// One line of what is wrong.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -100,20 +102,23 @@ impl Written {
 pub enum Object {
     /// HTTPRoute or GRPCRoute.
     Route(Route),
+    /// TCPRoute or TLSRoute.
+    TcpRoute(TcpRoute),
     /// One of `weir.dev`.
     Policy(Policy),
 }
 
 impl Object {
     /// Reads the document of any kind but a mesh file's and a list's.
-    ///
-    /// A kind of route that has a reader of its own is one more arm here.
     fn read(document: &Json, services: &KnownServices) -> Result<Self, Invalid> {
         let text = |key: &str| document[key].as_str().unwrap_or_default();
         let is_policy = text("kind").parse::<PolicyKind>().is_ok()
             || text("apiVersion").starts_with(policy::GROUP);
         if is_policy {
             return parse_policy(document, "").map(Self::Policy);
+        }
+        if is_tcp_route(document) {
+            return parse_tcp_route(document, "", services).map(Self::TcpRoute);
         }
         parse_route(document, "", services).map(Self::Route)
     }
@@ -123,6 +128,7 @@ impl Object {
     pub fn to_document(&self) -> Json {
         match self {
             Self::Route(route) => gateway_api::to_document(route),
+            Self::TcpRoute(route) => gateway_api::to_tcp_document(route),
             Self::Policy(policy) => policy::to_document(policy),
         }
     }
@@ -135,6 +141,10 @@ impl Object {
                 RouteKind::Http => "HTTPRoute",
                 RouteKind::Grpc => "GRPCRoute",
             },
+            Self::TcpRoute(route) => match route.kind {
+                TcpRouteKind::Tcp => "TCPRoute",
+                TcpRouteKind::Tls => "TLSRoute",
+            },
             Self::Policy(policy) => policy.kind.as_str(),
         }
     }
@@ -144,15 +154,18 @@ impl Object {
     pub fn name(&self) -> &str {
         match self {
             Self::Route(route) => &route.name,
+            Self::TcpRoute(route) => &route.name,
             Self::Policy(policy) => &policy.name,
         }
     }
 
-    /// What no other object has: routes of both kinds share their names.
+    /// What no other object has: HTTPRoutes and GRPCRoutes share their names, as do
+    /// TCPRoutes and TLSRoutes.
     #[must_use]
     pub fn key(&self) -> (&'static str, &str) {
         match self {
             Self::Route(route) => ("route", &route.name),
+            Self::TcpRoute(route) => ("tcproute", &route.name),
             Self::Policy(policy) => (policy.kind.as_str(), &policy.name),
         }
     }
@@ -282,7 +295,8 @@ fn twice(mesh: Option<&MeshFile>, objects: &[(Written, Object)]) -> Vec<Mistake>
     if let Some(mesh) = mesh {
         let routes = mesh.routes.iter().map(|route| ("route", &*route.name));
         let policies = mesh.policies.iter().map(|policy| (policy.kind.as_str(), &*policy.name));
-        seen.extend(routes.chain(policies).map(|key| (key, "the mesh file".to_owned())));
+        let tcp = mesh.tcp_routes.iter().map(|route| ("tcproute", &*route.name));
+        seen.extend(routes.chain(tcp).chain(policies).map(|key| (key, "the mesh file".to_owned())));
     }
     let mut mistakes = Vec::new();
     for (written, object) in objects {

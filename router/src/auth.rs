@@ -17,6 +17,7 @@ mod rpc;
 #[cfg(test)]
 mod tests;
 mod token;
+pub mod told;
 
 use std::rc::Rc;
 
@@ -25,12 +26,11 @@ use weir_mesh::policy::authorization::Mode;
 use weir_mesh::transcode::Found;
 
 pub use claims::VerifiedClaims;
-#[cfg_attr(
-    not(test),
-    expect(unused_imports, reason = "opaque connections and explanations ask")
-)]
-pub use decide::{Decision, Why, decide_tcp};
-pub use decide::{Finding, Scope, Subject, decide};
+#[cfg(test)]
+pub use decide::Decision;
+#[cfg_attr(not(test), expect(unused_imports, reason = "opaque connections ask"))]
+pub use decide::decide_tcp;
+pub use decide::{Finding, Scope, Subject, Why, decide};
 pub use denial::{Denial, Unauthenticated};
 pub use guard::{Guard, Guards, Memory};
 
@@ -87,12 +87,8 @@ pub async fn outgoing(
             parts.headers.remove(name);
         }
     }
-    let route = action.and_then(|action| action.guard.as_deref());
-    let held: Vec<&Guard> = route.into_iter().chain(gateway.then_some(&guards.gateway)).collect();
-    let mapped = match held.iter().any(|guard| guard.asks_grpc) && !is_grpc(&parts.headers) {
-        true => action.and_then(|action| mapped(action, parts)),
-        false => None,
-    };
+    let held = held(guards, action, gateway);
+    let mapped = mapped_by(&held, action, parts);
     let service = match action.map(|action| action.backends.as_slice()) {
         Some([Backend::Service(only)]) => only.service.name.as_str(),
         _ => "",
@@ -105,6 +101,20 @@ pub async fn outgoing(
     let identity = &*connected.peer;
     let place = Place { scope, guards, connected, identity, service, mapped };
     pass(worker, &place, parts, call).await
+}
+
+/// What guards a request before it is sent on: its rule's own, then the gateway's.
+fn held<'a>(guards: &'a Guards, action: Option<&'a Action>, gateway: bool) -> Vec<&'a Guard> {
+    let route = action.and_then(|action| action.guard.as_deref());
+    route.into_iter().chain(gateway.then_some(&guards.gateway)).collect()
+}
+
+/// The gRPC method that a JSON request would become, if one of these asks for it.
+fn mapped_by(held: &[&Guard], action: Option<&Action>, parts: &request::Parts) -> Option<String> {
+    match held.iter().any(|guard| guard.asks_grpc) && !is_grpc(&parts.headers) {
+        true => action.and_then(|action| mapped(action, parts)),
+        false => None,
+    }
 }
 
 /// Asks about a request to `service` by the policies that are attached to it.

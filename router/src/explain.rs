@@ -7,8 +7,11 @@
 //! by a law in the tests.
 
 mod act;
+mod doing;
 mod order;
+mod story;
 mod tell;
+mod upstream;
 mod verdict;
 mod wants;
 
@@ -18,22 +21,27 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use http::{Request, Version};
+use http::{Method, Request};
+use serde_json::{Map, Value};
 use weir_mesh::identity::SpiffeId;
-use weir_mesh::model::{Invalid, Parent, Route, Service, ServiceName, Snapshot};
+use weir_mesh::model::{Invalid, Parent, Route, RouteRule, Service, ServiceName, Snapshot};
 
 use crate::connection::{Connected, Side};
 use crate::error::RouterError;
-use crate::request::{headers, target};
+use crate::request::{canonical, cors, headers, target};
 use crate::table::{Action, Builder, Table};
+use crate::tcp;
 
+pub use doing::{
+    CorsTold, Doing, ExtensionTold, ForceTold, LimitTold, MirrorTold, RetryTold, SessionTold,
+};
 pub use order::Candidate;
 use order::Place;
 pub use tell::{
-    Answer, BackendTold, Explanation, InstanceTold, Matched, PolicyTold, StickyTold, Tried,
-    Upstream, VersionTold,
+    Answer, BackendTold, Explanation, GetsTold, InstanceTold, Matched, PolicyTold, Redirected,
+    StickyTold, Tried, Upstream, VersionTold,
 };
-pub use verdict::Verdict;
+pub use verdict::{TokensVerdict, Verdict};
 
 /// Candidates that an explanation tells at most; the rest is counted.
 const TOLD: usize = 50;
@@ -45,6 +53,23 @@ pub enum Caller {
     Gateway,
     /// An application of the mesh, by its router; none: any.
     Service(Option<ServiceName>),
+}
+
+/// Whose request it is.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Asking {
+    /// Where it comes from.
+    pub caller: Caller,
+    /// Who the caller's certificate says it is; none: the caller.
+    pub peer: Option<SpiffeId>,
+    /// Claims of a token that was verified; none: they are not known.
+    pub claims: Option<Map<String, Value>>,
+}
+
+impl From<Caller> for Asking {
+    fn from(caller: Caller) -> Self {
+        Self { caller, peer: None, claims: None }
+    }
 }
 
 /// A snapshot that can be asked.
@@ -68,6 +93,16 @@ pub struct Routed {
     pub rule: String,
 }
 
+/// What takes a request.
+enum Found {
+    /// A rule, or a service without routes.
+    Action(Arc<Action>),
+    /// CORS answers a preflight, by this rule or the mesh's options.
+    Preflight(Option<Arc<Action>>),
+    /// Egress decides: it leaves the mesh.
+    Outside,
+}
+
 impl Compiled {
     /// Compiles a snapshot as a router does.
     ///
@@ -89,6 +124,12 @@ impl Compiled {
         target::destination(&self.table, host).is_some()
     }
 
+    /// Whether what is no service may be outside of the mesh.
+    #[must_use]
+    pub fn has_egress(&self) -> bool {
+        self.table.options.egress.is_some()
+    }
+
     /// A route by its name.
     #[must_use]
     pub fn route(&self, name: &str) -> Option<&Route> {
@@ -98,46 +139,69 @@ impl Compiled {
     /// What would happen to a request. Its URI is absolute; the host in it is what
     /// the client asks for.
     #[must_use]
-    pub fn explain(&self, caller: &Caller, request: &Request<()>) -> Explanation {
-        let connected = self.connected(caller);
-        let mut told = Explanation::of(caller, request);
-        let parent = self.parent(caller, request);
+    pub fn explain(&self, asking: &Asking, request: &Request<()>) -> Explanation {
+        let mut told = Explanation::of(&asking.caller, request);
+        let canonical = match self.canonical(request) {
+            Ok(request) => request,
+            Err(error) => {
+                told.answer = Some(Answer::of(&error));
+                return told;
+            }
+        };
+        told.canonical_path = Some(canonical.uri().path().to_owned());
+        let request = &canonical;
+        let connected = self.connected(asking);
+        let parent = self.parent(&asking.caller, request);
         told.parent = parent.as_ref().map(tell::parent);
         let found = self.find(&connected, request);
-        let label = found.as_ref().ok().map(|action| action.label.clone());
-        if let Some(parent) = &parent {
+        let label = match &found {
+            Ok(Found::Action(action) | Found::Preflight(Some(action))) => Some(&*action.label),
+            _ => None,
+        };
+        if let (Some(parent), false) = (&parent, matches!(found, Ok(Found::Preflight(None)))) {
+            // A preflight takes the rule of the call to come.
+            let is_preflight = matches!(found, Ok(Found::Preflight(_)));
+            let asked = if is_preflight { to_come(request) } else { request.clone() };
             let places = self.places(parent);
             let routes = &self.snapshot.routes;
             let candidates: Vec<_> = places.iter().filter_map(|place| place.of(routes)).collect();
-            told.tell_candidates(&candidates, request, label.as_deref());
+            told.tell_candidates(&candidates, &asked, label);
         }
         match found {
-            Ok(action) => self.act(&mut told, &connected, request, &action),
+            Ok(Found::Action(action)) => self.act(&mut told, &connected, asking, request, &action),
+            Ok(Found::Preflight(action)) => {
+                self.preflight(&mut told, &connected, request, action.as_deref());
+            }
+            Ok(Found::Outside) => told.outside = true,
             Err(error) => told.answer = Some(Answer::of(&error)),
         }
         let rule = told.matched.as_ref().and_then(|matched| self.rule_of(matched));
         told.policies = verdict::policies(&self.snapshot, parent.as_ref(), rule, &told.backends);
-        told.verdict = verdict::verdict(&self.snapshot, caller, request, &told);
         told
     }
 
     /// Where a request would go.
     #[must_use]
     pub fn routed(&self, caller: &Caller, request: &Request<()>) -> Routed {
-        match self.find(&self.connected(caller), request) {
-            Ok(action) => {
-                let rule = self.route_of(&action.label).and_then(|(route, i)| route.rules.get(i));
-                Routed {
-                    route: action.label.clone(),
-                    backends: act::summary(&action),
-                    rule: rule.map(wants::beside_matches).unwrap_or_default(),
-                }
-            }
-            Err(error) => Routed {
-                route: error.to_string().into(),
-                backends: String::new(),
-                rule: String::new(),
+        let connected = self.connected(&caller.clone().into());
+        let found = self.canonical(request).and_then(|request| self.find(&connected, &request));
+        let itself = |route: String| Routed {
+            route: route.into(),
+            backends: String::new(),
+            rule: String::new(),
+        };
+        match found {
+            Ok(Found::Action(action)) => Routed {
+                route: action.label.clone(),
+                backends: act::summary(&action),
+                rule: self.rule(&action).map(wants::beside_matches).unwrap_or_default(),
             },
+            Ok(Found::Preflight(action)) => itself(match action {
+                Some(action) => format!("CORS preflight of {}", action.label),
+                None => "CORS preflight of the mesh".to_owned(),
+            }),
+            Ok(Found::Outside) => itself("outside of the mesh".to_owned()),
+            Err(error) => itself(error.to_string()),
         }
     }
 
@@ -146,6 +210,7 @@ impl Compiled {
     /// query.
     #[must_use]
     pub fn hinges_on_more(&self, caller: &Caller, request: &Request<()>) -> bool {
+        let Ok(request) = &self.canonical(request) else { return false };
         let Some(parent) = self.parent(caller, request) else { return false };
         let host = target::host(request).unwrap_or_default().to_ascii_lowercase();
         let places = self.places(&parent);
@@ -159,16 +224,31 @@ impl Compiled {
         false
     }
 
-    fn find(
-        &self,
-        connected: &Connected,
-        request: &Request<()>,
-    ) -> Result<Arc<Action>, RouterError> {
-        headers::check_size(request.headers())?;
-        if request.method() == http::Method::CONNECT {
+    /// The same request with its path in canonical form, if it is taken at all.
+    fn canonical(&self, request: &Request<()>) -> Result<Request<()>, RouterError> {
+        headers::check(request.headers())?;
+        if request.method() == Method::CONNECT {
             return Err(RouterError::Unsupported("CONNECT is not supported"));
         }
-        target::find(&self.table, connected, request)
+        let options = request.method() == Method::OPTIONS;
+        let slashes = self.table.options.escaped_slashes;
+        let mut request = request.clone();
+        if let Some(uri) = canonical::of(request.uri(), options, slashes)? {
+            *request.uri_mut() = uri;
+        }
+        Ok(request)
+    }
+
+    fn find(&self, connected: &Connected, request: &Request<()>) -> Result<Found, RouterError> {
+        if let Some((action, _)) = cors::preflight_of(connected, &self.table, request) {
+            return Ok(Found::Preflight(action));
+        }
+        match target::find(&self.table, connected, request) {
+            Err(RouterError::NoService(_)) if tcp::is_outside(&self.table, connected, request) => {
+                Ok(Found::Outside)
+            }
+            found => found.map(Found::Action),
+        }
     }
 
     /// The candidates of a parent, in order of precedence.
@@ -183,14 +263,16 @@ impl Compiled {
     }
 
     /// A connection by which such a request would come.
-    fn connected(&self, caller: &Caller) -> Connected {
+    fn connected(&self, asking: &Asking) -> Connected {
         let address = SocketAddr::from(([192, 0, 2, 1], 0));
-        match caller {
+        match &asking.caller {
             Caller::Gateway => Connected::imagined(Side::Gateway, address, "".into()),
             Caller::Service(name) => {
-                let id = name.as_ref().and_then(|name| {
-                    SpiffeId::new(&self.snapshot.trust_domain, "default", name.as_str()).ok()
-                });
+                let own = || {
+                    let name = name.as_ref()?.as_str();
+                    SpiffeId::of_service(&self.snapshot.trust_domain, name).ok()
+                };
+                let id = asking.peer.clone().or_else(own);
                 let peer = id.map(|id| id.to_string()).unwrap_or_default();
                 Connected::imagined(Side::Outbound, address, peer.into())
             }
@@ -209,29 +291,25 @@ impl Compiled {
         }
     }
 
-    fn act(
-        &self,
-        told: &mut Explanation,
-        connected: &Connected,
-        request: &Request<()>,
-        action: &Arc<Action>,
-    ) {
-        told.label = action.label.to_string();
-        told.timeout_ms = act::timeout(action, request);
-        let (mut parts, ()) = request.clone().into_parts();
-        parts.version = Version::HTTP_2;
-        told.backends = act::backends(action, &self.snapshot, &parts.headers);
-        act::upstream(told, connected, action, parts);
-    }
-
-    fn route_of(&self, label: &str) -> Option<(&Route, usize)> {
-        let (name, rule) = label.rsplit_once('/')?;
-        Some((self.route(name)?, rule.parse().ok()?))
+    /// The rule behind an action; none: it is a service without routes.
+    fn rule(&self, action: &Action) -> Option<&RouteRule> {
+        let (name, rule) = action.label.rsplit_once('/')?;
+        self.route(name)?.rules.get(rule.parse::<usize>().ok()?)
     }
 
     fn rule_of(&self, matched: &Matched) -> Option<(&Route, usize)> {
         Some((self.route(&matched.route)?, matched.rule))
     }
+}
+
+/// The call that a preflight asks about, as far as it is known.
+fn to_come(request: &Request<()>) -> Request<()> {
+    let mut request = request.clone();
+    let method = request.headers().get(http::header::ACCESS_CONTROL_REQUEST_METHOD);
+    if let Some(method) = method.and_then(|m| Method::from_bytes(m.as_bytes()).ok()) {
+        *request.method_mut() = method;
+    }
+    request
 }
 
 #[cfg(test)]

@@ -3,7 +3,9 @@
 use std::path::PathBuf;
 
 use weir_mesh::policy::PolicyKind;
-use weir_proto::weir::control::v1::{DeletePolicyRequest, DeleteRouteRequest};
+use weir_proto::weir::control::v1::{
+    DeletePolicyRequest, DeleteRouteRequest, DeleteTcpRouteRequest,
+};
 
 use super::block_on;
 use crate::Error;
@@ -15,8 +17,8 @@ use crate::output::print;
 /// Arguments of `weir delete`.
 #[derive(Debug, clap::Args)]
 pub struct Delete {
-    /// `HTTPRoute`, `GRPCRoute`, `route` for either, or a kind of policy; case does
-    /// not matter
+    /// `HTTPRoute`, `GRPCRoute`, `route` for either, `TCPRoute`, `TLSRoute`, or a kind
+    /// of policy; case does not matter
     #[arg(required_unless_present = "file", conflicts_with = "file", requires = "name")]
     kind: Option<String>,
     /// Which one
@@ -40,6 +42,7 @@ pub struct Delete {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {
     Route(Option<&'static str>),
+    TcpRoute(&'static str),
     Policy(PolicyKind),
 }
 
@@ -61,7 +64,7 @@ impl Delete {
                 None => named_by(self.file, &current)?,
             };
             // A policy that is attached keeps its route from going.
-            wanted.sort_by_key(|(kind, _)| matches!(kind, Kind::Route(_)));
+            wanted.sort_by_key(|(kind, _)| !matches!(kind, Kind::Policy(_)));
             let mut found = Vec::with_capacity(wanted.len());
             let mut missing = Vec::new();
             for (kind, name) in &wanted {
@@ -94,7 +97,7 @@ impl Kind {
     fn as_str(self) -> &'static str {
         match self {
             Self::Route(None) => "route",
-            Self::Route(Some(kind)) => kind,
+            Self::Route(Some(kind)) | Self::TcpRoute(kind) => kind,
             Self::Policy(kind) => kind.as_str(),
         }
     }
@@ -111,6 +114,8 @@ fn kind(text: &str) -> Result<Kind, Error> {
         "route" => return Ok(Kind::Route(None)),
         "httproute" => return Ok(Kind::Route(Some("HTTPRoute"))),
         "grpcroute" => return Ok(Kind::Route(Some("GRPCRoute"))),
+        "tcproute" => return Ok(Kind::TcpRoute("TCPRoute")),
+        "tlsroute" => return Ok(Kind::TcpRoute("TLSRoute")),
         "service" | "mesh" => {
             return Err(Error::new(
                 "services are what a mesh file says; take it out there, and run `weir apply -f \
@@ -123,7 +128,8 @@ fn kind(text: &str) -> Result<Kind, Error> {
     found.map(|kind| Kind::Policy(*kind)).ok_or_else(|| {
         let kinds = PolicyKind::ALL.iter().map(|kind| kind.as_str()).collect::<Vec<_>>().join(", ");
         Error::new(format!(
-            "{text:?} is no kind that can be deleted; use HTTPRoute, GRPCRoute, route, {kinds}"
+            "{text:?} is no kind that can be deleted; use HTTPRoute, GRPCRoute, route, TCPRoute, \
+             TLSRoute, {kinds}"
         ))
     })
 }
@@ -131,6 +137,7 @@ fn kind(text: &str) -> Result<Kind, Error> {
 fn is(object: &Object, kind: Kind, name: &str) -> bool {
     let same_kind = match (object, kind) {
         (Object::Route(_), Kind::Route(kind)) => kind.is_none_or(|kind| kind == object.kind()),
+        (Object::TcpRoute(_), Kind::TcpRoute(kind)) => kind == object.kind(),
         (Object::Policy(policy), Kind::Policy(kind)) => policy.kind == kind,
         _ => false,
     };
@@ -150,6 +157,7 @@ fn named_by(file: Vec<PathBuf>, current: &Current) -> Result<Vec<(Kind, String)>
     let documents = loaded.resolve(current.names())?;
     let name = |object: &Object| match object {
         Object::Route(route) => (Kind::Route(Some(object.kind())), route.name.to_string()),
+        Object::TcpRoute(route) => (Kind::TcpRoute(object.kind()), route.name.to_string()),
         Object::Policy(policy) => (Kind::Policy(policy.kind), policy.name.to_string()),
     };
     Ok(documents.objects.iter().map(|(_, object)| name(object)).collect())
@@ -159,6 +167,9 @@ async fn delete(client: &mut Client, object: &Object, reason: &str) -> Result<u3
     let (name, reason) = (object.name().to_owned(), reason.to_owned());
     let answer = match object {
         Object::Route(_) => client.delete_route(DeleteRouteRequest { name, reason }).await?,
+        Object::TcpRoute(_) => {
+            client.delete_tcp_route(DeleteTcpRouteRequest { name, reason }).await?
+        }
         Object::Policy(policy) => {
             let kind = policy.kind.as_str().to_owned();
             client.delete_policy(DeletePolicyRequest { kind, name, reason }).await?

@@ -105,7 +105,8 @@ fn sides(current: &Current, documents: &Documents, request: &ApplyRequest) -> Re
     }
     let of_mesh = documents.mesh.iter().flat_map(|(_, mesh)| {
         let routes = mesh.routes.iter().cloned().map(Object::Route);
-        routes.chain(mesh.policies.iter().cloned().map(Object::Policy))
+        let tcp = mesh.tcp_routes.iter().cloned().map(Object::TcpRoute);
+        routes.chain(tcp).chain(mesh.policies.iter().cloned().map(Object::Policy))
     });
     for object in of_mesh.chain(documents.objects.iter().map(|(_, object)| object.clone())) {
         put(name(&object), 1, object.to_document());

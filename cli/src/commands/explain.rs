@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 use weir_mesh::gateway_api;
 use weir_mesh::model::Snapshot;
-use weir_router::explain::{Caller, Compiled, Explanation};
+use weir_router::explain::{Asking, Caller, Compiled, Explanation};
 
 use super::block_on;
 use crate::Error;
@@ -31,6 +31,14 @@ pub struct Explain {
     /// The request comes from outside. Also without --from, when the host is no service
     #[arg(long)]
     gateway: bool,
+    /// Who asks, as its certificate says, instead of what --from would be:
+    /// spiffe://DOMAIN/ns/NAMESPACE/sa/NAME
+    #[arg(long, value_name = "SPIFFE-ID", conflicts_with = "gateway")]
+    peer: Option<String>,
+    /// Claims of the request's token as a JSON object, taken as verified: policies that
+    /// ask for claims are decided by them
+    #[arg(long, value_name = "JSON")]
+    claims: Option<String>,
     /// As if these documents were applied: a file, a directory, or - for standard
     /// input. With a mesh file among them no mesh is asked. May be given several times
     #[arg(short, long, value_name = "FILE|DIR|-")]
@@ -47,10 +55,12 @@ impl Explain {
     /// The request is none, the documents are refused, or the API's.
     pub fn run(self) -> Result<(), Error> {
         let asked = ask::request(&self.request, &self.headers)?;
+        let peer = self.peer.as_deref().map(ask::peer).transpose()?;
+        let claims = self.claims.as_deref().map(ask::claims).transpose()?;
         let snapshot = snapshot(self.file.clone(), &self.connect, true)?;
         let compiled = proposed::compile(snapshot)?;
         let caller = self.caller(&compiled, &asked)?;
-        let mut told = compiled.explain(&caller, &asked);
+        let mut told = compiled.explain(&Asking { caller, peer, claims }, &asked);
         add_rule(&mut told, &compiled);
         match self.connect.output {
             Format::Table => print(&story::tell(&told, colours())),
@@ -70,12 +80,14 @@ impl Explain {
                 Some(service) => Caller::Service(Some(service.name.clone())),
                 None => return Err(ask::no_service("--from", from, names())),
             };
-            return match compiled.names_service(host) {
+            // What is no service may be outside of the mesh.
+            return match compiled.names_service(host) || compiled.has_egress() {
                 true => Ok(caller),
                 false => Err(ask::no_service("the host", host, names())),
             };
         }
-        Ok(match !self.gateway && compiled.names_service(host) {
+        let is_inside = compiled.names_service(host) || self.peer.is_some();
+        Ok(match !self.gateway && is_inside {
             true => Caller::Service(None),
             false => Caller::Gateway,
         })

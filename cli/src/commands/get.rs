@@ -32,7 +32,7 @@ pub struct Get {
 enum What {
     /// Services, their versions and weights
     Services,
-    /// HTTPRoutes and GRPCRoutes
+    /// HTTPRoutes, GRPCRoutes, TCPRoutes and TLSRoutes
     Routes,
     /// What is attached to services and routes: kinds, names, targets
     Policies,
@@ -91,18 +91,21 @@ async fn services(mut client: Client, format: Format) -> Result<(), Error> {
 
 async fn routes(mut client: Client, format: Format, name: Option<&str>) -> Result<(), Error> {
     if format != Format::Table {
-        let routes = |object: &Object| matches!(object, Object::Route(_));
+        let routes = |object: &Object| !matches!(object, Object::Policy(_));
         return documents(client, format, name, "routes", routes).await;
     }
     let mut answer = client.list_routes(ListRoutesRequest {}).await?.into_inner();
+    let mut of_connections = client.list_tcp_routes(ListTcpRoutesRequest {}).await?.into_inner();
     if let Some(name) = name {
-        let names: Vec<_> = answer.routes.iter().map(|route| route.name.clone()).collect();
+        let names = answer.routes.iter().map(|route| &route.name);
+        let names = names.chain(of_connections.routes.iter().map(|route| &route.name));
+        let names: Vec<_> = names.cloned().collect();
         answer.routes.retain(|route| route.name == name);
-        if answer.routes.is_empty() {
+        of_connections.routes.retain(|route| route.name == name);
+        if answer.routes.is_empty() && of_connections.routes.is_empty() {
             return Err(missing("routes", name, names));
         }
     }
-    let of_connections = client.list_tcp_routes(ListTcpRoutesRequest {}).await?.into_inner();
     let mut table = table(["ROUTE", "KIND", "PARENTS", "HOSTNAMES", "MATCHES", "BACKENDS"]);
     for route in answer.routes {
         let kind = match route.kind() {

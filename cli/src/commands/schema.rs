@@ -14,7 +14,8 @@ const ANY: &str = "weir";
 /// Arguments of `weir schema`.
 #[derive(Debug, clap::Args)]
 pub struct Schema {
-    /// `Mesh`, `HTTPRoute`, `GRPCRoute` or a kind of policy; case does not matter.
+    /// `Mesh`, `HTTPRoute`, `GRPCRoute`, `TCPRoute`, `TLSRoute` or a kind of policy;
+    /// case does not matter.
     /// Without it: one schema that knows all of them
     kind: Option<String>,
     /// Write KIND.json into this directory instead: for every kind when none is named,

@@ -2,7 +2,9 @@
 
 use weir_mesh::model::{ServiceName, VersionName};
 use weir_mesh::wire;
-use weir_proto::weir::control::v1::{ListPoliciesRequest, ListRoutesRequest, ListServicesRequest};
+use weir_proto::weir::control::v1::{
+    ListPoliciesRequest, ListRoutesRequest, ListServicesRequest, ListTcpRoutesRequest,
+};
 use weir_proto::weir::mesh::v1::Service;
 
 use super::Object;
@@ -13,7 +15,7 @@ use crate::client::Client;
 pub struct Current {
     /// Without their descriptor sets.
     pub services: Vec<Service>,
-    /// Routes, then policies; each in the API's order.
+    /// Routes of requests, then of connections, then policies; each in the API's order.
     pub objects: Vec<Object>,
 }
 
@@ -26,11 +28,17 @@ impl Current {
         let services = services(client).await?;
         let routes = client.list_routes(ListRoutesRequest {}).await?.into_inner().routes;
         let policies = client.list_policies(ListPoliciesRequest {}).await?.into_inner().policies;
-        let mut objects = Vec::with_capacity(routes.len() + policies.len());
+        let tcp = client.list_tcp_routes(ListTcpRoutesRequest {}).await?.into_inner().routes;
+        let mut objects = Vec::with_capacity(routes.len() + tcp.len() + policies.len());
         for route in &routes {
             let read =
                 wire::route(route, "").map_err(|invalid| newer("route", &route.name, &invalid));
             objects.push(Object::Route(read?));
+        }
+        for route in &tcp {
+            let read =
+                wire::tcp_route(route, "").map_err(|invalid| newer("route", &route.name, &invalid));
+            objects.push(Object::TcpRoute(read?));
         }
         for policy in &policies {
             let read = wire::policy(policy, "")

@@ -53,6 +53,7 @@ pub fn of_file(mesh: &MeshFile) -> Snapshot {
         services,
         routes: mesh.routes.clone(),
         policies: mesh.policies.clone(),
+        tcp_routes: mesh.tcp_routes.clone(),
         options: mesh.options.clone(),
         trust_bundle: Vec::<Bytes>::new(),
     }
@@ -73,6 +74,7 @@ pub fn with(mut snapshot: Snapshot, documents: &Documents) -> Snapshot {
         }
         snapshot.options = of_file.options;
         of_file.routes.into_iter().for_each(|route| put(&mut snapshot, Object::Route(route)));
+        of_file.tcp_routes.into_iter().for_each(|r| put(&mut snapshot, Object::TcpRoute(r)));
         of_file.policies.into_iter().for_each(|policy| put(&mut snapshot, Object::Policy(policy)));
     }
     for (_, object) in &documents.objects {
@@ -86,6 +88,10 @@ fn put(snapshot: &mut Snapshot, object: Object) {
         Object::Route(route) => {
             snapshot.routes.retain(|other| other.name != route.name);
             snapshot.routes.push(route);
+        }
+        Object::TcpRoute(route) => {
+            snapshot.tcp_routes.retain(|other| other.name != route.name);
+            snapshot.tcp_routes.push(route);
         }
         Object::Policy(policy) => {
             let same = |other: &weir_mesh::policy::Policy| {

@@ -1,6 +1,7 @@
 //! Documents -> `ApplyRequest`, and what the control plane says of it back to
 //! the places in the files.
 
+use weir_mesh::gateway_api::is_tcp_route;
 use weir_proto::weir::control::v1::{ApplyRequest, ChangeResponse};
 
 use super::{Documents, Object, Written};
@@ -14,6 +15,7 @@ pub struct Request {
     pub message: ApplyRequest,
     services: Vec<Written>,
     routes: Vec<Written>,
+    tcp_routes: Vec<Written>,
     policies: Vec<Written>,
 }
 
@@ -25,12 +27,16 @@ impl Request {
             message: ApplyRequest::default(),
             services: Vec::new(),
             routes: Vec::new(),
+            tcp_routes: Vec::new(),
             policies: Vec::new(),
         };
         if let Some((written, mesh)) = &documents.mesh {
             this.message = request(mesh);
             this.services = children(written, "services");
-            this.routes = children(written, "routes");
+            // One list in the file, two in the message, each in the file's order.
+            let kinds = children(written, "routes");
+            (this.tcp_routes, this.routes) =
+                kinds.into_iter().partition(|route| is_tcp_route(&route.node.to_json()));
             this.policies = children(written, "policies");
         }
         for (written, object) in &documents.objects {
@@ -38,6 +44,10 @@ impl Request {
                 Object::Route(route) => {
                     this.message.routes.push(route.into());
                     this.routes.push(written.clone());
+                }
+                Object::TcpRoute(route) => {
+                    this.message.tcp_routes.push(route.into());
+                    this.tcp_routes.push(written.clone());
                 }
                 Object::Policy(policy) => {
                     this.message.policies.push(policy.into());
@@ -83,6 +93,7 @@ impl Request {
         let written = match list {
             "services" => &self.services,
             "routes" => &self.routes,
+            "tcpRoutes" => &self.tcp_routes,
             "policies" => &self.policies,
             _ => return None,
         };
@@ -99,7 +110,12 @@ fn of_document(list: &str, field: &str) -> String {
         _ if field.is_empty() => String::new(),
         "services" => ends("version").map_or_else(|| field.to_owned(), named),
         _ if field == "name" => "metadata.name".to_owned(),
-        "routes" if field != "kind" => {
+        "tcpRoutes" if field.starts_with("backendRefs") => {
+            // The message has no rules: a document has exactly one.
+            let backend = ends("service").or_else(|| ends("version")).map(named);
+            format!("spec.rules[0].{}", backend.as_deref().unwrap_or(field))
+        }
+        "routes" | "tcpRoutes" if field != "kind" => {
             // Of a backend the message has two fields, the document one name.
             let backend = ends("service").or_else(|| ends("version")).map(named);
             format!("spec.{}", backend.as_deref().unwrap_or(field))

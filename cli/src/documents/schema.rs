@@ -6,11 +6,14 @@ use weir_mesh::policy::{self, PolicyKind};
 
 const DRAFT: &str = "https://json-schema.org/draft/2020-12/schema";
 
+/// Kinds of the Gateway API.
+const ROUTES: [&str; 4] = ["HTTPRoute", "GRPCRoute", "TCPRoute", "TLSRoute"];
+
 /// Every kind that has a schema.
 #[must_use]
 pub fn kinds() -> Vec<&'static str> {
     let policies = PolicyKind::ALL.iter().map(|kind| kind.as_str());
-    ["Mesh", "HTTPRoute", "GRPCRoute"].into_iter().chain(policies).collect()
+    ["Mesh"].into_iter().chain(ROUTES).chain(policies).collect()
 }
 
 /// The schema of a kind; none: there is no such kind. Case does not matter.
@@ -19,7 +22,7 @@ pub fn of(kind: &str) -> Option<Value> {
     let kind = kinds().into_iter().find(|known| known.eq_ignore_ascii_case(kind))?;
     Some(match kind {
         "Mesh" => mesh(),
-        "HTTPRoute" | "GRPCRoute" => route(kind),
+        route if ROUTES.contains(&route) => gateway_api::schema(route),
         _ => policy::schema(kind.parse().ok()?),
     })
 }
@@ -34,93 +37,6 @@ pub fn any() -> Value {
     any["$defs"] = definitions.into();
     any["title"] = "A document of Weir".into();
     any
-}
-
-/// The frame of a route: what the reader of routes asks of any, whatever its
-/// rules say.
-fn route(kind: &str) -> Value {
-    let list = |items: Value| json!({"type": "array", "minItems": 1, "items": items});
-    let parent = json!({
-        "type": "object",
-        "required": ["name"],
-        "additionalProperties": false,
-        "properties": {
-            "group": {"enum": ["", "core", "gateway.networking.k8s.io"]},
-            "kind": {"enum": ["Gateway", "Service"]},
-            "name": {"type": "string"},
-            "namespace": {"const": "default"},
-            "port": {"type": "integer", "minimum": 1, "maximum": 65535},
-        },
-    });
-    let rule = json!({
-        "type": "object",
-        "properties": {
-            "name": {"type": "string"},
-            "matches": {"type": "array", "items": {"type": "object"}},
-            "filters": {
-                "type": "array",
-                "items": {
-                    "type": "object",
-                    "required": ["type"],
-                    "properties": {"type": {"type": "string"}},
-                },
-            },
-            "backendRefs": {
-                "type": "array",
-                "items": {
-                    "type": "object",
-                    "required": ["name"],
-                    "properties": {
-                        "name": {
-                            "type": "string",
-                            "description": "A service, or service-version.",
-                        },
-                        "weight": {"type": "integer", "minimum": 0, "maximum": 1_000_000},
-                    },
-                },
-            },
-            "timeouts": {
-                "type": "object",
-                "properties": {"request": {"type": "string"}},
-            },
-        },
-    });
-    json!({
-        "$schema": DRAFT,
-        "title": kind,
-        "type": "object",
-        "properties": {
-            "apiVersion": {"const": gateway_api::API_VERSION},
-            "kind": {"const": kind},
-            "metadata": metadata(),
-            "spec": {
-                "type": "object",
-                "properties": {
-                    "parentRefs": list(parent),
-                    "hostnames": {"type": "array", "items": {"type": "string"}},
-                    "rules": list(rule),
-                },
-                "required": ["parentRefs", "rules"],
-                "additionalProperties": false,
-            },
-        },
-        "required": ["apiVersion", "kind", "metadata", "spec"],
-        "additionalProperties": false,
-    })
-}
-
-fn metadata() -> Value {
-    json!({
-        "type": "object",
-        "properties": {
-            "name": {"type": "string", "minLength": 1, "maxLength": 253},
-            "namespace": {"const": "default"},
-            "labels": {"type": "object"},
-            "annotations": {"type": "object"},
-        },
-        "required": ["name"],
-        "additionalProperties": false,
-    })
 }
 
 /// The mesh file's. Its lists of routes and policies hold the other kinds.
@@ -151,6 +67,20 @@ fn mesh() -> Value {
             "workingDirectory": text,
         },
     });
+    let upstream = json!({
+        "type": "object",
+        "required": ["service"],
+        "properties": {"service": text, "port": port},
+    });
+    let listener = json!({
+        "type": "object",
+        "required": ["name", "port", "protocol"],
+        "properties": {
+            "name": {"type": "string", "maxLength": 63, "description": "sectionName of routes."},
+            "port": port,
+            "protocol": {"enum": ["TCP", "TLS"], "description": "TLS is passed through."},
+        },
+    });
     let service = json!({
         "type": "object",
         "required": ["name", "protocol", "versions"],
@@ -159,12 +89,16 @@ fn mesh() -> Value {
                 "type": "string", "maxLength": 63,
                 "description": "A DNS label: lower-case letters, digits and '-'.",
             },
-            "protocol": {"type": "string", "description": "What its instances speak: http1, http2, grpc."},
+            "protocol": {"type": "string", "description": "What its instances speak: http1, http2, grpc, tcp."},
             "sticky": {
                 "type": "object",
                 "description": "What keeps a user on a version; one of header, cookie, user.",
             },
             "joinToken": text,
+            "upstreams": {
+                "type": "array", "items": upstream,
+                "description": "Services with protocol tcp that it connects to.",
+            },
             "descriptorSet": {
                 "type": "string",
                 "description": "A file of a google.protobuf.FileDescriptorSet, or builtin.",
@@ -175,7 +109,7 @@ fn mesh() -> Value {
     let mut definitions = Map::new();
     let policies = PolicyKind::ALL.iter().map(|kind| part(policy::schema(*kind), &mut definitions));
     let policies: Vec<Value> = policies.collect();
-    let routes = ["HTTPRoute", "GRPCRoute"].map(|kind| part(route(kind), &mut definitions));
+    let routes = ROUTES.map(|kind| part(gateway_api::schema(kind), &mut definitions));
     json!({
         "$schema": DRAFT,
         "$defs": definitions,
@@ -200,6 +134,38 @@ fn mesh() -> Value {
                     "port": port,
                     "showVersion": {"type": "boolean"},
                     "corsOrigins": {"type": "array", "items": text},
+                    "listeners": {"type": "array", "items": listener},
+                },
+            },
+            "egress": {
+                "type": "object",
+                "description": "What may leave the mesh; left out: nothing.",
+                "properties": {
+                    "default": {"enum": ["Allow", "Deny"]},
+                    "hosts": {"type": "array", "items": {"anyOf": [text, {
+                        "type": "object",
+                        "required": ["host"],
+                        "properties": {"host": text, "ports": {"type": "array", "items": port}},
+                    }]}},
+                },
+            },
+            "tcp": {
+                "type": "object",
+                "properties": {
+                    "idleTimeout": text,
+                    "detectionTimeout": text,
+                    "maxConnections": {"type": "integer", "minimum": 1, "maximum": 1_000_000},
+                },
+            },
+            "path": {
+                "type": "object",
+                "properties": {"escapedSlashes": {"enum": ["Reject", "Keep"]}},
+            },
+            "authorization": {
+                "type": "object",
+                "properties": {
+                    "default": {"enum": ["Allow", "Deny"]},
+                    "explain": {"type": "boolean"},
                 },
             },
             "services": {"type": "array", "minItems": 1, "items": service},

@@ -28,9 +28,9 @@ pub struct Warning {
 ///   before it, but the rule has others.
 /// - `ZeroWeightBackend`: a backendRef that gets nothing, beside others that do.
 #[must_use]
-pub fn lint(routes: &[Route]) -> Vec<Warning> {
+pub fn lint<'a>(routes: impl IntoIterator<Item = &'a Route>) -> Vec<Warning> {
     // In the order in which equal matches are tried.
-    let mut order: Vec<&Route> = routes.iter().collect();
+    let mut order: Vec<&Route> = routes.into_iter().collect();
     order.sort_by(|a, b| a.name.cmp(&b.name));
     let mut seen: HashMap<Key<'_>, String> = HashMap::new();
     let mut warnings = Vec::new();

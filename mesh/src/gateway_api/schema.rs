@@ -5,22 +5,27 @@
 use serde_json::{Map, Value, json};
 
 use super::fields::{self, FILTERS, GRPC_FILTERS};
-use super::{API_VERSION, METHODS};
+use super::{API_VERSION, METHODS, tcp};
 use crate::model::{MAX_FILTERS, Pattern, Redirect, RouteKind, Weight};
 
-/// The schema of `HTTPRoute` or `GRPCRoute`; null for any other kind.
+/// The schema of `HTTPRoute`, `GRPCRoute`, `TCPRoute` or `TLSRoute`; null for any
+/// other kind.
 #[must_use]
 pub fn schema(kind: &str) -> Value {
-    let of = match kind {
-        "HTTPRoute" => RouteKind::Http,
-        "GRPCRoute" => RouteKind::Grpc,
+    let spec = match kind {
+        "HTTPRoute" => spec(RouteKind::Http),
+        "GRPCRoute" => spec(RouteKind::Grpc),
+        "TCPRoute" => tcp_spec(&["parentRefs", "rules"]),
+        "TLSRoute" => tcp_spec(&["parentRefs", "hostnames", "rules"]),
         _ => return Value::Null,
     };
+    let older = tcp::OLDER.iter().filter(|_| matches!(kind, "TCPRoute" | "TLSRoute"));
+    let versions: Vec<&str> = [API_VERSION].into_iter().chain(older.copied()).collect();
     let mut document = object(&fields::DOCUMENT, &fields::DOCUMENT, |field| match field {
-        "apiVersion" => json!({ "const": API_VERSION }),
+        "apiVersion" => json!({ "enum": versions }),
         "kind" => json!({ "const": kind }),
         "metadata" => metadata(),
-        _ => spec(of),
+        _ => spec.clone(),
     });
     document["$schema"] = "https://json-schema.org/draft/2020-12/schema".into();
     document["title"] = kind.into();
@@ -94,6 +99,33 @@ fn spec(kind: RouteKind) -> Value {
             rules["minItems"] = 1.into();
             rules
         }
+    })
+}
+
+/// Of TCPRoute and TLSRoute, which have one rule without matches and filters.
+fn tcp_spec(fields: &[&str]) -> Value {
+    let parent = object(&tcp::PARENT_REF, &["name"], |field| match field {
+        "kind" => json!({ "enum": ["Gateway", "Service"] }),
+        other => reference(other),
+    });
+    object(fields, fields, |field| {
+        let mut items = match field {
+            "parentRefs" => list(parent.clone()),
+            "hostnames" => list(json!({ "type": "string", "maxLength": 255, "minLength": 1 })),
+            _ => {
+                let mut rules = list(object(&tcp::RULE, &["backendRefs"], |field| match field {
+                    "name" => text(),
+                    _ => list(object(&tcp::BACKEND_REF, &["name"], |field| match field {
+                        "weight" => number(0, Weight::MAX.into()),
+                        other => backend(other),
+                    })),
+                }));
+                rules["maxItems"] = 1.into();
+                rules
+            }
+        };
+        items["minItems"] = 1.into();
+        items
     })
 }
 

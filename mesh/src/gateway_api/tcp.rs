@@ -15,8 +15,13 @@ use crate::model::{
 
 /// Read as well as [`API_VERSION`], for documents from before the kinds were in
 /// the Gateway API's standard channel.
-const OLDER: [&str; 2] =
+pub(super) const OLDER: [&str; 2] =
     ["gateway.networking.k8s.io/v1alpha2", "gateway.networking.k8s.io/v1alpha3"];
+
+pub(super) const PARENT_REF: [&str; 6] =
+    ["group", "kind", "name", "namespace", "sectionName", "port"];
+pub(super) const RULE: [&str; 2] = ["name", "backendRefs"];
+pub(super) const BACKEND_REF: [&str; 6] = ["group", "kind", "name", "namespace", "port", "weight"];
 
 /// Whether a document says that it is a TCPRoute or a TLSRoute: then
 /// [`parse_tcp_route`] reads it.
@@ -87,7 +92,7 @@ fn route(
     }
     let (rule, backends) = rules.first().and_then(|(at, value)| {
         let rule = Object::open(value, at, bad)?;
-        rule.check(&["name", "backendRefs"], &[], bad);
+        rule.check(&RULE, &[], bad);
         Some((rule.text("name", bad).unwrap_or_default(), tcp_backends(&rule, services, bad)))
     })?;
     Some(TcpRoute { name: name?.into(), kind, parents, hostnames, rule: rule.into(), backends })
@@ -133,7 +138,7 @@ fn parent(
     services: &KnownServices,
     bad: &mut Violations,
 ) -> Option<TcpParent> {
-    object.check(&["group", "kind", "name", "namespace", "sectionName", "port"], &[], bad);
+    object.check(&PARENT_REF, &[], bad);
     namespace(object, bad);
     let name = object.required("name", bad);
     let port = match object.integer("port", bad) {

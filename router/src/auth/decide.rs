@@ -181,12 +181,42 @@ impl<'a> Scope<'a> {
     }
 }
 
+impl Scope<'_> {
+    /// Claims that rules ask for which would take a request otherwise, each once.
+    pub(super) fn claims(&self, subject: &Subject<'_>) -> Vec<Arc<str>> {
+        let effects = self.guards.iter().flat_map(|guard| {
+            let allow = guard.allow.iter().map(|held| (held, false));
+            allow.chain(guard.deny.iter().map(|held| (held, true)))
+        });
+        let mut names: Vec<Arc<str>> = Vec::new();
+        for (held, denies) in effects {
+            for rule in &held.policy.rules {
+                let near = takes_but_for_claims(rule, subject, self.trust_domain, denies);
+                let asked = rule.when.claims.iter().filter(|_| near).map(|claim| &claim.name);
+                names.extend(asked.cloned());
+            }
+        }
+        names.sort_unstable();
+        names.dedup();
+        names
+    }
+}
+
 /// Whether a rule takes a request. Of headers that are there several times, one
 /// value is enough to deny, and all are needed to allow.
 fn takes(rule: &Rule, subject: &Subject<'_>, trust_domain: &str, denies: bool) -> bool {
+    takes_but_for_claims(rule, subject, trust_domain, denies)
+        && rule.when.claims.iter().all(|wanted| claim_fits(wanted, subject.claims))
+}
+
+fn takes_but_for_claims(
+    rule: &Rule,
+    subject: &Subject<'_>,
+    trust_domain: &str,
+    denies: bool,
+) -> bool {
     from_fits(rule, subject.identity, trust_domain)
         && to_fits(&rule.to, subject)
-        && rule.when.claims.iter().all(|wanted| claim_fits(wanted, subject.claims))
         && rule.when.headers.iter().all(|wanted| header_fits(wanted, subject.headers, denies))
 }
 

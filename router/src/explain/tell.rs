@@ -4,6 +4,7 @@ use http::Request;
 use serde::Serialize;
 use weir_mesh::model::{Parent, RouteKind};
 
+use super::doing::Doing;
 use super::order::Candidate;
 use super::verdict::Verdict;
 use super::{Caller, TOLD, wants};
@@ -20,8 +21,11 @@ pub struct Explanation {
     pub method: String,
     /// Of the request, lower-case, without port.
     pub host: String,
-    /// Of the request, without query.
+    /// Of the request, without query, as it was asked for.
     pub path: String,
+    /// What routes and policies are matched with, and what is sent on unless a
+    /// filter rewrites it; null: the request is refused.
+    pub canonical_path: Option<String>,
     /// Whose routes are asked: `Gateway/gateway`, `Service/products`. Null: there
     /// is no such service.
     pub parent: Option<String>,
@@ -34,18 +38,27 @@ pub struct Explanation {
     pub matched: Option<Matched>,
     /// The route label of metrics and access log; empty: there is none.
     pub label: String,
-    /// Set when the router answers itself.
+    /// Set when the router answers itself with an error, or by a direct response.
     pub answer: Option<Answer>,
+    /// Set when a filter sends the client elsewhere.
+    pub redirect: Option<Redirected>,
+    /// CORS answers: the request is a preflight.
+    pub preflight: bool,
+    /// It is for no service, and egress decides whether it leaves the mesh.
+    pub outside: bool,
     /// The rule's document, as the Gateway API has it; null without a route.
     pub rule: serde_json::Value,
-    /// For the whole request, in milliseconds; null: unbounded.
-    pub timeout_ms: Option<u64>,
+    /// What the rule does beside forwarding.
+    #[serde(flatten)]
+    pub does: Doing,
     /// In the rule's order.
     pub backends: Vec<BackendTold>,
+    /// The version that this very request gets; null: by weight, as its turn is.
+    pub gets: Option<GetsTold>,
     /// Policies that hold, outermost first.
     pub policies: Vec<PolicyTold>,
-    /// What authorization says, if something decides.
-    pub verdict: Option<Verdict>,
+    /// What authorization says where it is asked, in order; empty: nowhere.
+    pub verdicts: Vec<Verdict>,
     /// The request as it is sent on.
     pub upstream: Option<Upstream>,
 }
@@ -104,6 +117,30 @@ pub struct Answer {
     pub error: String,
 }
 
+/// Where a client is sent.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Redirected {
+    /// HTTP status.
+    pub status: u16,
+    /// `Location`.
+    pub location: String,
+}
+
+/// The version that a request gets.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct GetsTold {
+    /// The service.
+    pub service: String,
+    /// Its version.
+    pub version: String,
+    /// What decides: `forced` (the request names it), `pinned` (its chain of
+    /// calls has it), `session`, `sticky`, `named` (by the route), or `only`
+    /// (there is no other).
+    pub by: &'static str,
+}
+
 /// A share of a rule's requests.
 #[derive(Debug, Clone, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -112,13 +149,15 @@ pub struct BackendTold {
     pub service: String,
     /// The version that the route names; null: by the service's split.
     pub version: Option<String>,
+    /// Why it cannot be used: its share is answered 500.
+    pub invalid: Option<String>,
     /// Its weight.
     pub weight: u32,
     /// 0 to 100, of the rule's requests.
     pub share_percent: f64,
     /// What keeps a user on a version.
     pub sticky: Option<StickyTold>,
-    /// The version that this very request gets; null: by weight.
+    /// The version that such a request gets of it; null: by weight.
     pub gets: Option<String>,
     /// In the order of the split.
     pub versions: Vec<VersionTold>,
@@ -144,6 +183,8 @@ pub struct VersionTold {
     pub weight: u32,
     /// 0 to 100, of requests like this one to this backend.
     pub share_percent: f64,
+    /// So few instances are healthy that all of them get requests.
+    pub panic: bool,
     /// Where it runs.
     pub instances: Vec<InstanceTold>,
 }
@@ -165,7 +206,7 @@ pub struct InstanceTold {
 }
 
 /// A policy that holds.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct PolicyTold {
     /// Its kind.
@@ -174,12 +215,17 @@ pub struct PolicyTold {
     pub name: String,
     /// What it is attached to.
     pub target: String,
+    /// What it says, as it was written, without its targetRefs.
+    pub spec: serde_json::Value,
 }
 
 /// A request as it is sent on.
 #[derive(Debug, Clone, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Upstream {
+    /// The backend that it is told for: the one that the request goes to, or, while
+    /// that depends on turns, the one that gets most.
+    pub backend: String,
     /// Its method.
     pub method: String,
     /// Its host and port.
@@ -228,17 +274,22 @@ impl Explanation {
             method: request.method().to_string(),
             host,
             path: request.uri().path().to_owned(),
+            canonical_path: None,
             parent: None,
             tried: Vec::new(),
             not_told: 0,
             matched: None,
             label: String::new(),
             answer: None,
+            redirect: None,
+            preflight: false,
+            outside: false,
             rule: serde_json::Value::Null,
-            timeout_ms: None,
+            does: Doing::default(),
             backends: Vec::new(),
+            gets: None,
             policies: Vec::new(),
-            verdict: None,
+            verdicts: Vec::new(),
             upstream: None,
         }
     }

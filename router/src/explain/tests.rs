@@ -1,7 +1,8 @@
-use http::{HeaderName, HeaderValue, Method};
+use http::{HeaderName, Method};
 use proptest::prelude::*;
 use weir_mesh::model::{
-    BackendRef, HostPattern, PathMatch, RouteKind, RouteMatch, RouteRule, Weight,
+    BackendRef, HostPattern, PathMatch, Pattern, RouteKind, RouteMatch, RouteRule, ValueMatch,
+    Weight,
 };
 use weir_mesh::wire;
 use weir_proto::weir::mesh::v1 as pb;
@@ -46,18 +47,11 @@ fn snapshot(routes: Vec<Route>) -> Snapshot {
 }
 
 fn rule(matches: Vec<RouteMatch>, backends: &[(&str, Option<&str>, i64)]) -> RouteRule {
-    let backend = |(service, version, weight): &(&str, Option<&str>, i64)| BackendRef {
-        service: service.parse().unwrap(),
-        version: version.map(|version| version.parse().unwrap()),
-        weight: Weight::try_from(*weight).unwrap(),
+    let backend = |(service, version, weight): &(&str, Option<&str>, i64)| {
+        let version = version.map(|version| version.parse().unwrap());
+        BackendRef::new(service.parse().unwrap(), version, Weight::try_from(*weight).unwrap())
     };
-    RouteRule {
-        name: "".into(),
-        matches,
-        filters: Vec::new(),
-        backends: backends.iter().map(backend).collect(),
-        timeout: None,
-    }
+    RouteRule { matches, ..RouteRule::to(backends.iter().map(backend).collect()) }
 }
 
 fn route(name: &str, parent: Parent, hosts: &[&str], rules: Vec<RouteRule>) -> Route {
@@ -67,6 +61,8 @@ fn route(name: &str, parent: Parent, hosts: &[&str], rules: Vec<RouteRule>) -> R
         parents: vec![parent],
         hostnames: hosts.iter().map(|host| HostPattern::parse(host).unwrap()).collect(),
         rules,
+        force_version: None,
+        pin_versions: false,
     }
 }
 
@@ -82,8 +78,8 @@ fn prefix(path: &str) -> RouteMatch {
     RouteMatch { path: PathMatch::Prefix(path.into()), ..RouteMatch::any() }
 }
 
-fn header(name: &'static str, value: &'static str) -> (HeaderName, HeaderValue) {
-    (HeaderName::from_static(name), HeaderValue::from_static(value))
+fn header(name: &'static str, value: &str) -> (HeaderName, ValueMatch) {
+    (HeaderName::from_static(name), ValueMatch::Exact(value.into()))
 }
 
 #[test]
@@ -101,7 +97,7 @@ fn the_story_of_a_request_is_told() {
     ]))
     .unwrap();
     let asked = request("GET", "http://shop.test/web/1?a=b", &[("x-user", "8"), ("cookie", "s=1")]);
-    let told = compiled.explain(&Caller::Gateway, &asked);
+    let told = compiled.explain(&Caller::Gateway.into(), &asked);
     let why: Vec<_> = told.tried.iter().map(|t| t.why.as_deref().unwrap_or("-")).collect();
     assert_eq!(
         why,
@@ -135,13 +131,13 @@ fn a_user_is_told_the_version_that_sticks() {
     let mut seen = std::collections::BTreeSet::new();
     for user in 0..32 {
         let asked = request("GET", "http://shop/x", &[("x-user", &user.to_string())]);
-        let told = compiled.explain(&caller, &asked);
+        let told = compiled.explain(&caller.clone().into(), &asked);
         assert_eq!((&*told.label, told.matched.is_none()), ("shop", true));
         assert!(told.backends[0].sticky.as_ref().unwrap().known);
         seen.insert(told.backends[0].gets.clone().unwrap());
     }
     assert_eq!(seen.len(), 2, "users are on both versions");
-    let told = compiled.explain(&caller, &request("GET", "http://shop/x", &[]));
+    let told = compiled.explain(&caller.clone().into(), &request("GET", "http://shop/x", &[]));
     assert_eq!(told.backends[0].gets, None);
 }
 
@@ -150,11 +146,12 @@ fn what_nothing_takes_is_told_with_the_answer() {
     let only = rule(vec![prefix("/a")], &[("web", None, 1)]);
     let compiled =
         Compiled::new(snapshot(vec![route("a", Parent::Gateway, &[], vec![only])])).unwrap();
-    let told = compiled.explain(&Caller::Gateway, &request("GET", "http://x/b", &[]));
+    let told = compiled.explain(&Caller::Gateway.into(), &request("GET", "http://x/b", &[]));
     assert_eq!(told.tried[0].differs, Some("path"));
     let answer = told.answer.unwrap();
     assert_eq!((answer.status, answer.flag), (404, "NR"));
-    let told = compiled.explain(&Caller::Service(None), &request("GET", "http://nobody/", &[]));
+    let told =
+        compiled.explain(&Caller::Service(None).into(), &request("GET", "http://nobody/", &[]));
     assert!(told.answer.unwrap().error.contains("nobody"));
     assert_eq!(told.parent, None);
 }
@@ -167,25 +164,40 @@ fn a_thousand_routes_are_told_in_short() {
     });
     let last = route("last", Parent::Gateway, &[], rules("/x".to_owned()));
     let compiled = Compiled::new(snapshot(routes.chain([last]).collect())).unwrap();
-    let told = compiled.explain(&Caller::Gateway, &request("GET", "http://x/x", &[]));
+    let told = compiled.explain(&Caller::Gateway.into(), &request("GET", "http://x/x", &[]));
     assert_eq!((told.tried.len(), told.not_told), (1, 1000));
 }
 
+fn some_value() -> impl Strategy<Value = ValueMatch> {
+    prop_oneof![
+        3 => prop::sample::select(vec!["1", "x y"]).prop_map(|v| ValueMatch::Exact(v.into())),
+        1 => prop::sample::select(vec!["[12]", ".* .*"])
+            .prop_map(|v| ValueMatch::Regex(Pattern::parse(v).unwrap())),
+    ]
+}
+
 fn some_match() -> impl Strategy<Value = RouteMatch> {
+    let pattern = || {
+        let texts = vec!["/a.*", "/.*/b", "a+", ".*b", "[ab/]*"];
+        prop::sample::select(texts).prop_map(|text| Pattern::parse(text).unwrap())
+    };
     let path = prop_oneof![
-        "(/[ab]){0,3}".prop_map(|path| PathMatch::Prefix(path.into())),
-        "(/[ab]){1,3}".prop_map(|path| PathMatch::Exact(path.into())),
+        4 => "(/[ab]){0,3}".prop_map(|path| PathMatch::Prefix(path.into())),
+        3 => "(/[ab]){1,3}".prop_map(|path| PathMatch::Exact(path.into())),
+        2 => pattern().prop_map(PathMatch::Regex),
+        1 => "[ab]".prop_map(|method| PathMatch::GrpcMethod(method.into())),
+        1 => (prop::option::of(pattern()), pattern()).prop_map(|(service, method)| {
+            PathMatch::GrpcRegex { service, method: Some(method) }
+        }),
     ];
     let method = prop::option::weighted(0.3, prop_oneof![Just(Method::GET), Just(Method::POST)]);
-    let headers = prop::sample::subsequence(vec![header("a", "1"), header("b", "1")], 0..=2);
-    let query: Vec<(Arc<str>, Arc<str>)> =
-        vec![("q".into(), "1".into()), ("r".into(), "x y".into())];
-    let query = prop::sample::subsequence(query, 0..=2);
-    (path, method, headers, query).prop_map(|(path, method, headers, query)| RouteMatch {
+    let named =
+        || prop::collection::btree_map(prop::sample::select(vec!["a", "b"]), some_value(), 0..=2);
+    (path, method, named(), named()).prop_map(|(path, method, headers, query)| RouteMatch {
         path,
         method,
-        headers,
-        query,
+        headers: headers.into_iter().map(|(n, v)| (HeaderName::from_static(n), v)).collect(),
+        query: query.into_iter().map(|(name, value)| (name.into(), value)).collect(),
     })
 }
 
@@ -193,31 +205,33 @@ fn some_routes() -> impl Strategy<Value = Vec<Route>> {
     let hosts = vec!["a.test", "*.test", "*.a.test", "b.a.test"];
     let hosts = prop::sample::subsequence(hosts, 0..=2);
     let rules = prop::collection::vec(prop::collection::vec(some_match(), 1..4), 1..4);
-    prop::collection::vec((hosts, rules, any::<bool>()), 0..6).prop_map(|routes| {
+    let kind = prop::sample::select(vec![RouteKind::Http, RouteKind::Grpc]);
+    prop::collection::vec((hosts, rules, any::<bool>(), kind), 0..6).prop_map(|routes| {
         let routes = routes.into_iter().enumerate();
-        let routes = routes.map(|(i, (hosts, rules, mesh))| {
+        let routes = routes.map(|(i, (hosts, rules, mesh, kind))| {
             let rules = rules.into_iter().map(|matches| rule(matches, &[("web", None, 1)]));
             let parent =
                 if mesh { Parent::Service("web".parse().unwrap()) } else { Parent::Gateway };
-            route(&format!("r{i}"), parent, &hosts, rules.collect())
+            Route { kind, ..route(&format!("r{i}"), parent, &hosts, rules.collect()) }
         });
         routes.collect()
     })
 }
 
+/// Also with paths in other forms than the canonical one.
 fn some_request() -> impl Strategy<Value = (bool, Request<()>)> {
     let uri = (
         prop::sample::select(vec!["a.test", "b.a.test", "c.b.a.test", "x.test", "localhost"]),
-        "(/[ab]){1,3}",
-        prop::sample::select(vec!["", "?q=1", "?q=2", "?r=x+y&q=1"]),
+        "(//?([ab]|%61)){1,3}",
+        prop::sample::select(vec!["", "?a=1", "?a=2", "?b=x+y&a=1", "?a=%31&b=x%20y&a=2"]),
     );
     let method = prop::sample::select(vec!["GET", "POST"]);
-    (any::<bool>(), uri, method, any::<bool>(), any::<bool>()).prop_map(
+    let values = || prop::collection::vec(prop::sample::select(vec!["1", "2", "x y"]), 0..=2);
+    (any::<bool>(), uri, method, values(), values()).prop_map(
         |(gateway, (host, path, query), method, a, b)| {
             let host = if gateway { host } else { "web" };
-            let headers = [("a", a), ("b", b)];
-            let headers: Vec<_> =
-                headers.iter().filter(|(_, set)| *set).map(|(name, _)| (*name, "1")).collect();
+            let a = a.iter().map(|value| ("a", *value));
+            let headers: Vec<_> = a.chain(b.iter().map(|value| ("b", *value))).collect();
             (gateway, request(method, &format!("http://{host}{path}{query}"), &headers))
         },
     )
@@ -231,7 +245,9 @@ proptest! {
     fn explains_what_the_matcher_finds(routes in some_routes(), (gateway, asked) in some_request()) {
         let compiled = Compiled::new(snapshot(routes)).unwrap();
         let caller = if gateway { Caller::Gateway } else { Caller::Service(None) };
-        let found = compiled.find(&compiled.connected(&caller), &asked);
+        let as_asked = asked.clone();
+        let asked = compiled.canonical(&asked).unwrap();
+        let found = target::find(&compiled.table, &compiled.connected(&caller.clone().into()), &asked);
         let label = found.ok().map(|action| action.label.to_string());
         let parent = compiled.parent(&caller, &asked).unwrap();
         let places = compiled.places(&parent);
@@ -243,7 +259,7 @@ proptest! {
         // A service without routes takes requests itself.
         let by_default = !gateway && candidates.is_empty();
         prop_assert_eq!(first.or(by_default.then(|| "web".to_owned())), label.clone());
-        let told = compiled.explain(&caller, &asked);
+        let told = compiled.explain(&caller.into(), &as_asked);
         prop_assert_eq!(told.label, label.unwrap_or_default());
     }
 }

@@ -1,36 +1,96 @@
 //! Which policies hold for a request, and what they say of it.
 
-use http::Request;
 use serde::Serialize;
+use serde_json::Value;
 use weir_mesh::model::{Parent, Route, ServiceName, Snapshot};
 use weir_mesh::policy::{Attached, Policy, PolicyKind, Target};
 
-use super::Caller;
-use super::tell::{BackendTold, Explanation, PolicyTold};
+use super::tell::{BackendTold, PolicyTold};
+use crate::auth::Why;
+use crate::auth::told::Told;
 
-/// What authorization says.
+/// What is said of a request at one place.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Verdict {
-    /// Whether the request may.
+    /// `gateway`, `caller`, or the service whose router is asked.
+    pub at: String,
+    /// Who asks there: a SPIFFE id; empty: nobody that is known.
+    pub identity: String,
+    /// Whether the request may, as far as its claims are known.
     pub allowed: bool,
-    /// The policy that decides; none: the mesh's default.
+    /// The policy that decides; null: the mesh's default.
     pub policy: Option<String>,
     /// Its rule.
     pub rule: Option<String>,
     /// In words.
     pub why: String,
+    /// What policies that only report would deny it for.
+    pub audited: Option<String>,
+    /// Claims of its token that could change the verdict; they are not known.
+    pub depends_on_claims: Vec<String>,
+    /// The AuthenticationPolicy there.
+    pub tokens: Option<TokensVerdict>,
+    /// AuthorizationPolicies by which another service is asked.
+    pub external: Vec<String>,
 }
 
-/// The verdict on a request. None while nothing decides: authorization policies
-/// are listed with the others, and enforced nowhere yet.
-pub(super) fn verdict(
-    _snapshot: &Snapshot,
-    _caller: &Caller,
-    _request: &Request<()>,
-    _told: &Explanation,
-) -> Option<Verdict> {
-    None
+/// Whose tokens are believed at a place.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct TokensVerdict {
+    /// The policy.
+    pub policy: String,
+    /// Whether there must be one.
+    pub required: bool,
+    /// Whose.
+    pub issuers: Vec<String>,
+    /// Headers that are set from claims.
+    pub headers: Vec<String>,
+    /// Whether the token goes on.
+    pub forward: bool,
+}
+
+impl Verdict {
+    /// Of what would be said `at` a place.
+    pub(super) fn of(at: &str, told: &Told) -> Self {
+        let decision = &told.decision;
+        let name = |name: &Option<std::sync::Arc<str>>| name.as_deref().map(str::to_owned);
+        let texts = |all: &[std::sync::Arc<str>]| all.iter().map(ToString::to_string).collect();
+        let mut verdict = Self {
+            at: at.to_owned(),
+            identity: told.identity.clone(),
+            allowed: told.refusal.is_none(),
+            policy: name(&decision.policy),
+            rule: name(&decision.rule),
+            why: match decision.why {
+                Why::Allowed => format!("{} allows it", decision.finding()),
+                Why::Denied => format!("{} denies it", decision.finding()),
+                Why::Default if decision.allowed => {
+                    "no AuthorizationPolicy decides, and the mesh allows by default".to_owned()
+                }
+                Why::NotAllowed | Why::Default => decision.finding().to_string(),
+            },
+            audited: decision.audited.as_ref().map(|finding| format!("{finding}")),
+            depends_on_claims: texts(&told.claims),
+            tokens: told.tokens.as_ref().map(|tokens| TokensVerdict {
+                policy: tokens.policy.to_string(),
+                required: tokens.required,
+                issuers: texts(&tokens.issuers),
+                headers: tokens.headers.iter().map(ToString::to_string).collect(),
+                forward: tokens.forward,
+            }),
+            external: texts(&told.external),
+        };
+        if let (Some(error), true, Some(tokens)) =
+            (&told.refusal, decision.allowed, &verdict.tokens)
+        {
+            verdict.why = format!("AuthenticationPolicy {}: {error}", tokens.policy);
+            verdict.policy = Some(tokens.policy.clone());
+            verdict.rule = None;
+        }
+        verdict
+    }
 }
 
 /// The policies that are attached to whatever the request meets, outermost first.
@@ -43,9 +103,9 @@ pub(super) fn policies(
     let attached = Attached::new(&snapshot.policies);
     let mut told: Vec<PolicyTold> = Vec::new();
     let mut tell = |policy: &Policy, target: String| {
-        let one = PolicyTold { kind: policy.kind.as_str(), name: policy.name.to_string(), target };
-        if !told.contains(&one) {
-            told.push(one);
+        let (kind, name) = (policy.kind.as_str(), policy.name.to_string());
+        if !told.iter().any(|one| (one.kind, &one.name, &one.target) == (kind, &name, &target)) {
+            told.push(PolicyTold { kind, name, target, spec: spec(policy) });
         }
     };
     let of = |target: Target| {
@@ -75,4 +135,26 @@ pub(super) fn policies(
         found.into_iter().for_each(|policy| tell(policy, name.clone()));
     }
     told
+}
+
+/// As it was written, without what it is attached to and without what may be a
+/// secret: the password in a store's URL.
+fn spec(policy: &Policy) -> Value {
+    let mut spec = policy.document().clone();
+    if let Some(map) = spec.as_object_mut() {
+        map.remove("targetRefs");
+        if let Some(store) = map.get_mut("store") {
+            hide_passwords(store);
+        }
+    }
+    spec
+}
+
+fn hide_passwords(value: &mut Value) {
+    match value {
+        Value::String(text) if text.contains('@') => "(not shown)".clone_into(text),
+        Value::Object(map) => map.values_mut().for_each(hide_passwords),
+        Value::Array(list) => list.iter_mut().for_each(hide_passwords),
+        _ => {}
+    }
 }

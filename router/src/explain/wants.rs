@@ -3,8 +3,8 @@
 use std::cmp::Reverse;
 use std::fmt::{self, Write as _};
 
-use http::Request;
-use weir_mesh::model::{PathMatch, RouteKind, RouteMatch, RouteRule};
+use http::{HeaderValue, Request};
+use weir_mesh::model::{PathMatch, Pattern, RouteKind, RouteMatch, RouteRule, ValueMatch};
 
 use crate::table::query_param;
 
@@ -106,14 +106,25 @@ fn pair(
     }
 }
 
-/// The Gateway API's order after the host. Smaller goes first.
-pub fn rank(_kind: RouteKind, wants: &RouteMatch) -> impl Ord + use<> {
-    let path = match &wants.path {
-        PathMatch::Exact(_) => (0, Reverse(0)),
-        PathMatch::Prefix(path) => (1, Reverse(path.len())),
+/// The Gateway API's order after the host, with the place of patterns that
+/// [`crate::table::Matcher`] gives them. Smaller goes first.
+pub fn rank(kind: RouteKind, wants: &RouteMatch) -> impl Ord + use<> {
+    let of = |pattern: &Option<Pattern>| pattern.as_ref().map_or(0, |p| p.as_str().len());
+    let (class, length) = match &wants.path {
+        PathMatch::Exact(_) => (0, (0, 0)),
+        PathMatch::Prefix(path) if path.is_empty() => (5, (0, 0)),
+        // One segment is a gRPC service.
+        PathMatch::Prefix(path) if kind == RouteKind::Grpc && !path[1..].contains('/') => {
+            (1, (path.len(), 0))
+        }
+        PathMatch::Regex(pattern) => (2, (pattern.as_str().len(), 0)),
+        PathMatch::GrpcRegex { service, method } => (2, (of(service), of(method))),
+        PathMatch::Prefix(path) => (3, (path.len(), 0)),
+        PathMatch::GrpcMethod(_) => (4, (0, 0)),
     };
     let no_method = wants.method.is_none();
-    (path, no_method, Reverse(wants.headers.len()), Reverse(wants.query.len()))
+    let more = (Reverse(wants.headers.len()), Reverse(wants.query.len()));
+    (class, Reverse(length), no_method, more)
 }
 
 /// Why a match does not take a request; none: it does.
@@ -127,44 +138,63 @@ pub fn why_not(wants: &RouteMatch, request: &Request<()>) -> Option<Why> {
         return Some(Why::Method { wanted: wanted.to_string(), found });
     }
     for (name, wanted) in &wants.headers {
+        // Of a repeated header the Gateway API matches the first.
         let found = request.headers().get(name);
-        if found.is_none_or(|found| found != wanted) {
-            let text =
-                |value: &http::HeaderValue| short(&String::from_utf8_lossy(value.as_bytes()));
-            let (name, wanted) = (name.to_string(), text(wanted));
+        if found.is_none_or(|found| !wanted.matches(found.as_bytes())) {
+            let text = |value: &HeaderValue| short(&String::from_utf8_lossy(value.as_bytes()));
+            let (name, wanted) = (name.to_string(), value(wanted));
             return Some(Why::Header { name, wanted, found: found.map(text) });
         }
     }
     for (name, wanted) in &wants.query {
         let found = query_param(request.uri().query().unwrap_or_default(), name);
-        if found.as_deref() != Some(&**wanted) {
+        if found.as_deref().is_none_or(|found| !wanted.matches(found.as_bytes())) {
             let found = found.as_deref().map(short);
-            return Some(Why::Query { name: name.to_string(), wanted: short(wanted), found });
+            return Some(Why::Query { name: name.to_string(), wanted: value(wanted), found });
         }
     }
     None
 }
 
-/// `GET /v1/products/* x-user: 7 ?page=1`.
+/// `GET /v1/products/* x-user: 7 ?page=1`; a regular expression has a `~` before it.
 pub fn text(wants: &RouteMatch) -> String {
     let mut text = String::new();
     if let Some(method) = &wants.method {
         let _ = write!(text, "{method} ");
     }
     text.push_str(&path(&wants.path));
-    for (name, value) in &wants.headers {
-        let _ = write!(text, " {name}: {}", short(&String::from_utf8_lossy(value.as_bytes())));
+    for (name, wanted) in &wants.headers {
+        let _ = write!(text, " {name}: {}", value(wanted));
     }
-    for (name, value) in &wants.query {
-        let _ = write!(text, " ?{name}={}", short(value));
+    for (name, wanted) in &wants.query {
+        let _ = match wanted {
+            ValueMatch::Exact(exact) => write!(text, " ?{name}={}", short(exact)),
+            ValueMatch::Regex(pattern) => write!(text, " ?{name}=~{}", short(pattern.as_str())),
+        };
     }
     text
 }
 
 fn path(path: &PathMatch) -> String {
+    let pattern = |pattern: &Option<Pattern>| match pattern {
+        Some(pattern) => format!("~{}", short(pattern.as_str())),
+        None => "*".to_owned(),
+    };
     match path {
         PathMatch::Exact(path) => short(path),
         PathMatch::Prefix(path) => format!("{}/*", short(path)),
+        PathMatch::Regex(pattern) => format!("~{}", short(pattern.as_str())),
+        PathMatch::GrpcMethod(method) => format!("/*/{}", short(method)),
+        PathMatch::GrpcRegex { service, method } => {
+            format!("/{}/{}", pattern(service), pattern(method))
+        }
+    }
+}
+
+fn value(value: &ValueMatch) -> String {
+    match value {
+        ValueMatch::Exact(value) => short(value),
+        ValueMatch::Regex(pattern) => format!("~{}", short(pattern.as_str())),
     }
 }
 

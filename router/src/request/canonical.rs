@@ -19,15 +19,23 @@ pub fn apply(
     slashes: Slashes,
     call: &mut Call,
 ) -> Result<(), RouterError> {
+    if let Some(new) = of(uri, whole_server, slashes)? {
+        call.path(new.path());
+        *uri = new;
+    }
+    Ok(())
+}
+
+/// The same URI with its path in canonical form; none when it has it already.
+///
+/// # Errors
+/// As [`apply`].
+pub fn of(uri: &Uri, whole_server: bool, slashes: Slashes) -> Result<Option<Uri>, RouterError> {
     match canonical::path(uri.path(), slashes) {
-        Ok(None) => Ok(()),
-        Ok(Some(path)) => {
-            *uri = with_path(uri, &path).ok_or(PathError::Escape).map_err(bad)?;
-            call.path(&path);
-            Ok(())
-        }
+        Ok(None) => Ok(None),
+        Ok(Some(path)) => with_path(uri, &path).map(Some).ok_or_else(|| bad(PathError::Escape)),
         // The server as a whole (RFC 9110 §7.1).
-        Err(PathError::Relative) if whole_server && uri.path() == "*" => Ok(()),
+        Err(PathError::Relative) if whole_server && uri.path() == "*" => Ok(None),
         Err(error) => Err(bad(error)),
     }
 }

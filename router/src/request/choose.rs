@@ -82,6 +82,35 @@ pub fn backend<'a>(
     }
 }
 
+/// What of a request decides its version, where its weight does not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum By {
+    /// It names one.
+    Force,
+    /// Its chain of calls has one.
+    Pin,
+    /// Its session has one.
+    Session,
+}
+
+/// The version (an index) that a request asks for itself: what [`backend`] finds
+/// before it divides by weight.
+pub fn asked<'a>(
+    connected: &Connected,
+    action: &'a Action,
+    headers: &HeaderMap,
+) -> Option<(&'a Target, usize, By)> {
+    let pinned =
+        connected.side != Side::Gateway && has_choice(action) && baggage::is_pinned(headers);
+    let picked = wanted(action, headers, pinned)?;
+    let by = match (picked.forced, picked.held) {
+        (true, _) => By::Force,
+        (false, Some(_)) => By::Session,
+        (false, None) => By::Pin,
+    };
+    Some((picked.backend, picked.version?, by))
+}
+
 /// Whether there is anything to pin.
 fn has_choice(action: &Action) -> bool {
     match action.backends.as_slice() {

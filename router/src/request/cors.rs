@@ -3,6 +3,7 @@
 //! options say.
 
 use std::fmt::Display;
+use std::sync::Arc;
 
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
 use weir_mesh::model::{Cors, Names, OriginPattern};
@@ -11,7 +12,7 @@ use super::answer::DownBody;
 use super::call::Call;
 use super::target;
 use crate::connection::{Connected, Side};
-use crate::table::Table;
+use crate::table::{Action, Table};
 use crate::worker::Worker;
 
 const EXPOSED: HeaderValue = HeaderValue::from_static(
@@ -30,6 +31,19 @@ pub fn preflight<B>(
     request: &Request<B>,
     call: &mut Call,
 ) -> Option<Response<DownBody>> {
+    let (action, answer) = preflight_of(connected, table, request)?;
+    if let Some(action) = action {
+        call.matched(&action);
+    }
+    Some(answer)
+}
+
+/// The same, with the rule whose CORS filter answers; none: the mesh's options do.
+pub fn preflight_of<B>(
+    connected: &Connected,
+    table: &Table,
+    request: &Request<B>,
+) -> Option<(Option<Arc<Action>>, Response<DownBody>)> {
     if request.method() != Method::OPTIONS {
         return None;
     }
@@ -45,8 +59,8 @@ pub fn preflight<B>(
     if let Some(action) = found
         && let Some(cors) = action.cors()
     {
-        call.matched(&action);
-        return Some(rule_preflight(cors, &origin, asked));
+        let answer = rule_preflight(cors, &origin, asked);
+        return Some((Some(action), answer));
     }
     if connected.side != Side::Gateway || !allowed(table, &origin) {
         return None;
@@ -58,7 +72,7 @@ pub fn preflight<B>(
         headers.insert(header::ACCESS_CONTROL_ALLOW_HEADERS, names.clone());
     }
     headers.insert(header::ACCESS_CONTROL_MAX_AGE, HeaderValue::from_static("7200"));
-    Some(response)
+    Some((None, response))
 }
 
 fn no_content() -> Response<DownBody> {
@@ -92,7 +106,8 @@ fn rule_preflight(cors: &Cors, origin: &HeaderValue, asked: &HeaderMap) -> Respo
     response
 }
 
-fn rule_allows(cors: &Cors, origin: &HeaderValue) -> bool {
+/// Whether a page of this origin may read answers of a rule.
+pub fn rule_allows(cors: &Cors, origin: &HeaderValue) -> bool {
     let origin = origin.to_str().unwrap_or_default();
     cors.allow_origins.iter().any(|pattern| pattern.matches(origin))
 }
@@ -156,6 +171,7 @@ fn rule_allow(cors: &Cors, origin: HeaderValue, headers: &mut HeaderMap) {
     }
 }
 
-fn allowed(table: &Table, origin: &HeaderValue) -> bool {
+/// Whether a page of this origin may, as the mesh says.
+pub fn allowed(table: &Table, origin: &HeaderValue) -> bool {
     table.options.cors_origins.iter().any(|o| &**o == "*" || o.as_bytes() == origin.as_bytes())
 }

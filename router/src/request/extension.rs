@@ -172,7 +172,7 @@ fn direct_response(direct: &DirectResponse, call: &mut Call) -> Response<DownBod
 
 /// What a gRPC client makes of an HTTP status ("HTTP to gRPC status code
 /// mapping" of gRPC's documentation).
-fn grpc_of(status: StatusCode) -> u8 {
+pub fn grpc_of(status: StatusCode) -> u8 {
     match status.as_u16() {
         400 => grpc::INTERNAL,
         401 => grpc::UNAUTHENTICATED,

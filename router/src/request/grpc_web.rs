@@ -37,15 +37,19 @@ impl Encoding {
 
 /// Turns a request into gRPC.
 pub fn request(encoding: Encoding, parts: &mut request::Parts, body: Incoming) -> UpBody {
-    let headers = &mut parts.headers;
-    headers.insert(header::CONTENT_TYPE, GRPC);
-    headers.insert(header::TE, HeaderValue::from_static("trailers"));
-    headers.remove(header::CONTENT_LENGTH);
-    headers.remove(header::ACCEPT);
+    become_grpc(&mut parts.headers);
     match encoding {
         Encoding::Binary => UpBody::Stream(body),
         Encoding::Text => UpBody::Mapped(Box::pin(FromText { body, rest: BytesMut::new() })),
     }
+}
+
+/// Gives a request the headers of gRPC.
+pub fn become_grpc(headers: &mut HeaderMap) {
+    headers.insert(header::CONTENT_TYPE, GRPC);
+    headers.insert(header::TE, HeaderValue::from_static("trailers"));
+    headers.remove(header::CONTENT_LENGTH);
+    headers.remove(header::ACCEPT);
 }
 
 /// Turns an answer into gRPC-Web: trailers become the last frame of the body.

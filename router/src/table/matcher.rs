@@ -13,6 +13,7 @@ use http::{HeaderMap, Method};
 use weir_mesh::model::{HostPattern, PathMatch, RouteKind, RouteMatch, grpc_call};
 
 use super::{Action, Map};
+pub use bucket::query_param;
 use bucket::{Bucket, Candidate};
 
 /// What is asked about one request.

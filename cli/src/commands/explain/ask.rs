@@ -3,6 +3,9 @@
 use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{HeaderName, HeaderValue, Method, Request, Uri, header};
 
+use serde_json::{Map, Value};
+use weir_mesh::identity::SpiffeId;
+
 use crate::Error;
 
 /// The host of a request that names none: the gateway takes it if a route without
@@ -98,6 +101,26 @@ fn set_host(request: &mut Request<()>, host: &HeaderValue) -> Result<(), Error> 
     parts.authority = Some(host.parse().map_err(|_| wrong())?);
     *request.uri_mut() = Uri::from_parts(parts).map_err(|_| wrong())?;
     Ok(())
+}
+
+/// Reads `--peer`.
+///
+/// # Errors
+/// It is no SPIFFE id.
+pub fn peer(text: &str) -> Result<SpiffeId, Error> {
+    text.parse().map_err(|error| Error::new(format!("--peer {text:?}: {error}")))
+}
+
+/// Reads `--claims`.
+///
+/// # Errors
+/// It is no JSON object.
+pub fn claims(text: &str) -> Result<Map<String, Value>, Error> {
+    serde_json::from_str(text).map_err(|error| {
+        Error::new(format!(
+            "--claims is no JSON object: {error}; use one like '{{\"sub\": \"ada\"}}'"
+        ))
+    })
 }
 
 /// That there is no such service, and which were most likely meant.

@@ -1,7 +1,7 @@
 //! An explanation as a person reads it.
 
 use serde_json::Value;
-use weir_router::explain::{BackendTold, Explanation, Upstream, VersionTold};
+use weir_router::explain::{BackendTold, Explanation, LimitTold, Upstream, Verdict, VersionTold};
 
 /// Instances of a version that are shown; the rest is counted.
 const INSTANCES: usize = 5;
@@ -25,11 +25,23 @@ pub fn tell(told: &Explanation, colours: bool) -> String {
     };
     let asked = format!("{} http://{}{}", told.method, told.host, told.path);
     story.line(0, &format!("{} {from}", story.bold(&asked)));
+    if let Some(path) = told.canonical_path.as_ref().filter(|path| **path != told.path) {
+        story.line(1, &format!("whose path is {path} in the form that routes and policies see"));
+    }
     story.candidates(told);
     story.rule(told);
+    story.effects(told);
+    story.limits(&told.does.limits);
     story.backends(told);
     story.policies(told);
     story.upstream(told);
+    if told.outside {
+        story.heading("it is for no service: egress decides whether it leaves the mesh");
+    }
+    if let Some(redirect) = &told.redirect {
+        story.heading("the router sends the client elsewhere");
+        story.line(1, &format!("{} Location: {}", redirect.status, redirect.location));
+    }
     if let Some(answer) = &told.answer {
         story.heading("the router answers itself");
         let error = story.red(&answer.error);
@@ -100,7 +112,9 @@ impl Story {
 
     fn rule(&mut self, told: &Explanation) {
         let Some(matched) = &told.matched else {
-            if told.answer.is_none() {
+            if told.preflight {
+                self.heading("a CORS preflight, which the mesh's options answer");
+            } else if told.answer.is_none() && !told.outside {
                 self.heading("the service takes it itself, by its own split");
                 self.line(1, &format!("label {}", told.label));
             }
@@ -122,8 +136,86 @@ impl Story {
         for (key, value) in rest.filter(|(key, _)| !TOLD.contains(&key.as_str())) {
             self.line(1, &format!("{key}: {value}"));
         }
-        if let Some(timeout) = told.timeout_ms {
+    }
+
+    /// What happens beside forwarding.
+    fn effects(&mut self, told: &Explanation) {
+        let does = &told.does;
+        if told.preflight {
+            self.line(1, "a CORS preflight: the router answers it");
+        }
+        if let Some(timeout) = does.timeout_ms {
             self.line(1, &format!("answered within {timeout} ms, or not at all"));
+        }
+        if let Some(timeout) = does.backend_timeout_ms {
+            self.line(1, &format!("each try has {timeout} ms"));
+        }
+        for extension in &does.extensions {
+            self.line(
+                1,
+                &format!("HTTPRouteFilter {}: {}", extension.name, extension.does.join("; ")),
+            );
+        }
+        for mirror in &does.mirrors {
+            let version = mirror.version.as_deref().map(|v| format!("-{v}")).unwrap_or_default();
+            let share = percent(mirror.percent);
+            self.line(1, &format!("copies of {share} go to {}{version}", mirror.service));
+        }
+        if let Some(cors) = &does.cors {
+            let origins = cors.origins.join(", ");
+            let this = match cors.allowed {
+                Some(true) => "the request's may",
+                Some(false) => "the request's may not",
+                None => "the request names none",
+            };
+            let line = format!("CORS by the {}: pages of {origins} may read; {this}", cors.by);
+            self.line(1, &line);
+        }
+        if let Some(session) = &does.session {
+            let known = if session.known { "which the request has" } else { "none yet" };
+            self.line(1, &format!("session by {}, {known}", session.by));
+        }
+        if let Some(force) = &does.force_version {
+            let asked = force.asked.as_deref().unwrap_or("nothing");
+            self.line(1, &format!("{} may name a version; it names {asked}", force.by));
+        }
+        if does.pins_version {
+            self.line(1, "the version is carried along as baggage: the chain of calls keeps it");
+        }
+        if let Some(gets) = &told.gets {
+            let by = match gets.by {
+                "forced" => "the request names it",
+                "pinned" => "its chain of calls has it",
+                "session" => "its session has it",
+                "sticky" => "its user sticks to it",
+                "named" => "the route names it",
+                _ => "there is no other",
+            };
+            self.line(1, &format!("this one gets {}-{}: {by}", gets.service, gets.version));
+        }
+    }
+
+    fn limits(&mut self, limits: &[LimitTold]) {
+        if limits.is_empty() {
+            return;
+        }
+        self.heading("limits");
+        for limit in limits {
+            let key = match limit.key.as_slice() {
+                [] => "of all together".to_owned(),
+                key => format!("for each {}", key.join(", ")),
+            };
+            let not = if limit.counts { "" } else { ", which does not count this request" };
+            let audit = if limit.mode == "Audit" { ", only reported" } else { "" };
+            let (policy, rule) = (&limit.policy, &limit.rule);
+            let scope = limit.scope.to_lowercase();
+            self.line(
+                1,
+                &format!(
+                    "{policy}/{rule} at {}: {} {key} ({scope}){audit}{not}",
+                    limit.at, limit.limit
+                ),
+            );
         }
     }
 
@@ -148,6 +240,10 @@ impl Story {
                 backend.weight
             ),
         );
+        if let Some(why) = &backend.invalid {
+            let text = self.red(&format!("cannot be used, its share is answered 500: {why}"));
+            self.line(2, &text);
+        }
         if let Some(sticky) = &backend.sticky {
             let text = match (&backend.gets, sticky.known) {
                 (Some(version), true) => {
@@ -173,6 +269,10 @@ impl Story {
                 version.instances.len()
             ),
         );
+        if version.panic {
+            let text = self.red("so few are healthy that all of them get requests (panic)");
+            self.line(3, &text);
+        }
         for instance in version.instances.iter().take(INSTANCES) {
             let zone = match instance.zone.as_str() {
                 "" => String::new(),
@@ -198,25 +298,58 @@ impl Story {
             self.heading("policies");
             for policy in &told.policies {
                 self.line(1, &format!("{} {} on {}", policy.kind, policy.name, policy.target));
+                // The others are told by what they do to this request.
+                if policy.kind == "BackendTrafficPolicy" {
+                    for (key, value) in policy.spec.as_object().into_iter().flatten() {
+                        self.line(2, &format!("{key}: {value}"));
+                    }
+                }
             }
         }
-        if let Some(verdict) = &told.verdict {
-            let word =
-                if verdict.allowed { self.paint("32", "allowed") } else { self.red("denied") };
-            let policy = verdict.policy.as_deref().unwrap_or("the mesh's default");
-            let rule =
-                verdict.rule.as_deref().map(|rule| format!(" rule {rule}")).unwrap_or_default();
-            self.line(1, &format!("{word} by {policy}{rule}: {}", verdict.why));
+        if !told.verdicts.is_empty() {
+            self.heading("who may");
+            told.verdicts.iter().for_each(|verdict| self.verdict(verdict));
+        }
+    }
+
+    fn verdict(&mut self, verdict: &Verdict) {
+        let word = match (verdict.allowed, verdict.depends_on_claims.is_empty()) {
+            (_, false) => self.paint("33", "depends"),
+            (true, true) => self.paint("32", "allowed"),
+            (false, true) => self.red("denied"),
+        };
+        let identity = match verdict.identity.as_str() {
+            "" => "without an identity",
+            identity => identity,
+        };
+        self.line(1, &format!("at {}: {word}, {identity}: {}", verdict.at, verdict.why));
+        if !verdict.depends_on_claims.is_empty() {
+            let names = verdict.depends_on_claims.join(", ");
+            self.line(2, &format!("that is without claims; these decide: {names} (try --claims)"));
+        }
+        if let Some(finding) = &verdict.audited {
+            self.line(2, &format!("policies that only report would deny it: {finding}"));
+        }
+        if let Some(tokens) = &verdict.tokens {
+            let must = if tokens.required { "there must be one" } else { "there may be none" };
+            let issuers = tokens.issuers.join(", ");
+            self.line(
+                2,
+                &format!("AuthenticationPolicy {}: tokens of {issuers}; {must}", tokens.policy),
+            );
+        }
+        for policy in &verdict.external {
+            self.line(2, &format!("AuthorizationPolicy {policy} asks another service as well"));
         }
     }
 
     fn upstream(&mut self, told: &Explanation) {
-        let Some(Upstream { method, authority, path, headers, added, removed, notes }) =
+        let Some(Upstream { backend, method, authority, path, headers, added, removed, notes }) =
             &told.upstream
         else {
             return;
         };
-        self.heading("sent on as");
+        self.heading(&format!("sent on to {backend} as"));
         self.line(1, &format!("{method} {path} to {authority}"));
         for (name, value) in headers {
             let text = format!("{name}: {value}");

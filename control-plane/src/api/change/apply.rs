@@ -38,6 +38,7 @@ pub(in crate::api) async fn apply(
     let apply = checked(&request, &desired, bad).map_err(|e| error::invalid(&e))?;
     let author = Author { actor, reason: request.reason };
     let dry_run = request.dry_run;
+    let names: Vec<String> = request.routes.into_iter().map(|route| route.name).collect();
     let plan = move |desired: &Desired, _: &dyn Store| {
         let edits = apply.edits(desired);
         let places: HashMap<&str, usize> =
@@ -52,7 +53,8 @@ pub(in crate::api) async fn apply(
     };
     let made = control.change(author, plan).await.map_err(error::change)?;
     let changes = made.changes.iter().map(read::describe).collect();
-    let warnings = warnings(&control.desired.borrow(), &made.changes);
+    let places = names.iter().enumerate().map(|(i, name)| (name.as_str(), i)).collect();
+    let warnings = warnings(&control.desired.borrow(), &made.changes, &places);
     let wait = wait.filter(|_| !dry_run);
     Ok(pb::ChangeResponse { changes, warnings, ..answer(control, made, wait).await })
 }

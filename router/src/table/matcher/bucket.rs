@@ -120,7 +120,8 @@ impl Index {
     fn find(&self, candidates: &[Candidate], query: &Query<'_>) -> Option<usize> {
         let mut best = first(&self.rest, candidates, query, usize::MAX);
         for (name, by_value) in &self.by_header {
-            let value = query.headers.get(name).and_then(|value| value.to_str().ok());
+            let value = query.headers.get(name);
+            let value = value.and_then(|value| std::str::from_utf8(value.as_bytes()).ok());
             if let Some(places) = value.and_then(|value| by_value.get(value)) {
                 let limit = best.unwrap_or(usize::MAX);
                 best = first(places, candidates, query, limit).or(best);
@@ -142,7 +143,8 @@ fn first(
 }
 
 /// The first value of a query parameter, decoded.
-fn query_param(query: &str, name: &str) -> Option<String> {
+#[must_use]
+pub fn query_param(query: &str, name: &str) -> Option<String> {
     query.split('&').find_map(|pair| {
         let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
         (decode(key) == name).then(|| decode(value))
