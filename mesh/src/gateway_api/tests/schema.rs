@@ -18,7 +18,21 @@ fn check(schema: &Value, value: &Value, at: &str) -> Result<(), String> {
         let number = || want.as_u64().unwrap() as usize;
         let each = || want.as_array().unwrap().iter();
         match keyword.as_str() {
-            "$schema" | "title" | "properties" => {}
+            "$schema" | "title" => {}
+            "properties" => {
+                for (field, of) in want.as_object().unwrap() {
+                    if let Some(value) = value.get(field) {
+                        check(of, value, &format!("{at}.{field}"))?;
+                    }
+                }
+            }
+            "propertyNames" => {
+                for name in value.as_object().into_iter().flat_map(|map| map.keys()) {
+                    check(want, &json!(name), &format!("{at} {name}"))?;
+                }
+            }
+            "not" if check(want, value, at).is_ok() => return wrong(format!("fits {want}")),
+            "not" => {}
             "const" if want != value => return wrong(format!("is not {want}")),
             "enum" if each().all(|one| one != value) => return wrong(format!("not in {want}")),
             "const" | "enum" => {}
@@ -31,11 +45,10 @@ fn check(schema: &Value, value: &Value, at: &str) -> Result<(), String> {
                 }
             }
             "additionalProperties" => {
-                for (field, value) in value.as_object().into_iter().flatten() {
-                    match schema["properties"].get(field) {
-                        Some(of) => check(of, value, &format!("{at}.{field}"))?,
-                        None => return wrong(format!("{field} is not known")),
-                    }
+                let mut fields = value.as_object().into_iter().flat_map(|map| map.keys());
+                let known = &schema["properties"];
+                if let Some(field) = fields.find(|field| known.get(field).is_none()) {
+                    return wrong(format!("{field} is not known"));
                 }
             }
             "items" => {
