@@ -1,5 +1,7 @@
 //! The schema and the parser agree on what has a form at all.
 
+use std::sync::LazyLock;
+
 use serde_json::{Value, json};
 
 use super::{rule_with, services};
@@ -7,8 +9,9 @@ use crate::gateway_api::{parse_route, schema};
 
 /// Where a document does not fit the schema of its kind.
 pub(super) fn misfit(document: &Value) -> Option<String> {
-    let kind = document["kind"].as_str().unwrap_or("HTTPRoute");
-    check(&schema(kind), document, "").err()
+    static SCHEMAS: LazyLock<[Value; 2]> = LazyLock::new(|| ["HTTPRoute", "GRPCRoute"].map(schema));
+    let of = &SCHEMAS[usize::from(document["kind"] == "GRPCRoute")];
+    check(of, document, "").err()
 }
 
 /// As much of JSON Schema as ours uses; anything else is a mistake of ours.
