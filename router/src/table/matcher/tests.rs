@@ -13,6 +13,7 @@ fn action(label: &str) -> Arc<Action> {
         request_headers: Vec::new(),
         response_headers: Vec::new(),
         timeout: None,
+        guard: None,
     })
 }
 
