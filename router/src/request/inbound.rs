@@ -1,8 +1,9 @@
 //! A request that another router sent by mTLS, for the application beside us.
 
 use std::rc::Rc;
+use std::sync::Arc;
 
-use http::{Method, Request, Response, Version, request};
+use http::{Method, Request, Response, Version};
 use hyper::body::Incoming;
 use tokio::time::timeout_at;
 use weir_mesh::model::Protocol;
@@ -13,7 +14,7 @@ use super::call::Call;
 use super::{headers, limit};
 use crate::connection::Connected;
 use crate::error::RouterError;
-use crate::limit::quota::Quota;
+use crate::limit::Attachment;
 use crate::upstream::{Failure, Sent};
 use crate::worker::Worker;
 
@@ -29,7 +30,14 @@ pub async fn handle(
 ) -> Result<Response<DownBody>, h2::Error> {
     let mut call = Call::begin(&worker, &connected, &request);
     let (parts, body) = request.into_parts();
-    let quota = match check(&worker, &connected, &parts, &call).await {
+    let checked = match own_limits(&worker) {
+        None => Ok(None),
+        Some(limits) => {
+            let checking = limit::check(&worker, &connected, &limits, &parts, &call);
+            Box::pin(checking).await.map(Some)
+        }
+    };
+    let quota = match checked {
         Ok(quota) => quota,
         Err(error) => {
             let answer = answer::of_error(&error, &mut call);
@@ -57,25 +65,13 @@ pub async fn handle(
 }
 
 /// Limits of the service whose instance is beside us.
-async fn check(
-    worker: &Worker,
-    connected: &Connected,
-    parts: &request::Parts,
-    call: &Call,
-) -> Result<Option<Box<Quota>>, RouterError> {
-    let limits = match &*worker.shared.table.load() {
-        Some(table) if !table.inbound_limits.is_empty() => {
-            table.inbound_limits.get(&worker.shared.config.service).cloned()
-        }
-        _ => None,
-    };
-    match limits {
-        None => Ok(None),
-        Some(limits) => {
-            let checking = limit::check(worker, connected, &limits, parts, call);
-            Box::pin(checking).await.map(Some)
-        }
+fn own_limits(worker: &Worker) -> Option<Arc<[Attachment]>> {
+    let table = worker.shared.table.load();
+    let limits = &table.as_ref()?.inbound_limits;
+    if limits.is_empty() {
+        return None;
     }
+    limits.get(&worker.shared.config.service).cloned()
 }
 
 enum Refusal {
