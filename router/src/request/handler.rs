@@ -73,17 +73,11 @@ async fn steps(
     call.set_deadline(&parts, action.timeout);
     let (adapter, payload) =
         adapt::request(connected, service, &mut parts, body, call.deadline()).await?;
+    let payload = filter::payload(filtering.as_deref(), payload);
 
-    let payload = match &filtering {
-        None => payload,
-        Some(filtering) => filtering.payload(payload),
-    };
     let version = choose::version(worker, backend, &parts.headers);
     let sent = forward::send(worker, service, &version, parts, payload, call).await;
-    let sent = sent.map_err(|error| match &filtering {
-        None => error,
-        Some(filtering) => filtering.error(error),
-    })?;
+    let sent = sent.map_err(|error| filter::error(filtering.as_deref(), error))?;
 
     let mut response = adapter.response(sent, call).await?;
     headers::modify(response.headers_mut(), &action.response_headers);

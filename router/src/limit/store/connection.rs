@@ -48,8 +48,13 @@ pub(super) async fn keep(store: Store, mut asked: mpsc::Receiver<Question>, heal
             Ok(Ok(stream)) => {
                 health.set(true);
                 tracing::info!(store = %store.url, "connected to the store of rate limits");
-                backoff = BACKOFF;
-                match serve(stream, &mut asked, STALL.max(2 * store.timeout)).await {
+                let began = Instant::now();
+                let served = serve(stream, &mut asked, STALL.max(2 * store.timeout)).await;
+                // One that takes connections and breaks them is not well.
+                if began.elapsed() > BACKOFF_MAX {
+                    backoff = BACKOFF;
+                }
+                match served {
                     Ok(()) => return health.set(false),
                     Err(error) => error,
                 }
