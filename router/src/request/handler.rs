@@ -104,20 +104,14 @@ async fn steps(
         adapt::request(connected, service, &mut parts, body, call.deadline()).await?;
     mirror::send(worker, [of_rule, of_backend], &parts, &mut payload, call);
 
-    let payload = match &filtering {
-        None => payload,
-        Some(filtering) => filtering.payload(payload),
-    };
+    let payload = extension::payload(filtering.as_deref(), payload);
     let version = choose::version(worker, connected, &picked, &mut parts.headers);
     if table.guards.is_some() {
         let asking = auth::before_plain(worker, connected, &table, service, &mut parts, call);
         Box::pin(asking).await?;
     }
     let sent = forward::send(worker, service, &version, parts, payload, call).await;
-    let sent = sent.map_err(|error| match &filtering {
-        None => error,
-        Some(filtering) => filtering.error(error),
-    })?;
+    let sent = sent.map_err(|error| extension::error(filtering.as_deref(), error))?;
 
     let mut response = adapter.response(sent, call).await?;
     filters::response(of_backend, &mut response);

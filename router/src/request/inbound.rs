@@ -1,8 +1,9 @@
 //! A request that another router sent by mTLS, for the application beside us.
 
 use std::rc::Rc;
+use std::sync::Arc;
 
-use http::{Method, Request, Response, Version, request};
+use http::{Method, Request, Response, Version};
 use hyper::body::Incoming;
 use tokio::time::timeout_at;
 use weir_mesh::model::Protocol;
