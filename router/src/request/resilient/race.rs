@@ -77,7 +77,7 @@ impl Sending<'_> {
             return None;
         }
         let Next::Here(place) = self.next(call) else { return None };
-        if !self.spend(call) {
+        if !self.spend() {
             return None;
         }
         let labels = [("weir_service", self.service.name.as_str())];
@@ -95,9 +95,8 @@ impl Sending<'_> {
         let request = outgoing(self.parts, body, place.upstream.reach, call);
         let watched = Watched::new(self.service.clone(), place.host.clone());
         let pending = Pending::watched(place.upstream.clone(), watched);
-        let traffic = &self.service.traffic;
-        let limit = traffic.policy.retry.as_ref().and_then(|retry| retry.per_try_timeout);
-        let connections = traffic.connections.clone();
+        let limit = self.retry().and_then(|retry| retry.per_try_timeout);
+        let connections = self.service.traffic.connections.clone();
         let one = ask(place.upstream.clone(), request, connections, call.deadline(), limit);
         Some(Box::pin(async move {
             let (took, result) = one.await;
