@@ -15,6 +15,7 @@ const SETS: &[(&str, &[&str])] = &[
     ("notifications", &["services/notifications/v1"]),
     ("otlp", &["opentelemetry/proto/collector/trace/v1"]),
     ("rpc", &["google/rpc"]),
+    ("ext_authz", &["envoy/service/auth/v3"]),
 ];
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {

@@ -4,21 +4,24 @@
 //! A file is accepted whole or refused whole, with every mistake by its line,
 //! column and field path.
 
+mod access;
 mod program;
 mod read;
 mod service;
+mod tcp;
 pub mod tree;
 
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use weir_mesh::gateway_api::{KnownServices, parse_route};
-use weir_mesh::model::{Options, Route, ServiceName, VersionName, Violations};
+use weir_mesh::gateway_api::{KnownServices, is_tcp_route, parse_route};
+use weir_mesh::model::{Options, Route, ServiceName, TcpRoute, VersionName, Violations};
 use weir_mesh::policy::{Policy, parse_policy};
 
 pub use program::{Builtin, Program};
 use read::Fields;
 pub use service::{Secret, ServiceSpec, VersionSpec};
+pub use tcp::{GatewayListener, UpstreamSpec};
 use tree::{Node, Place, Value};
 
 /// The mesh that runs without a file.
@@ -90,6 +93,10 @@ pub struct MeshFile {
     pub routes: Vec<Route>,
     /// In the file's order.
     pub policies: Vec<Policy>,
+    /// TCPRoutes and TLSRoutes, in the file's order.
+    pub tcp_routes: Vec<TcpRoute>,
+    /// Of the gateway, for those.
+    pub listeners: Vec<GatewayListener>,
 }
 
 /// Where a mesh file comes from.
@@ -150,7 +157,13 @@ fn read_mesh(node: &Node, origin: Origin<'_>, violations: &mut Violations) -> Op
     }
     let mut options = Options::default();
     let otlp_endpoint = read_tracing(fields.get("tracing"), &mut options, violations);
-    let gateway_port = read_gateway(fields.get("gateway"), &mut options, violations);
+    let mut listeners = Vec::new();
+    let gateway_port =
+        read_gateway(fields.get("gateway"), &mut options, &mut listeners, violations);
+    options.egress = tcp::egress(fields.get("egress"), violations);
+    options.tcp = tcp::limits(fields.get("tcp"), violations);
+    access::read_path(fields.get("path"), &mut options, violations);
+    access::read_authorization(fields.get("authorization"), &mut options, violations);
 
     fields.need("services", violations);
     let mut services: Vec<ServiceSpec> = Vec::new();
@@ -162,7 +175,11 @@ fn read_mesh(node: &Node, origin: Origin<'_>, violations: &mut Violations) -> Op
         }
         services.push(spec);
     }
-    let routes = read_routes(&mut fields, &known_services(&items), violations);
+    if services.len() == items.len() {
+        tcp::check_upstreams(&services, violations);
+    }
+    let (routes, tcp_routes) =
+        read_routes(&mut fields, &known_services(&items), &listeners, violations);
     let policies = read_policies(&mut fields, violations);
     fields.finish(violations);
     Some(MeshFile {
@@ -174,6 +191,8 @@ fn read_mesh(node: &Node, origin: Origin<'_>, violations: &mut Violations) -> Op
         services,
         routes,
         policies,
+        tcp_routes,
+        listeners,
     })
 }
 
@@ -239,12 +258,14 @@ fn read_tracing(
 fn read_gateway(
     node: Option<&Node>,
     options: &mut Options,
+    listeners: &mut Vec<GatewayListener>,
     violations: &mut Violations,
 ) -> Option<u16> {
     let mut fields = Fields::of(node?, "gateway", violations)?;
     let port = fields
         .integer("port", violations)
         .and_then(|port| violations.take("gateway.port", service::port(port)));
+    *listeners = tcp::listeners(&mut fields, violations);
     options.show_version = fields.boolean("showVersion", violations).unwrap_or(false);
     for (at, item) in fields.list("corsOrigins", violations) {
         if let Some(origin) = read::text(item, &at, violations) {
@@ -258,10 +279,22 @@ fn read_gateway(
 fn read_routes(
     fields: &mut Fields<'_>,
     services: &KnownServices,
+    listeners: &[GatewayListener],
     violations: &mut Violations,
-) -> Vec<Route> {
+) -> (Vec<Route>, Vec<TcpRoute>) {
     let mut routes: Vec<Route> = Vec::new();
+    let mut tcp_routes: Vec<TcpRoute> = Vec::new();
     for (at, item) in fields.list("routes", violations) {
+        if is_tcp_route(&item.to_json()) {
+            let route = tcp::route(item, &at, services, listeners, violations);
+            let Some(route) = route else { continue };
+            if tcp_routes.iter().any(|other| other.name == route.name) {
+                let why = format!("{} is here twice", route.name);
+                violations.add(format!("{at}.metadata.name"), why);
+            }
+            tcp_routes.push(route);
+            continue;
+        }
         let route = match parse_route(&item.to_json(), &at, services) {
             Ok(route) => route,
             Err(invalid) => {
@@ -274,7 +307,7 @@ fn read_routes(
         }
         routes.push(route);
     }
-    routes
+    (routes, tcp_routes)
 }
 
 fn read_policies(fields: &mut Fields<'_>, violations: &mut Violations) -> Vec<Policy> {

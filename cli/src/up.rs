@@ -173,6 +173,10 @@ fn curl(mesh: &MeshFile, gateway: &str) -> Option<String> {
         PathMatch::Exact(path) => path.to_string(),
         PathMatch::Prefix(path) if path.is_empty() => "/".to_owned(),
         PathMatch::Prefix(path) => path.to_string(),
+        // What would fit a pattern is not known.
+        PathMatch::Regex(_) | PathMatch::GrpcMethod(_) | PathMatch::GrpcRegex { .. } => {
+            return None;
+        }
     };
     Some(format!("curl -i {host}{gateway}{path}"))
 }

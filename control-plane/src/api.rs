@@ -13,12 +13,13 @@ use std::sync::Arc;
 use tonic::{Request, Response, Status};
 use weir_proto::weir::control::v1::control_service_server::ControlService;
 use weir_proto::weir::control::v1::{
-    ApplyRequest, ChangeResponse, DeletePolicyRequest, DeleteRouteRequest, GetMeshRequest,
-    GetServiceRequest, GetSnapshotRequest, GetTraceRequest, ListEdgesRequest, ListEdgesResponse,
-    ListHistoryRequest, ListHistoryResponse, ListInstancesRequest, ListInstancesResponse,
-    ListPoliciesRequest, ListPoliciesResponse, ListRoutersRequest, ListRoutersResponse,
-    ListRoutesRequest, ListRoutesResponse, ListServicesRequest, ListServicesResponse,
-    ListTracesRequest, ListTracesResponse, Mesh, PutRouteRequest, RollbackRequest,
+    ApplyRequest, ChangeResponse, DeletePolicyRequest, DeleteRouteRequest, DeleteTcpRouteRequest,
+    GetMeshRequest, GetServiceRequest, GetSnapshotRequest, GetTraceRequest, ListEdgesRequest,
+    ListEdgesResponse, ListHistoryRequest, ListHistoryResponse, ListInstancesRequest,
+    ListInstancesResponse, ListPoliciesRequest, ListPoliciesResponse, ListRoutersRequest,
+    ListRoutersResponse, ListRoutesRequest, ListRoutesResponse, ListServicesRequest,
+    ListServicesResponse, ListTcpRoutesRequest, ListTcpRoutesResponse, ListTracesRequest,
+    ListTracesResponse, Mesh, PutRouteRequest, PutTcpRouteRequest, RollbackRequest,
     RotateCertificatesRequest, RotateCertificatesResponse, ShiftRequest, Trace,
 };
 use weir_proto::weir::mesh::v1::{Service, Snapshot};
@@ -136,6 +137,29 @@ impl ControlService for Api {
         _: Request<GetSnapshotRequest>,
     ) -> Result<Response<Snapshot>, Status> {
         read::snapshot(&self.0).map(Response::new)
+    }
+
+    async fn list_tcp_routes(
+        &self,
+        _: Request<ListTcpRoutesRequest>,
+    ) -> Result<Response<ListTcpRoutesResponse>, Status> {
+        Ok(Response::new(read::tcp_routes(&self.0)))
+    }
+
+    async fn put_tcp_route(
+        &self,
+        request: Request<PutTcpRouteRequest>,
+    ) -> Result<Response<ChangeResponse>, Status> {
+        let actor = actor(&request);
+        change::put_tcp_route(&self.0, actor, request.into_inner()).await.map(Response::new)
+    }
+
+    async fn delete_tcp_route(
+        &self,
+        request: Request<DeleteTcpRouteRequest>,
+    ) -> Result<Response<ChangeResponse>, Status> {
+        let actor = actor(&request);
+        change::delete_tcp_route(&self.0, actor, request.into_inner()).await.map(Response::new)
     }
 
     async fn list_instances(

@@ -1,6 +1,7 @@
 //! Desired state + registry -> what routers need. Pure.
 
 pub mod policies;
+mod tcp;
 
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
@@ -12,6 +13,7 @@ use weir_proto::weir::mesh::v1 as pb;
 
 use crate::registry::Role;
 use crate::store::Desired;
+pub use tcp::check_tcp;
 
 /// Why a desired state makes no snapshot. `Display` says what is wrong without
 /// saying where: [`SnapshotError::field`] does.
@@ -52,6 +54,16 @@ pub enum SnapshotError {
         /// What is there.
         versions: Vec<String>,
     },
+    /// A TCPRoute or TLSRoute names what is not there, or what takes no connections.
+    #[error("{why}")]
+    UnknownToTcpRoute {
+        /// The route's name.
+        route: Arc<str>,
+        /// Below the route.
+        field: String,
+        /// What is wrong.
+        why: String,
+    },
 }
 
 fn known(what: &str, names: &[String]) -> String {
@@ -62,15 +74,15 @@ fn known(what: &str, names: &[String]) -> String {
     }
 }
 
-/// One backend of one rule of one route.
+/// One backend or mirror of one rule of one route.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BackendPath {
     /// The route's name.
     pub route: Arc<str>,
     /// From 0.
     pub rule: usize,
-    /// From 0.
-    pub backend: usize,
+    /// Below the rule: `backendRefs[0]`, `filters[1].requestMirror`.
+    pub place: String,
 }
 
 impl SnapshotError {
@@ -79,7 +91,7 @@ impl SnapshotError {
     pub fn route(&self) -> &Arc<str> {
         match self {
             Self::UnknownService { at, .. } | Self::UnknownVersion { at, .. } => &at.route,
-            Self::UnknownParent { route, .. } => route,
+            Self::UnknownParent { route, .. } | Self::UnknownToTcpRoute { route, .. } => route,
         }
     }
 
@@ -89,9 +101,10 @@ impl SnapshotError {
         let (at, field) = match self {
             Self::UnknownService { at, .. } => (at, "service"),
             Self::UnknownVersion { at, .. } => (at, "version"),
+            Self::UnknownToTcpRoute { field, .. } => return field.clone(),
             Self::UnknownParent { parent, .. } => return format!("parentRefs[{parent}].name"),
         };
-        format!("rules[{}].backendRefs[{}].{field}", at.rule, at.backend)
+        format!("rules[{}].{}.{field}", at.rule, at.place)
     }
 }
 
@@ -107,6 +120,7 @@ pub fn check(desired: &Desired) -> Vec<SnapshotError> {
         }
         errors.extend(check_backends(desired, name, &route.value));
     }
+    errors.extend(tcp::check(desired));
     errors
 }
 
@@ -134,16 +148,40 @@ pub fn check_sent(desired: &Desired, message: &pb::Route) -> Vec<SnapshotError> 
             errors.extend(check_parent(desired, &name, parent, &service));
         }
     }
+    let mut check = |rule, place: String, service: &str, version: &str| {
+        if let Ok(service) = service.parse() {
+            let at = BackendPath { route: name.clone(), rule, place };
+            errors.extend(check_backend(desired, &service, version.parse().ok().as_ref(), at));
+        }
+    };
     for (rule, content) in message.rules.iter().enumerate() {
-        for (backend, sent) in content.backend_refs.iter().enumerate() {
-            if let Ok(service) = sent.service.parse() {
-                let at = BackendPath { route: name.clone(), rule, backend };
-                let version = sent.version.parse().ok();
-                errors.extend(check_backend(desired, &service, version.as_ref(), at));
+        for (place, mirror) in mirrors("", &content.filters) {
+            check(rule, place, &mirror.service, &mirror.version);
+        }
+        for (i, sent) in content.backend_refs.iter().enumerate() {
+            let place = format!("backendRefs[{i}]");
+            for (place, mirror) in mirrors(&format!("{place}."), &sent.filters) {
+                check(rule, place, &mirror.service, &mirror.version);
+            }
+            if sent.invalid.is_empty() {
+                check(rule, place, &sent.service, &sent.version);
             }
         }
     }
     errors
+}
+
+/// The mirrors among filters, with their places.
+fn mirrors<'a>(
+    at: &'a str,
+    filters: &'a [pb::RouteFilter],
+) -> impl Iterator<Item = (String, &'a pb::RequestMirror)> {
+    filters.iter().enumerate().filter_map(move |(i, filter)| match &filter.filter {
+        Some(pb::route_filter::Filter::RequestMirror(mirror)) => {
+            Some((format!("{at}filters[{i}].requestMirror"), mirror))
+        }
+        _ => None,
+    })
 }
 
 fn services(desired: &Desired) -> Vec<String> {
@@ -167,10 +205,9 @@ fn check_parent(
 fn check_backends(desired: &Desired, name: &Arc<str>, route: &Route) -> Vec<SnapshotError> {
     let mut errors = Vec::new();
     for (rule, content) in route.rules.iter().enumerate() {
-        for (backend, content) in content.backends.iter().enumerate() {
-            let at = BackendPath { route: name.clone(), rule, backend };
-            let version = content.version.as_ref();
-            errors.extend(check_backend(desired, &content.service, version, at));
+        for (place, service, version) in content.targets() {
+            let at = BackendPath { route: name.clone(), rule, place };
+            errors.extend(check_backend(desired, service, version, at));
         }
     }
     errors
@@ -218,6 +255,9 @@ pub fn build(
             return Err(error);
         }
     }
+    if let Some(error) = tcp::dangling_backend(desired) {
+        return Err(error);
+    }
     let services: BTreeMap<_, _> =
         desired.services.iter().map(|(name, held)| (name.clone(), (*held.value).clone())).collect();
     Ok(Snapshot {
@@ -232,6 +272,7 @@ pub fn build(
         services,
         routes: desired.routes.values().map(|held| (*held.value).clone()).collect(),
         policies: desired.policies.values().map(|held| (*held.value).clone()).collect(),
+        tcp_routes: desired.tcp_routes.values().map(|held| (*held.value).clone()).collect(),
         options: desired.options.clone(),
         trust_bundle: trust_bundle.to_vec(),
     })
@@ -311,12 +352,17 @@ mod tests {
             service: service.into(),
             version: version.into(),
             weight: 1,
+            ..Default::default()
         };
+        let mirror = pb::RequestMirror { service: "lost".into(), ..Default::default() };
+        let mirror = pb::route_filter::Filter::RequestMirror(mirror);
+        let late = pb::BackendRef { invalid: "it is gone".into(), ..backend("gone", "") };
         let route = pb::Route {
             name: "web".into(),
             parent_refs: vec![pb::ParentRef { kind: "Gateway".into(), name: "gateway".into() }],
             rules: vec![pb::RouteRule {
-                backend_refs: vec![backend("nobody", ""), backend("products", "v9")],
+                filters: vec![pb::RouteFilter { filter: Some(mirror) }],
+                backend_refs: vec![backend("nobody", ""), backend("products", "v9"), late],
                 ..Default::default()
             }],
             ..Default::default()
@@ -329,6 +375,7 @@ mod tests {
         assert_eq!(
             errors,
             [
+                "rules[0].filters[0].requestMirror.service: no service \"lost\"; services: products",
                 "rules[0].backendRefs[0].service: no service \"nobody\"; services: products",
                 "rules[0].backendRefs[1].version: no such version \"v9\"; products has v1",
             ]
@@ -345,8 +392,8 @@ mod tests {
             rules: vec![pb::RouteRule {
                 backend_refs: vec![pb::BackendRef {
                     service: "products".into(),
-                    version: String::new(),
                     weight: 1,
+                    ..Default::default()
                 }],
                 ..Default::default()
             }],

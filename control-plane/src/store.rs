@@ -13,7 +13,7 @@ use std::ops::Range;
 use std::str::FromStr;
 use std::sync::Arc;
 
-use weir_mesh::model::{Instance, Options, Route, Service, ServiceName};
+use weir_mesh::model::{Instance, Options, Route, Service, ServiceName, TcpRoute};
 use weir_mesh::policy::{Policy, PolicyKind};
 
 pub use embedded::Embedded;
@@ -41,6 +41,8 @@ pub struct Desired {
     pub routes: BTreeMap<Arc<str>, Held<Route>>,
     /// By kind and name.
     pub policies: BTreeMap<(PolicyKind, Arc<str>), Held<Policy>>,
+    /// TCPRoutes and TLSRoutes, by name.
+    pub tcp_routes: BTreeMap<Arc<str>, Held<TcpRoute>>,
     /// Mesh-wide switches.
     pub options: Options,
 }
@@ -60,12 +62,16 @@ impl Desired {
                 let held = Held { value: value.clone(), revision };
                 self.policies.insert((*kind, name.clone()), held);
             }
+            (ObjectKey::TcpRoute(name), Some(Object::TcpRoute(value))) => {
+                self.tcp_routes.insert(name.clone(), Held { value: value.clone(), revision });
+            }
             (ObjectKey::Options, Some(Object::Options(value))) => self.options = (**value).clone(),
             (ObjectKey::Service(name), _) => drop(self.services.remove(name)),
             (ObjectKey::Route(name), _) => drop(self.routes.remove(name)),
             (ObjectKey::Policy(kind, name), _) => {
                 drop(self.policies.remove(&(*kind, name.clone())));
             }
+            (ObjectKey::TcpRoute(name), _) => drop(self.tcp_routes.remove(name)),
             (ObjectKey::Options, _) => self.options = Options::default(),
         }
         self.revision = self.revision.max(revision);
@@ -84,6 +90,9 @@ impl Desired {
             ObjectKey::Policy(kind, name) => {
                 let held = self.policies.get(&(*kind, name.clone()));
                 held.map(|held| Object::Policy(held.value.clone()))
+            }
+            ObjectKey::TcpRoute(name) => {
+                self.tcp_routes.get(name).map(|held| Object::TcpRoute(held.value.clone()))
             }
             ObjectKey::Options => Some(Object::Options(Arc::new(self.options.clone()))),
         }
@@ -105,6 +114,8 @@ pub enum ObjectKey {
     Route(Arc<str>),
     /// A policy.
     Policy(PolicyKind, Arc<str>),
+    /// A TCPRoute or a TLSRoute: `tcp-route/db`.
+    TcpRoute(Arc<str>),
     /// The mesh-wide switches.
     Options,
 }
@@ -115,6 +126,7 @@ impl fmt::Display for ObjectKey {
             Self::Service(name) => write!(f, "service/{name}"),
             Self::Route(name) => write!(f, "route/{name}"),
             Self::Policy(kind, name) => write!(f, "policy/{kind}/{name}"),
+            Self::TcpRoute(name) => write!(f, "tcp-route/{name}"),
             Self::Options => f.write_str("options"),
         }
     }
@@ -138,6 +150,7 @@ impl FromStr for ObjectKey {
                 let kind = kind.parse().map_err(|_| error())?;
                 Ok(Self::Policy(kind, name.into()))
             }
+            Some(("tcp-route", name)) => Ok(Self::TcpRoute(name.into())),
             None if text == "options" => Ok(Self::Options),
             _ => Err(error()),
         }
@@ -153,6 +166,8 @@ pub enum Object {
     Route(Arc<Route>),
     /// A policy.
     Policy(Arc<Policy>),
+    /// A TCPRoute or a TLSRoute.
+    TcpRoute(Arc<TcpRoute>),
     /// The mesh-wide switches.
     Options(Arc<Options>),
 }

@@ -8,7 +8,7 @@ const UNITS: [(&str, u64); 4] = [("ms", 1), ("h", 3_600_000), ("m", 60_000), ("s
 /// Longest duration, as routers count milliseconds in 32 bits: 49.7 days.
 const MAX_MS: u64 = u32::MAX as u64;
 
-/// Reads a duration.
+/// Reads a duration; at most 49.7 days.
 ///
 /// # Errors
 /// What is wrong.

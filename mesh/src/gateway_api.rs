@@ -6,19 +6,31 @@
 //! once.
 //!
 //! Three things are read but not kept, as they change nothing here:
-//! `metadata.labels`, `metadata.annotations`, and the `port` of a parentRef or a
-//! backendRef (a service has one).
+//! `metadata.labels`, annotations that are not of `weir.dev`, and the `port` of a
+//! parentRef or a backendRef (a service has one).
 
+mod annotations;
 mod document;
+mod document_filter;
+mod fields;
+mod filter;
 mod known;
+mod lint;
+mod matches;
 pub(crate) mod reader;
 mod rule;
+mod schema;
+mod tcp;
 
 use http::Method;
 use serde_json::Value;
 
 pub use document::to_document;
+pub use duration::parse as parse_duration;
 pub use known::KnownServices;
+pub use lint::{Warning, lint};
+pub use schema::schema;
+pub use tcp::{is_tcp_route, parse_tcp_route, to_tcp_document};
 
 use crate::duration;
 use crate::model::{HostPattern, Invalid, Parent, Route, RouteKind, ServiceName, Violations};
@@ -33,7 +45,7 @@ pub const GATEWAY_NAME: &str = "gateway";
 const GROUP: &str = "gateway.networking.k8s.io";
 
 /// Kinds of the Gateway API that are no route Weir can serve.
-const OTHER_KINDS: [&str; 3] = ["TCPRoute", "TLSRoute", "UDPRoute"];
+const OTHER_KINDS: [&str; 1] = ["UDPRoute"];
 
 /// Methods that the Gateway API lets a match name.
 const METHODS: [Method; 9] = [
@@ -64,7 +76,7 @@ pub fn parse_route(value: &Value, at: &str, services: &KnownServices) -> Result<
 
 fn route(value: &Value, at: &str, services: &KnownServices, bad: &mut Violations) -> Option<Route> {
     let object = Object::open(value, at, bad)?;
-    object.check(&["apiVersion", "kind", "metadata", "spec"], &["status"], bad);
+    object.check(&fields::DOCUMENT, &["status"], bad);
     match object.required("apiVersion", bad) {
         None | Some(API_VERSION) => {}
         Some(other) => {
@@ -80,9 +92,11 @@ fn route(value: &Value, at: &str, services: &KnownServices, bad: &mut Violations
             None
         }
     });
-    let name = object.required_object("metadata", bad).and_then(|m| metadata(&m, bad));
+    let metadata = object.required_object("metadata", bad);
+    let name = metadata.as_ref().and_then(|m| self::metadata(m, bad));
+    let annotations = metadata.as_ref().map(|m| annotations::read(m, bad)).unwrap_or_default();
     let spec = object.required_object("spec", bad)?;
-    spec.check(&["parentRefs", "hostnames", "rules"], &["useDefaultGateways"], bad);
+    spec.check(&fields::SPEC, &["useDefaultGateways"], bad);
     let parents = parents(&spec, services, bad);
     let mut hostnames = Vec::new();
     for (at, value) in spec.list("hostnames", bad) {
@@ -97,21 +111,36 @@ fn route(value: &Value, at: &str, services: &KnownServices, bad: &mut Violations
         bad.add(spec.path("rules"), "is empty; a route without rules does nothing");
     }
     let rules = rules.iter().filter_map(|(at, v)| rule::rule(v, at, kind, services, bad)).collect();
-    Some(Route { name: name?.into(), kind, parents, hostnames, rules })
+    if annotations.pin_versions && !parents.is_empty() && !parents.contains(&Parent::Gateway) {
+        let why = "is for routes whose parent is the gateway, where requests begin";
+        bad.add(annotations::path(at, annotations::PIN_VERSIONS), why);
+    }
+    Some(Route {
+        name: name?.into(),
+        kind,
+        parents,
+        hostnames,
+        rules,
+        force_version: annotations.force_version,
+        pin_versions: annotations.pin_versions,
+    })
 }
 
 fn unknown_kind(kind: &str) -> String {
     if OTHER_KINDS.contains(&kind) {
         return format!("{kind} is not supported yet");
     }
-    match near(kind, ["HTTPRoute", "GRPCRoute"]) {
+    match near(kind, ["HTTPRoute", "GRPCRoute", "TCPRoute", "TLSRoute"]) {
+        Some(near) if near == kind => format!("{kind} is a route of connections, not of requests"),
         Some(near) => format!("{kind:?} is no kind of route; did you mean {near}?"),
-        None => format!("{kind:?} is no kind of route; use HTTPRoute or GRPCRoute"),
+        None => {
+            format!("{kind:?} is no kind of route; use HTTPRoute, GRPCRoute, TCPRoute or TLSRoute")
+        }
     }
 }
 
 fn metadata<'a>(metadata: &Object<'a>, bad: &mut Violations) -> Option<&'a str> {
-    metadata.check(&["name", "namespace", "labels", "annotations"], &[], bad);
+    metadata.check(&fields::METADATA, &[], bad);
     namespace(metadata, bad);
     let name = metadata.required("name", bad)?;
     let label = |label: &str| label.parse::<ServiceName>().is_ok();
@@ -149,7 +178,7 @@ fn parents(spec: &Object<'_>, services: &KnownServices, bad: &mut Violations) ->
     }
     let parent = |(at, value): &(String, &Value)| {
         let object = Object::open(value, at, bad)?;
-        object.check(&["group", "kind", "name", "namespace", "port"], &["sectionName"], bad);
+        object.check(&fields::PARENT_REF, &["sectionName"], bad);
         namespace(&object, bad);
         port(&object, bad);
         let name = object.required("name", bad);

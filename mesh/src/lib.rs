@@ -1,6 +1,7 @@
 //! What every part of Weir shares: plain types, their wire form, identity,
 //! telemetry, and what a server needs around it.
 
+pub mod canonical;
 pub mod duration;
 pub mod file;
 #[cfg(feature = "gateway-api")]
@@ -15,6 +16,7 @@ pub mod ready;
 pub mod server;
 pub mod shutdown;
 pub mod telemetry;
+pub mod token;
 #[cfg(feature = "transcode")]
 pub mod transcode;
 pub mod wire;

@@ -6,13 +6,13 @@
 //! what the rest of Weir sees, in which nothing invalid can be said.
 
 mod attach;
-mod authentication;
-mod authorization;
+pub mod authentication;
+pub mod authorization;
 mod backend_traffic;
 #[cfg(feature = "gateway-api")]
 mod document;
-mod filter;
-mod rate_limit;
+pub mod filter;
+pub mod rate_limit;
 #[cfg(feature = "gateway-api")]
 mod structure;
 mod target;
@@ -56,6 +56,9 @@ pub trait Kind: Sized {
     /// What it may be attached to; empty: it is referred to instead.
     const TARGETS: &'static [TargetKind];
 
+    /// Whether it may also have no targets, because it can be referred to as well.
+    const TARGETS_OPTIONAL: bool = false;
+
     /// Whether a target can have only one of this kind.
     const ONE_PER_TARGET: bool;
 
@@ -84,6 +87,12 @@ macro_rules! kinds {
             #[must_use]
             pub const fn targets(self) -> &'static [TargetKind] {
                 match self { $(Self::$variant => <$model as Kind>::TARGETS,)* }
+            }
+
+            /// Whether it may also have no targets.
+            #[must_use]
+            pub const fn targets_optional(self) -> bool {
+                match self { $(Self::$variant => <$model as Kind>::TARGETS_OPTIONAL,)* }
             }
 
             /// Whether a target can have only one of this kind.

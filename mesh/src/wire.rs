@@ -2,12 +2,17 @@
 //! checked whole, and every violation is named by its path.
 
 mod decode;
+mod decode_filter;
+mod decode_route;
 mod encode;
-
+mod encode_route;
 mod policy;
+mod tcp;
 
-pub use decode::{instance, options, route, service, snapshot, sticky};
+pub use decode::{instance, options, service, snapshot, sticky};
+pub use decode_route::route;
 pub use policy::policy;
+pub use tcp::tcp_route;
 
 #[cfg(test)]
 mod tests;

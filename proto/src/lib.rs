@@ -71,6 +71,20 @@ pub mod google {
     }
 }
 
+/// `envoy.*`
+pub mod envoy {
+    /// `envoy.service`
+    pub mod service {
+        /// `envoy.service.auth`
+        pub mod auth {
+            /// The part of external authorization that Weir uses.
+            pub mod v3 {
+                package!("envoy.service.auth.v3");
+            }
+        }
+    }
+}
+
 /// The part of OTLP that carries spans (`opentelemetry.proto.collector.trace.v1`).
 pub mod otlp {
     package!("opentelemetry.proto.collector.trace.v1");

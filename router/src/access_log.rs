@@ -56,6 +56,8 @@ pub struct Line<'a> {
     pub flags: &'a [&'static str],
     /// Why the router answered itself.
     pub error: Option<&'a str>,
+    /// What a policy in audit mode would have done.
+    pub audit: Option<&'a str>,
 }
 
 #[derive(Serialize)]
@@ -82,6 +84,8 @@ struct Json<'a> {
     flags: &'a [&'static str],
     #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    audit: Option<&'a str>,
 }
 
 impl AccessLog {
@@ -113,8 +117,10 @@ impl AccessLog {
 
     /// Queues one line.
     pub fn write(&self, line: &Line<'_>) {
-        let Some((sender, dropped)) = &self.0 else { return };
-        let json = Json {
+        if !self.is_on() {
+            return;
+        }
+        self.write_json(&Json {
             time: rfc3339(line.time),
             trace_id: line.trace_id.map(|id| id.to_string()),
             side: line.side.as_str(),
@@ -132,8 +138,14 @@ impl AccessLog {
             retries: line.retries,
             flags: line.flags,
             error: line.error,
-        };
-        let Ok(mut text) = serde_json::to_vec(&json) else { return };
+            audit: line.audit,
+        });
+    }
+
+    /// Queues one line of another form.
+    pub fn write_json(&self, line: &impl Serialize) {
+        let Some((sender, dropped)) = &self.0 else { return };
+        let Ok(mut text) = serde_json::to_vec(line) else { return };
         text.push(b'\n');
         if sender.try_send(text).is_err() {
             dropped.inc();
@@ -162,7 +174,7 @@ fn drain(out: Box<dyn Write + Send>, lines: &Receiver<Vec<u8>>) {
 }
 
 /// UTC with milliseconds (RFC 3339 §5.6).
-fn rfc3339(time: SystemTime) -> String {
+pub fn rfc3339(time: SystemTime) -> String {
     let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
     let (days, seconds) = (since.as_secs() / 86_400, since.as_secs() % 86_400);
     // Civil date from days (Hinnant, "chrono-compatible low-level date algorithms").

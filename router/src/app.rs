@@ -22,11 +22,12 @@ use weir_mesh::telemetry::trace::{Exporter, InvalidEndpoint, Resource};
 
 use crate::access_log::AccessLog;
 use crate::admin::Admin;
-use crate::config::{Args, Config, ConfigError, Role};
+use crate::config::{Args, Config, ConfigError, NamedListen, Role};
 use crate::connection::Side;
 use crate::control::{Addresses, Control};
 use crate::identity::Identity;
 use crate::metrics::Metrics;
+use crate::tcp::{Kind, Listen};
 use crate::worker::{Shared, Worker};
 use crate::{health, listener, memory, shed, upstream};
 
@@ -56,6 +57,8 @@ pub enum RunError {
 /// One listener's sockets, one for each worker.
 struct Bound {
     side: Side,
+    /// None: for requests.
+    opaque: Option<Arc<Listen>>,
     address: SocketAddr,
     sockets: Vec<TcpListener>,
 }
@@ -97,7 +100,8 @@ async fn serve(config: Config, pages: memory::Pages) -> Result<(), RunError> {
         access_log,
         pages,
     });
-    let address_of = |side| bound.iter().find(|b| b.side == side).map(|b| b.address);
+    let address_of =
+        |side| bound.iter().find(|b| b.side == side && b.opaque.is_none()).map(|b| b.address);
     let advertised = address_of(Side::Inbound).map(|mut address| {
         if let Some(ip) = shared.config.args.advertise {
             address.set_ip(ip);
@@ -106,8 +110,12 @@ async fn serve(config: Config, pages: memory::Pages) -> Result<(), RunError> {
     });
     let addresses = Addresses { inbound: advertised, admin: Some(admin_address) };
     let mut ready = json!({"admin": admin_address});
-    for Bound { side, address, .. } in &bound {
-        ready[side.as_str()] = address.to_string().into();
+    for Bound { side, address, opaque, .. } in &bound {
+        let name = match opaque {
+            None => side.as_str().to_owned(),
+            Some(listen) => format!("tcp/{}", listen.name),
+        };
+        ready[name] = address.to_string().into();
     }
 
     let admin = Arc::new(Admin { shared: shared.clone(), draining: AtomicBool::new(false) });
@@ -174,13 +182,23 @@ fn bind(config: &Config) -> Result<Vec<Bound>, RunError> {
             (Side::Outbound, "--outbound-listen", args.outbound_listen),
         ],
     };
+    let side = match config.role {
+        Role::Gateway => Side::Gateway,
+        Role::Sidecar { .. } => Side::Outbound,
+    };
+    let opaque =
+        |kind, flag| move |l: &NamedListen| (side, flag, l.address, Some((kind, l.name.clone())));
+    let wanted = wanted.into_iter().map(|(side, flag, address)| (side, flag, address, None));
     wanted
-        .into_iter()
-        .map(|(side, flag, address)| {
+        .chain(args.tcp_listen.iter().map(opaque(Kind::Tcp, "--tcp-listen")))
+        .chain(args.tls_listen.iter().map(opaque(Kind::Tls, "--tls-listen")))
+        .map(|(side, flag, address, opaque)| {
             let sockets = listener::bind(address, args.workers.into())
                 .map_err(|error| RunError::Listen(flag, error))?;
             let address = sockets.first().map_or(Ok(address), TcpListener::local_addr)?;
-            Ok(Bound { side, address, sockets })
+            let port = address.port();
+            let opaque = opaque.map(|(kind, name)| Arc::new(Listen { name, kind, port }));
+            Ok(Bound { side, opaque, address, sockets })
         })
         .collect()
 }
@@ -201,11 +219,12 @@ fn spawn_workers(
 ) -> Result<Vec<thread::JoinHandle<()>>, RunError> {
     let count = usize::from(shared.config.args.workers);
     let mut by_worker: Vec<Vec<Listening>> = (0..count).map(|_| Vec::new()).collect();
-    for Bound { side, sockets, .. } in bound {
+    for Bound { side, opaque, sockets, .. } in bound {
         let stage = if side == Side::Outbound { last } else { first };
         for (worker, socket) in by_worker.iter_mut().zip(sockets) {
             let (closing, drain) = (stage.closing.subscribe(), stage.drain.clone());
-            worker.push(Listening { side, socket, closing, drain });
+            let opaque = opaque.clone();
+            worker.push(Listening { side, opaque, socket, closing, drain });
         }
     }
     let mut threads = Vec::new();
@@ -221,6 +240,7 @@ fn spawn_workers(
 
 struct Listening {
     side: Side,
+    opaque: Option<Arc<Listen>>,
     socket: TcpListener,
     closing: watch::Receiver<bool>,
     drain: Drain,
@@ -233,7 +253,9 @@ fn work(runtime: &Runtime, shared: Arc<Shared>, listening: Vec<Listening>, check
         let accepting: Vec<_> = listening
             .into_iter()
             .map(|l| {
-                let accept = listener::accept(worker.clone(), l.side, l.socket, l.closing, l.drain);
+                let Listening { side, opaque, socket, closing, drain } = l;
+                let worker = worker.clone();
+                let accept = listener::accept(worker, side, opaque, socket, closing, drain);
                 tokio::task::spawn_local(accept)
             })
             .collect();

@@ -26,6 +26,8 @@ pub enum ProtocolArg {
     Http2,
     /// gRPC.
     Grpc,
+    /// Opaque TCP.
+    Tcp,
 }
 
 /// Command line of a router.
@@ -70,6 +72,19 @@ pub struct Args {
     /// From outside (gateway).
     #[arg(long, value_name = "IP:PORT", default_value = "127.0.0.1:0")]
     pub listen: SocketAddr,
+    /// For opaque connections. Of a sidecar: from its own application to a service of
+    /// this name. Of the gateway: a listener of this name, for TCPRoutes. May be given
+    /// many times.
+    #[arg(long, value_name = "NAME=IP:PORT")]
+    pub tcp_listen: Vec<NamedListen>,
+    /// Of the gateway: a listener of this name for TLS that is passed through, for
+    /// TLSRoutes. May be given many times.
+    #[arg(long, value_name = "NAME=IP:PORT")]
+    pub tls_listen: Vec<NamedListen>,
+    /// The kernel redirects the application's connections to `--outbound-listen`: each
+    /// goes where it was meant to go.
+    #[arg(long, env = "WEIR_TRANSPARENT")]
+    pub transparent: bool,
     /// The address that other routers reach `--inbound-listen` by, when it is
     /// not the one that is bound.
     #[arg(long, value_name = "IP")]
@@ -112,6 +127,30 @@ pub struct Args {
     pub log_level: String,
 }
 
+/// A listener and its name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NamedListen {
+    /// A DNS label.
+    pub name: String,
+    /// Where it listens.
+    pub address: SocketAddr,
+}
+
+impl std::str::FromStr for NamedListen {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (name, address) = text
+            .split_once('=')
+            .ok_or_else(|| format!("{text:?} is not NAME=IP:PORT, such as db=127.0.0.1:5432"))?;
+        let label: ServiceName = name.parse().map_err(|error| format!("{name:?}: {error}"))?;
+        let address = address
+            .parse()
+            .map_err(|_| format!("{address:?} is not IP:PORT, such as 127.0.0.1:5432"))?;
+        Ok(Self { name: label.to_string(), address })
+    }
+}
+
 /// Why a command line is not accepted.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
@@ -121,6 +160,9 @@ pub enum ConfigError {
     /// A sidecar needs one.
     #[error("--app is missing: a sidecar needs the IP:PORT of its application")]
     NoApp,
+    /// A sidecar has none.
+    #[error("--tls-listen is for the gateway; beside an application use --tcp-listen")]
+    TlsListen,
 }
 
 /// What stands behind a router.
@@ -167,6 +209,9 @@ impl TryFrom<Args> for Config {
             (RoleArg::Sidecar, Some(app)) => Role::Sidecar { app },
             (RoleArg::Sidecar, None) => return Err(ConfigError::NoApp),
         };
+        if role != Role::Gateway && !args.tls_listen.is_empty() {
+            return Err(ConfigError::TlsListen);
+        }
         let instance_id = args
             .instance_id
             .clone()
@@ -175,6 +220,7 @@ impl TryFrom<Args> for Config {
             ProtocolArg::Http1 => Protocol::Http1,
             ProtocolArg::Http2 => Protocol::Http2,
             ProtocolArg::Grpc => Protocol::Grpc,
+            ProtocolArg::Tcp => Protocol::Tcp,
         };
         Ok(Self {
             role,

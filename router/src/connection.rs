@@ -21,9 +21,11 @@ use tokio::sync::watch;
 use tokio::time::timeout;
 use tokio_rustls::server::TlsStream;
 use weir_mesh::identity::peer_id;
+use weir_mesh::model::Protocol;
 
 use crate::request::{handler, headers, inbound};
 use crate::socket::Socket;
+use crate::tcp;
 use crate::upstream::LocalExecutor;
 use crate::upstream::{CONNECTION_WINDOW, FRAME, STREAM_WINDOW};
 use crate::worker::Worker;
@@ -85,7 +87,7 @@ pub struct Connected {
 }
 
 impl Connected {
-    fn new(
+    pub(crate) fn new(
         side: Side,
         peer_address: SocketAddr,
         peer: Arc<str>,
@@ -165,6 +167,12 @@ async fn serve_inbound(
     let driving = match shaking.await? {
         None => return Ok(()),
         Some((stream, connected)) => {
+            if worker.shared.config.app_protocol == Protocol::Tcp {
+                let service = service_fn(move |request: Request<Incoming>| {
+                    tcp::handle_inbound(worker.clone(), connected.clone(), request)
+                });
+                return Box::pin(drive_http2(TokioIo::new(stream), service, closing)).await;
+            }
             let service = service_fn(move |request: Request<Incoming>| {
                 inbound::handle(worker.clone(), connected.clone(), request)
             });
@@ -205,10 +213,21 @@ async fn handshake(
 async fn serve_plain(
     worker: Rc<Worker>,
     side: Side,
-    stream: Socket,
+    mut stream: Socket,
     peer_address: SocketAddr,
     closing: Closing,
 ) -> io::Result<()> {
+    if worker.shared.config.args.transparent
+        && side == Side::Outbound
+        && let Some(original) = tcp::original(stream.get_ref())
+    {
+        let redirected = stream.into_inner();
+        let serving = tcp::serve_redirected(&worker, redirected, original, closing.clone());
+        match Box::pin(serving).await {
+            Some(http) => stream = Socket::new(http),
+            None => return Ok(()),
+        }
+    }
     let preface = tokio::select! {
         preface = timeout(HANDSHAKE, is_http2(stream.get_ref())) => preface,
         () = requested(closing.clone()) => return Ok(()),
@@ -229,7 +248,8 @@ async fn serve_plain(
     plain::serve(worker, connected, stream, closing).await
 }
 
-fn own_id(worker: &Worker) -> Arc<str> {
+/// Our SPIFFE id; empty before the first certificate.
+pub fn own_id(worker: &Worker) -> Arc<str> {
     let own = worker.shared.identity.current();
     own.map(|(svid, _)| svid.id().as_str().into()).unwrap_or_default()
 }
@@ -262,7 +282,8 @@ where
     connection.await.map_err(io::Error::other)
 }
 
-async fn requested(mut closing: Closing) {
+/// Waits until connections are told to finish.
+pub async fn requested(mut closing: Closing) {
     // Gone means that the router stops: the same to a connection.
     let _ = closing.wait_for(|closing| *closing).await;
 }

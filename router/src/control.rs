@@ -70,7 +70,7 @@ impl Control {
     /// connection is accepted: else a restart would begin with errors.
     #[must_use]
     pub fn restore(&self) -> Builder {
-        let mut builder = Builder::default();
+        let mut builder = Builder::new(self.shared.metrics.registry());
         self.disk.restore(self, &mut builder);
         builder
     }

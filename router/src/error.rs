@@ -1,8 +1,12 @@
 //! Why a request got no answer from its backend, and what its client is told.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::StatusCode;
+
+use crate::auth::{Denial, Unauthenticated};
+use crate::request::limit::TooOften;
 
 /// gRPC status codes (grpc.io, "Status codes and their use in gRPC").
 pub mod grpc {
@@ -18,6 +22,8 @@ pub mod grpc {
     pub const DEADLINE_EXCEEDED: u8 = 4;
     /// NOT_FOUND.
     pub const NOT_FOUND: u8 = 5;
+    /// PERMISSION_DENIED.
+    pub const PERMISSION_DENIED: u8 = 7;
     /// RESOURCE_EXHAUSTED.
     pub const RESOURCE_EXHAUSTED: u8 = 8;
     /// UNIMPLEMENTED.
@@ -28,6 +34,8 @@ pub mod grpc {
     pub const UNAVAILABLE: u8 = 14;
     /// DATA_LOSS.
     pub const DATA_LOSS: u8 = 15;
+    /// UNAUTHENTICATED.
+    pub const UNAUTHENTICATED: u8 = 16;
 }
 
 /// Everything that ends a request in a router.
@@ -48,6 +56,9 @@ pub enum RouterError {
     /// The path is known, but for other methods.
     #[error("the method is not allowed here; allowed: {0}")]
     MethodNotAllowed(String),
+    /// The backend whose turn it is cannot be used: rule, and why.
+    #[error("a backend of {0} cannot be used: {1}; the route needs another one")]
+    InvalidBackend(String, String),
     /// The version has no instance, or none that may be tried again.
     #[error("no instance of {0} can take the request")]
     NoInstance(String),
@@ -81,12 +92,42 @@ pub enum RouterError {
     /// The body is over a limit.
     #[error("the body is larger than {0} bytes")]
     TooLarge(usize),
+    /// A host outside that may not be reached.
+    #[error("{0}")]
+    Egress(crate::tcp::egress::Denied),
+    /// A host outside whose name leads nowhere.
+    #[error("{0}")]
+    Lookup(String),
     /// Something that Weir does not do.
     #[error("{0}")]
     Unsupported(&'static str),
+    /// A rate limit is used up.
+    #[error("{0}")]
+    TooOften(Box<TooOften>),
+    /// A rate limit's store cannot be asked, and its policy says Closed.
+    #[error(
+        "rate limit {0} cannot be asked: its store is away, and onFailure is Closed; try again"
+    )]
+    NoCounts(Arc<str>),
+    /// Harm done on purpose.
+    #[error("this fault is injected by HTTPRouteFilter {filter:?}")]
+    Injected {
+        /// By which filter.
+        filter: Arc<str>,
+        /// What HTTP clients get.
+        status: StatusCode,
+        /// What gRPC clients get.
+        grpc: u8,
+    },
     /// The answer of the backend is no gRPC, or cannot be told as JSON.
     #[error("the answer of {0} cannot be passed on: {1}")]
     BadAnswer(String, String),
+    /// Whose request it is is not known.
+    #[error("{0}")]
+    Unauthenticated(Box<Unauthenticated>),
+    /// It may not.
+    #[error("{0}")]
+    Denied(Box<Denial>),
 }
 
 impl RouterError {
@@ -96,19 +137,30 @@ impl RouterError {
         match self {
             Self::NoHost | Self::BadRequest(_) | Self::Fields(_) => StatusCode::BAD_REQUEST,
             Self::NoService(_) | Self::NoRoute => StatusCode::NOT_FOUND,
+            Self::Egress(_) => StatusCode::FORBIDDEN,
+            Self::Lookup(_) => StatusCode::SERVICE_UNAVAILABLE,
             Self::MethodNotAllowed(_) => StatusCode::METHOD_NOT_ALLOWED,
+            // What came was no HTTP: asking again would bring the same.
+            Self::Upstream(_, error) if error.is_parse() => StatusCode::BAD_GATEWAY,
+            // As the Gateway API has it, for HTTP and for gRPC.
+            Self::InvalidBackend(..) => StatusCode::INTERNAL_SERVER_ERROR,
             Self::NotReady
             | Self::NoInstance(_)
             | Self::Connect(..)
             | Self::Upstream(..)
             | Self::Overflow(_)
             | Self::Overloaded(_) => StatusCode::SERVICE_UNAVAILABLE,
+            Self::NoCounts(_) => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Injected { status, .. } => *status,
+            Self::TooOften(_) => StatusCode::TOO_MANY_REQUESTS,
             Self::Timeout(_) => StatusCode::GATEWAY_TIMEOUT,
             Self::SlowBody => StatusCode::REQUEST_TIMEOUT,
             Self::TooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
             Self::HeadTooLarge(_) => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             Self::Unsupported(_) => StatusCode::NOT_IMPLEMENTED,
             Self::BadAnswer(..) => StatusCode::BAD_GATEWAY,
+            Self::Unauthenticated(_) => StatusCode::UNAUTHORIZED,
+            Self::Denied(denial) => denial.status,
         }
     }
 
@@ -119,15 +171,27 @@ impl RouterError {
             Self::NoHost | Self::BadRequest(_) | Self::Fields(_) => grpc::INVALID_ARGUMENT,
             Self::NoService(_) | Self::NoRoute | Self::MethodNotAllowed(_) => grpc::UNIMPLEMENTED,
             Self::NotReady
+            | Self::InvalidBackend(..)
             | Self::NoInstance(_)
             | Self::Connect(..)
             | Self::Upstream(..)
             | Self::Overflow(_)
             | Self::Overloaded(_) => grpc::UNAVAILABLE,
+            Self::Injected { grpc, .. } => *grpc,
+            Self::NoCounts(_) => grpc::UNAVAILABLE,
             Self::Timeout(_) | Self::SlowBody => grpc::DEADLINE_EXCEEDED,
-            Self::TooLarge(_) | Self::HeadTooLarge(_) => grpc::RESOURCE_EXHAUSTED,
+            Self::TooOften(_) | Self::TooLarge(_) | Self::HeadTooLarge(_) => {
+                grpc::RESOURCE_EXHAUSTED
+            }
             Self::Unsupported(_) => grpc::UNIMPLEMENTED,
+            Self::Egress(_) => grpc::PERMISSION_DENIED,
+            Self::Lookup(_) => grpc::UNAVAILABLE,
             Self::BadAnswer(..) => grpc::INTERNAL,
+            Self::Unauthenticated(_) => grpc::UNAUTHENTICATED,
+            Self::Denied(denial) => match denial.status {
+                StatusCode::UNAUTHORIZED => grpc::UNAUTHENTICATED,
+                _ => grpc::PERMISSION_DENIED,
+            },
         }
     }
 
@@ -137,6 +201,7 @@ impl RouterError {
     pub fn json_code(&self) -> u8 {
         match self {
             Self::NoService(_) | Self::NoRoute => grpc::NOT_FOUND,
+            Self::InvalidBackend(..) => grpc::INTERNAL,
             _ => self.grpc_code(),
         }
     }
@@ -145,11 +210,17 @@ impl RouterError {
     #[must_use]
     pub fn flag(&self) -> &'static str {
         match self {
-            Self::NotReady => "NC",
+            Self::NotReady | Self::InvalidBackend(..) => "NC",
             Self::NoHost | Self::NoService(_) | Self::NoRoute | Self::MethodNotAllowed(_) => "NR",
             Self::NoInstance(_) => "UH",
+            Self::Egress(_) => "ED",
+            Self::Lookup(_) => "DF",
             Self::Connect(..) => "UF",
+            Self::Upstream(_, error) if error.is_parse() => "UPE",
             Self::Upstream(..) => "UC",
+            Self::Injected { .. } => "FI",
+            Self::TooOften(_) => "RL",
+            Self::NoCounts(_) => "RLSE",
             Self::Overflow(_) => "UO",
             Self::Overloaded(_) => "OM",
             Self::Timeout(_) => "UT",
@@ -160,6 +231,17 @@ impl RouterError {
             | Self::HeadTooLarge(_)
             | Self::Unsupported(_) => "DPE",
             Self::BadAnswer(..) => "UPE",
+            Self::Unauthenticated(_) => "JWT_AUTHN_ACCESS_DENIED",
+            Self::Denied(denial) => denial.flag,
+        }
+    }
+
+    /// All that is known, for logs; what [`std::fmt::Display`] shows is for clients.
+    #[must_use]
+    pub fn full(&self) -> String {
+        match self {
+            Self::Denied(denial) => denial.full.clone(),
+            other => other.to_string(),
         }
     }
 }

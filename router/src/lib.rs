@@ -6,6 +6,7 @@
 mod access_log;
 mod admin;
 mod app;
+mod auth;
 mod clock;
 mod config;
 mod connection;
@@ -13,6 +14,7 @@ mod control;
 mod error;
 mod health;
 mod identity;
+mod limit;
 mod listener;
 mod memory;
 mod metrics;
@@ -20,8 +22,9 @@ mod request;
 mod shed;
 mod socket;
 mod table;
+mod tcp;
 mod upstream;
 mod worker;
 
 pub use app::{RunError, run};
-pub use config::{Args, ConfigError, ProtocolArg, RoleArg};
+pub use config::{Args, ConfigError, NamedListen, ProtocolArg, RoleArg};

@@ -4,12 +4,14 @@
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use socket2::{Domain, Protocol, Socket, Type};
 use weir_mesh::shutdown::Drain;
 
 use crate::connection::{self, Closing, Side};
+use crate::tcp::{self, Listen};
 use crate::worker::Worker;
 
 const BACKLOG: i32 = 1024;
@@ -50,12 +52,13 @@ fn socket(address: SocketAddr, shared: bool) -> io::Result<TcpListener> {
 pub async fn accept(
     worker: Rc<Worker>,
     side: Side,
+    opaque: Option<Arc<Listen>>,
     listener: TcpListener,
     closing: Closing,
     drain: Drain,
 ) -> io::Result<()> {
     let listener = tokio::net::TcpListener::from_std(listener)?;
-    let permits = std::sync::Arc::new(tokio::sync::Semaphore::new(CONNECTIONS));
+    let permits = Arc::new(tokio::sync::Semaphore::new(CONNECTIONS));
     let mut over = closing.clone();
     loop {
         // Over the limit, connections wait in the backlog.
@@ -75,9 +78,16 @@ pub async fn accept(
             }
         };
         let (worker, closing, guard) = (worker.clone(), closing.clone(), drain.guard());
+        let opaque = opaque.clone();
         tokio::task::spawn_local(async move {
             worker.activity.note();
-            connection::serve(worker.clone(), side, stream, peer, closing).await;
+            match opaque {
+                None => connection::serve(worker.clone(), side, stream, peer, closing).await,
+                // In a box: requests' connections are many, and would pay.
+                Some(listen) => {
+                    Box::pin(tcp::serve(worker.clone(), side, listen, stream, closing)).await;
+                }
+            }
             worker.activity.note();
             drop(permit);
             drop(guard);

@@ -41,6 +41,15 @@ struct EdgeCounts {
     reported: Mutex<Edge>,
 }
 
+impl EdgeCounts {
+    fn count(&self, failed: bool, seconds: f64) {
+        self.requests.fetch_add(1, Relaxed);
+        self.failures.fetch_add(u64::from(failed), Relaxed);
+        let bucket = DURATION_BOUNDS.partition_point(|bound| *bound < seconds);
+        self.buckets[bucket].fetch_add(1, Relaxed);
+    }
+}
+
 /// The labels of one request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Key<'a> {
@@ -161,6 +170,11 @@ impl Metrics {
         news.collect()
     }
 
+    /// One connection that is no request, from its opening to its end.
+    pub fn count_edge(&self, service: &str, version: &str, failed: bool, took: Duration) {
+        self.edge(service, version).count(failed, took.as_secs_f64());
+    }
+
     fn edge(&self, service: &str, version: &str) -> Arc<EdgeCounts> {
         let mut edges = self.edges.lock().unwrap_or_else(PoisonError::into_inner);
         edges.entry((service.to_owned(), version.to_owned())).or_default().clone()
@@ -226,10 +240,7 @@ impl Bound {
             retries.add(u64::from(outcome.retries));
         }
         if let Some(edge) = &handles.edge {
-            edge.requests.fetch_add(1, Relaxed);
-            edge.failures.fetch_add(u64::from(outcome.failed), Relaxed);
-            let bucket = DURATION_BOUNDS.partition_point(|bound| *bound < seconds);
-            edge.buckets[bucket].fetch_add(1, Relaxed);
+            edge.count(outcome.failed, seconds);
         }
         for flag in outcome.flags {
             // Rare: an error or a stand-in each time.

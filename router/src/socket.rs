@@ -41,6 +41,12 @@ impl Socket {
         &self.stream
     }
 
+    /// The socket alone. What was read ahead would be lost: ask before reading.
+    #[must_use]
+    pub fn into_inner(self) -> TcpStream {
+        self.stream
+    }
+
     /// Fills the buffer ahead. Ready without one at the end of the stream.
     fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let mut bytes = match self.ahead.take() {

@@ -1,26 +1,34 @@
 //! The compiled snapshot: what a request looks things up in. Immutable; a new
 //! one takes its place as a whole.
 
+mod action;
 mod build;
+mod build_route;
+mod extensions;
 mod intern;
 mod matcher;
 pub mod reflection;
 mod split;
+mod tcp;
 mod traffic;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
 use weir_mesh::identity::SpiffeId;
-use weir_mesh::model::{HeaderModifier, Options, Protocol, ServiceName, Sticky, VersionName};
+use weir_mesh::model::{Options, Protocol, ServiceName, Sticky, VersionName};
 use weir_mesh::transcode::Transcoder;
 
+use crate::auth::Guards;
+use crate::limit::Attachment;
 use crate::upstream::{Host, Reach};
+pub use action::{Action, Backend, Filters, Mirror, Rare, Session, Target};
 pub use build::Builder;
+pub use extensions::{ExtensionEntry, Extensions};
 pub use intern::Interner;
-pub use matcher::{Matcher, Query};
+pub use matcher::{Matcher, Origin, Query};
 pub use split::{SplitState, Splitter, point};
+pub use tcp::{TcpAction, TcpBackend, TcpRoutes};
 pub use traffic::{Traffic, TrafficBuilder};
 
 /// A map whose keys come from the configuration: requests look things up in it
@@ -37,10 +45,17 @@ pub struct Table {
     pub services: Map<ServiceName, Destination>,
     /// For what enters by the gateway.
     pub gateway: Matcher,
+    /// Limits of services, for the routers beside their instances. A service
+    /// without any is not here.
+    pub inbound_limits: Map<ServiceName, Arc<[Attachment]>>,
     /// Set when a service of the snapshot had descriptors (gateway only).
     pub reflection: Option<Arc<reflection::Reflection>>,
+    /// Where opaque connections go.
+    pub tcp: TcpRoutes,
     /// Mesh-wide switches.
     pub options: Options,
+    /// Who may; none when nobody is asked anything.
+    pub guards: Option<Arc<Guards>>,
 }
 
 /// What requests inside the mesh that name a service get.
@@ -81,6 +96,14 @@ impl ServiceEntry {
     }
 }
 
+impl VersionEntry {
+    /// Whether an instance of it says that it is well.
+    #[must_use]
+    pub fn is_up(&self) -> bool {
+        self.endpoints.iter().any(|endpoint| endpoint.healthy)
+    }
+}
+
 /// One version and where it runs.
 pub struct VersionEntry {
     /// Its name.
@@ -111,28 +134,4 @@ pub struct Endpoint {
     pub zone: Arc<str>,
     /// What this router found out, when its service has a policy.
     pub host: Option<Arc<Host>>,
-}
-
-/// What a rule does with a request.
-pub struct Action {
-    /// `route/rule`, for logs and metrics.
-    pub label: Arc<str>,
-    /// Where it goes.
-    pub backends: Vec<Backend>,
-    /// Divides requests between `backends`, by index.
-    pub splitter: Splitter,
-    /// Applied to the request in order.
-    pub request_headers: Vec<HeaderModifier>,
-    /// Applied to the response in order.
-    pub response_headers: Vec<HeaderModifier>,
-    /// For the whole request.
-    pub timeout: Option<Duration>,
-}
-
-/// One backend of a rule.
-pub struct Backend {
-    /// The service.
-    pub service: Arc<ServiceEntry>,
-    /// An index into its versions; none: by its own split.
-    pub version: Option<usize>,
 }

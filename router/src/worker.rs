@@ -16,6 +16,7 @@ use crate::memory::{Activity, Pages};
 use crate::metrics::{Bound, Metrics};
 use crate::shed::Shed;
 use crate::table::{Endpoint, ServiceEntry, SplitState, Splitter, Table};
+use crate::tcp;
 use crate::upstream::{Dial, Reach, Upstream};
 use weir_mesh::telemetry::trace::SpanSink;
 
@@ -57,6 +58,10 @@ pub struct Worker {
     pub app: Rc<Upstream>,
     /// What it does, for those who wait for it to be idle.
     pub activity: Activity,
+    /// How many opaque connections there are.
+    pub tcp_open: tcp::Open,
+    /// Hosts outside the mesh.
+    pub outside: tcp::egress::Outside,
     /// Requests that have not ended.
     pub requests: Cell<u32>,
     /// How many of them there may be: this worker's part of the router's.
@@ -75,6 +80,7 @@ impl Worker {
         let dial = match shared.config.app_protocol {
             Protocol::Http1 => Dial::Http1,
             Protocol::Http2 | Protocol::Grpc => Dial::Http2,
+            Protocol::Tcp => Dial::Tcp,
         };
         let args = &shared.config.args;
         let most = args.max_requests.div_ceil(args.workers.into());
@@ -83,6 +89,8 @@ impl Worker {
             shared,
             app: Rc::new(app),
             activity: Activity::default(),
+            tcp_open: tcp::Open::default(),
+            outside: tcp::egress::Outside::default(),
             requests: Cell::new(0),
             most,
             bound: RefCell::default(),
@@ -141,6 +149,7 @@ impl Worker {
     /// address.
     pub fn close_spare(&self) {
         self.app.pool.close_spare();
+        self.outside.close_spare();
         for upstream in self.upstreams.borrow().iter().flatten() {
             upstream.pool.close_spare();
         }
@@ -174,6 +183,7 @@ impl Worker {
             Reach::Mesh => Dial::Mesh(self.shared.identity.clone(), service.identity.clone()),
             Reach::Http1 => Dial::Http1,
             Reach::Http2 => Dial::Http2,
+            Reach::Tcp => Dial::Tcp,
         }
     }
 }

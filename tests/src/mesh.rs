@@ -89,6 +89,15 @@ impl Mesh {
     /// When it does not become so, with all it printed.
     #[must_use]
     pub fn start(program: String, args: &[&str]) -> Self {
+        Self::start_with(program, args, &[])
+    }
+
+    /// The same, with more in the environment of all of its processes.
+    ///
+    /// # Panics
+    /// When it does not become ready, with all it printed.
+    #[must_use]
+    pub fn start_with(program: String, args: &[&str], environment: &[(&str, &str)]) -> Self {
         let root = tempfile::Builder::new().prefix("weir-test-").tempdir().unwrap().keep();
         fs::create_dir(root.join("runtime")).unwrap();
         let mut command = Command::new("sh");
@@ -98,6 +107,7 @@ impl Mesh {
         command.args(["--gateway-port", &free_port().to_string()]);
         command.args(["--control-port", &free_port().to_string()]);
         command.args(args);
+        command.envs(environment.iter().copied());
         // Commands find the newest mesh of this directory: only this one.
         command.env("XDG_RUNTIME_DIR", root.join("runtime"));
         command.stdin(Stdio::piped()).stdout(Stdio::null()).process_group(0);

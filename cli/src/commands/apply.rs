@@ -58,6 +58,7 @@ pub fn request(mesh: &MeshFile) -> ApplyRequest {
         services: mesh.services.iter().map(|spec| (&spec.service).into()).collect(),
         routes: mesh.routes.iter().map(Into::into).collect(),
         policies: mesh.policies.iter().map(Into::into).collect(),
+        tcp_routes: mesh.tcp_routes.iter().map(Into::into).collect(),
         options: Some((&mesh.options).into()),
         ..ApplyRequest::default()
     }

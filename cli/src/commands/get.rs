@@ -2,7 +2,7 @@
 
 use weir_proto::weir::control::v1::{
     EdgeStatus, ListEdgesRequest, ListInstancesRequest, ListRoutersRequest, ListRoutesRequest,
-    ListServicesRequest,
+    ListServicesRequest, ListTcpRoutesRequest,
 };
 use weir_proto::weir::mesh::v1 as pb;
 
@@ -83,6 +83,7 @@ async fn routes(mut client: Client, format: Format) -> Result<(), Error> {
     if format == Format::Json {
         return print_json("weir.control.v1.ListRoutesResponse", &answer);
     }
+    let of_connections = client.list_tcp_routes(ListTcpRoutesRequest {}).await?.into_inner();
     let mut table = table(["ROUTE", "KIND", "PARENTS", "HOSTNAMES", "MATCHES", "BACKENDS"]);
     for route in answer.routes {
         let kind = match route.kind() {
@@ -110,7 +111,36 @@ async fn routes(mut client: Client, format: Format) -> Result<(), Error> {
             ]);
         }
     }
+    for route in of_connections.routes {
+        table.add_row(tcp_route(&route));
+    }
     print_table(&table)
+}
+
+/// The row of a TCPRoute or TLSRoute.
+fn tcp_route(route: &pb::TcpRoute) -> [String; 6] {
+    let kind = match route.kind() {
+        pb::tcp_route::Kind::TlsRoute => "TLSRoute",
+        _ => "TCPRoute",
+    };
+    let parent = |parent: &pb::TcpParentRef| {
+        let kind = parent.kind.to_lowercase();
+        match (parent.section_name.as_str(), parent.port) {
+            ("", 0) => format!("{kind}/{}", parent.name),
+            ("", port) => format!("{kind}/{}:{port}", parent.name),
+            (section, _) => format!("{kind}/{}/{section}", parent.name),
+        }
+    };
+    let parents: Vec<_> = route.parent_refs.iter().map(parent).collect();
+    let hostnames = route.hostnames.join("\n");
+    [
+        route.name.clone(),
+        kind.to_owned(),
+        parents.join("\n"),
+        if hostnames.is_empty() { "*".to_owned() } else { hostnames },
+        "connections".to_owned(),
+        shares(&route.backend_refs),
+    ]
 }
 
 async fn instances(mut client: Client, format: Format) -> Result<(), Error> {
@@ -183,6 +213,7 @@ fn protocol(protocol: pb::Protocol) -> &'static str {
         pb::Protocol::Http1 => "http1",
         pb::Protocol::Http2 => "http2",
         pb::Protocol::Grpc => "grpc",
+        pb::Protocol::Tcp => "tcp",
         pb::Protocol::Unspecified => "unknown",
     }
 }
@@ -211,16 +242,17 @@ fn matches(rule: &pb::RouteRule) -> String {
             text.push_str(&found.method);
             text.push(' ');
         }
-        let path = if found.path.is_empty() { "/" } else { &found.path };
-        text.push_str(path);
-        if found.path_type() != pb::route_match::PathType::Exact {
-            text.push_str(if path.ends_with('/') { "*" } else { "/*" });
-        }
+        text.push_str(&path(found));
+        // A pattern is shown between slashes, as it is elsewhere.
+        let value = |wanted: &pb::NameValue| match wanted.regex {
+            true => format!("/{}/", wanted.value),
+            false => wanted.value.clone(),
+        };
         for header in &found.headers {
-            text.push_str(&format!(" {}: {}", header.name, header.value));
+            text.push_str(&format!(" {}: {}", header.name, value(header)));
         }
         for query in &found.query_params {
-            text.push_str(&format!(" ?{}={}", query.name, query.value));
+            text.push_str(&format!(" ?{}={}", query.name, value(query)));
         }
         text
     };
@@ -230,17 +262,50 @@ fn matches(rule: &pb::RouteRule) -> String {
     }
 }
 
+fn path(found: &pb::RouteMatch) -> String {
+    use pb::route_match::PathType;
+    let path = if found.path.is_empty() { "/" } else { &found.path };
+    match (found.path_type(), &found.grpc_method) {
+        (PathType::Exact, _) => path.to_owned(),
+        (PathType::RegularExpression, _) => format!("~ {path}"),
+        (PathType::GrpcMethod, Some(wanted)) => {
+            let part = |text: &str| if text.is_empty() { "*".to_owned() } else { text.to_owned() };
+            let regex = if wanted.regex { "~ " } else { "" };
+            format!("{regex}/{}/{}", part(&wanted.service), part(&wanted.method))
+        }
+        _ if path.ends_with('/') => format!("{path}*"),
+        _ => format!("{path}/*"),
+    }
+}
+
+/// What answers in place of backends.
+fn instead(rule: &pb::RouteRule) -> Option<String> {
+    use pb::route_filter::Filter;
+    rule.filters.iter().find_map(|filter| match &filter.filter {
+        Some(Filter::RequestRedirect(redirect)) => {
+            let host = if redirect.hostname.is_empty() { "" } else { " " };
+            let status = if redirect.status_code == 0 { 302 } else { redirect.status_code };
+            Some(format!("redirect {status}{host}{}", redirect.hostname))
+        }
+        _ => None,
+    })
+}
+
 fn backends(rule: &pb::RouteRule) -> String {
+    instead(rule).unwrap_or_else(|| shares(&rule.backend_refs))
+}
+
+fn shares(refs: &[pb::BackendRef]) -> String {
     let one = |backend: &pb::BackendRef| {
         let version = if backend.version.is_empty() {
             String::new()
         } else {
             format!(" {}", backend.version)
         };
-        match rule.backend_refs.len() {
+        match refs.len() {
             1 => format!("{}{version}", backend.service),
             _ => format!("{}{version} ={}", backend.service, backend.weight),
         }
     };
-    rule.backend_refs.iter().map(one).collect::<Vec<_>>().join("\n")
+    refs.iter().map(one).collect::<Vec<_>>().join("\n")
 }

@@ -12,6 +12,7 @@ use weir_proto::weir::mesh::v1 as pb;
 
 use super::program::{self, Program};
 use super::read::Fields;
+use super::tcp::{self, UpstreamSpec};
 use super::tree::{Node, Value};
 use super::{Origin, Weighted, scalar};
 
@@ -51,6 +52,8 @@ pub struct ServiceSpec {
     pub join_token: Option<Secret>,
     /// In the split's order.
     pub versions: Vec<VersionSpec>,
+    /// Services with protocol `tcp` that it connects to.
+    pub upstreams: Vec<UpstreamSpec>,
 }
 
 /// How one version is run.
@@ -118,6 +121,8 @@ pub(super) fn read(
     let split = whole
         .then(|| violations.take(&format!("{at}.versions"), Split::new(weights, sticky)))
         .flatten();
+    let processes = versions.iter().map(|version| version.replicas).sum();
+    let upstreams = tcp::upstreams(&mut fields, processes, violations);
     let descriptor_set =
         read_descriptors(&mut fields, name.as_ref(), &versions, origin, violations);
     fields.finish(violations);
@@ -131,6 +136,7 @@ pub(super) fn read(
         },
         join_token,
         versions,
+        upstreams,
     })
 }
 
@@ -140,8 +146,9 @@ fn read_protocol(fields: &mut Fields<'_>, violations: &mut Violations) -> Option
         "http1" => Some(Protocol::Http1),
         "http2" => Some(Protocol::Http2),
         "grpc" => Some(Protocol::Grpc),
+        "tcp" => Some(Protocol::Tcp),
         other => {
-            violations.add(at, format!("{other:?} is not known; use http1, http2 or grpc"));
+            violations.add(at, format!("{other:?} is not known; use http1, http2, grpc or tcp"));
             None
         }
     }

@@ -65,8 +65,8 @@ fn each_mistake_has_its_place_and_path() {
     );
     refused(
         "protocol: http1",
-        "protocol: tcp",
-        "5:15: services[0].protocol: \"tcp\" is not known; use http1, http2 or grpc",
+        "protocol: udp",
+        "5:15: services[0].protocol: \"udp\" is not known; use http1, http2, grpc or tcp",
     );
     refused(
         "name: web",
@@ -217,4 +217,72 @@ fn routes_name_services_of_the_file() {
 fn what_is_no_yaml_is_placed() {
     let error = parse("services: [\n  a: b: c\n").unwrap_err();
     assert!(error.mistakes[0].place.is_some(), "{error}");
+}
+
+const CONNECTIONS: &str = r#"apiVersion: weir.dev/v1alpha1
+kind: Mesh
+gateway:
+  listeners:
+    - {name: postgres, port: 15432, protocol: TCP}
+    - {name: secure, port: 18443, protocol: TLS}
+egress:
+  default: Deny
+  hosts: [api.example.com, {host: "*.example.org", ports: [443, 8443]}, 192.0.2.7]
+tcp: {idleTimeout: 10m, detectionTimeout: 50ms, maxConnections: 5}
+services:
+  - name: db
+    protocol: tcp
+    versions: [{name: v1, command: [sh]}]
+  - name: web
+    protocol: http1
+    upstreams: [{service: db, port: 15433}]
+    versions: [{name: v1, command: [sh]}]
+routes:
+  - apiVersion: gateway.networking.k8s.io/v1
+    kind: TCPRoute
+    metadata: {name: db}
+    spec:
+      parentRefs: [{name: gateway, sectionName: postgres}]
+      rules: [{backendRefs: [{name: db}]}]
+"#;
+
+#[test]
+fn what_is_about_connections_is_read() {
+    let mesh = parse(CONNECTIONS).unwrap();
+    let listeners: Vec<_> = mesh.listeners.iter().map(|l| (&*l.name, l.port)).collect();
+    assert_eq!(listeners, [("postgres", 15432), ("secure", 18443)]);
+    assert_eq!(mesh.services[1].upstreams[0].port, Some(15433));
+    assert_eq!(mesh.options.tcp.max_connections, 5);
+    assert_eq!(mesh.options.tcp.idle_timeout.as_secs(), 600);
+    assert_eq!(mesh.tcp_routes.len(), 1);
+    let egress = mesh.options.egress.unwrap();
+    assert!(egress.allows_name("api.example.com", 1) && egress.allows_name("a.example.org", 443));
+    assert!(!egress.allows_name("a.example.org", 80) && !egress.allow_by_default);
+}
+
+#[test]
+fn each_mistake_about_connections_has_its_place() {
+    let refused = |from: &str, to: &str, wanted: &str| {
+        assert!(CONNECTIONS.contains(from), "{from}");
+        let error = parse(&CONNECTIONS.replacen(from, to, 1)).unwrap_err().to_string();
+        assert!(error.contains(wanted), "{wanted}\n{error}");
+    };
+    refused("protocol: TLS}", "protocol: UDP}", "gateway.listeners[1].protocol: \"UDP\" is not");
+    refused("port: 18443", "port: 15432", "gateway.listeners[1].port: 15432 is here twice");
+    refused("name: secure", "name: postgres", "gateway.listeners[1].name: postgres is here twice");
+    refused("default: Deny", "default: deny", "egress.default: \"deny\" is not known");
+    refused("api.example.com", "api_example", "egress.hosts[0]: \"api_example\" is neither");
+    refused("8443]}", "0]}", "egress.hosts[1].ports[1]: 0 is no port");
+    refused("50ms", "soon", "tcp.detectionTimeout: \"soon\" is not a duration");
+    refused("service: db", "service: web", "upstreams[0].service: the protocol of web is not tcp");
+    refused(
+        "{name: v1, command: [sh]}]\nroutes",
+        "{name: v1, replicas: 2, command: [sh]}]\nroutes",
+        "services[1].upstreams[0].port: is fixed, so there can be one process",
+    );
+    refused(
+        "sectionName: postgres",
+        "sectionName: secure",
+        "routes[0].spec.parentRefs[0]: names no listener in gateway.listeners with protocol TCP",
+    );
 }

@@ -3,13 +3,13 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-use weir_mesh::model::Protocol;
+use weir_mesh::model::{Protocol, TcpRouteKind};
 
 use super::data::Data;
 use super::ports::{self, Reservation};
 use super::spawn::{Listen, Role, Spec};
 use crate::Error;
-use crate::mesh_file::{Builtin, MeshFile, Program, ServiceSpec, VersionSpec};
+use crate::mesh_file::{Builtin, MeshFile, Program, ServiceSpec, UpstreamSpec, VersionSpec};
 
 /// The gateway's name as a process and as a router.
 pub const GATEWAY: &str = "gateway";
@@ -41,6 +41,16 @@ pub struct Instance {
     protocol: Protocol,
     spec: VersionSpec,
     port: Reservation,
+    upstreams: Vec<Upstream>,
+}
+
+/// A service that an instance connects to, and where its router listens for it.
+#[derive(Debug)]
+struct Upstream {
+    service: String,
+    port: u16,
+    /// Until the router has it.
+    reservation: Option<Reservation>,
 }
 
 impl Instance {
@@ -63,7 +73,7 @@ impl Instance {
 /// No port is free, or one that the file fixes is taken.
 pub fn instances(mesh: &MeshFile) -> Result<Vec<Instance>, Error> {
     let mut instances = Vec::new();
-    for ServiceSpec { service, versions, .. } in &mesh.services {
+    for ServiceSpec { service, versions, upstreams, .. } in &mesh.services {
         // What has addresses runs already, without us.
         for version in versions.iter().filter(|v| v.program != Program::Elsewhere) {
             for number in 1..=version.replicas {
@@ -78,11 +88,27 @@ pub fn instances(mesh: &MeshFile) -> Result<Vec<Instance>, Error> {
                     protocol: service.protocol,
                     spec: version.clone(),
                     port,
+                    upstreams: reserve_upstreams(upstreams)?,
                 });
             }
         }
     }
     Ok(instances)
+}
+
+fn reserve_upstreams(specs: &[UpstreamSpec]) -> Result<Vec<Upstream>, Error> {
+    let one = |spec: &UpstreamSpec| {
+        let reservation = match spec.port {
+            Some(port) => ports::fixed(&format!("{}.port", spec.at), port)?,
+            None => ports::reserve()?,
+        };
+        Ok(Upstream {
+            service: spec.service.to_string(),
+            port: reservation.port(),
+            reservation: Some(reservation),
+        })
+    };
+    specs.iter().map(one).collect()
 }
 
 /// Threads of the gateway: one for each core, at most four.
@@ -125,25 +151,39 @@ impl Planner<'_> {
             any("--otlp-listen", "otlp"),
         ];
         let spec = self.spec(CONTROL_PLANE, Role::ControlPlane, command, listens);
-        Spec { reservation: Some(api), ..spec }
+        Spec { reservations: vec![api], ..spec }
     }
 
     /// The gateway.
     #[must_use]
-    pub fn gateway(&self, control: &Control, listen: Reservation) -> Spec {
+    pub fn gateway(
+        &self,
+        control: &Control,
+        listen: Reservation,
+        listeners: Vec<Reservation>,
+    ) -> Spec {
         let workers = gateway_workers();
-        let command = self.router(GATEWAY, "gateway", GATEWAY, "v1", control, workers);
+        let mut command = self.router(GATEWAY, "gateway", GATEWAY, "v1", control, workers);
+        for listener in &self.mesh.listeners {
+            let flag = match listener.kind {
+                TcpRouteKind::Tcp => "--tcp-listen",
+                TcpRouteKind::Tls => "--tls-listen",
+            };
+            let value = format!("{}=127.0.0.1:{}", listener.name, listener.port);
+            command.extend([flag.into(), value.into()]);
+        }
         let listens = vec![
             Listen { flag: "--listen", key: "gateway", first: listen.address().to_string() },
             any("--admin-listen", "admin"),
         ];
         let spec = self.spec(GATEWAY, Role::Gateway, command, listens);
-        Spec { service: GATEWAY.into(), reservation: Some(listen), ..spec }
+        let reservations = std::iter::once(listen).chain(listeners).collect();
+        Spec { service: GATEWAY.into(), reservations, ..spec }
     }
 
     /// An instance's router.
     #[must_use]
-    pub fn sidecar(&self, control: &Control, instance: &Instance) -> Spec {
+    pub fn sidecar(&self, control: &Control, instance: &mut Instance) -> Spec {
         let name = instance.router();
         let (service, version) = (instance.service.as_str(), instance.version.as_str());
         // Many of these share one machine: a worker each is plenty.
@@ -152,9 +192,16 @@ impl Planner<'_> {
             Protocol::Http1 => "http1",
             Protocol::Http2 => "http2",
             Protocol::Grpc => "grpc",
+            Protocol::Tcp => "tcp",
         };
         command.extend(["--app".into(), instance.app().into()]);
         command.extend(["--app-protocol", protocol].map(OsString::from));
+        for Upstream { service, port, .. } in &instance.upstreams {
+            let value = format!("{service}=127.0.0.1:{port}");
+            command.extend(["--tcp-listen".into(), value.into()]);
+        }
+        let reservations = instance.upstreams.iter_mut().filter_map(|u| u.reservation.take());
+        let reservations = reservations.collect();
         let listens = vec![
             any("--inbound-listen", "inbound"),
             any("--outbound-listen", "outbound"),
@@ -163,6 +210,7 @@ impl Planner<'_> {
         Spec {
             service: instance.service.clone(),
             version: instance.version.clone(),
+            reservations,
             ..self.spec(&name, Role::Sidecar, command, listens)
         }
     }
@@ -189,6 +237,10 @@ impl Planner<'_> {
             ("OTEL_EXPORTER_OTLP_ENDPOINT".to_owned(), otlp),
             ("OTEL_SERVICE_NAME".to_owned(), instance.service.clone()),
         ];
+        env.extend(instance.upstreams.iter().map(|upstream| {
+            let name = upstream.service.to_ascii_uppercase().replace('-', "_");
+            (format!("WEIR_TCP_{name}"), format!("127.0.0.1:{}", upstream.port))
+        }));
         env.extend(
             instance.spec.env.iter().map(|(name, value)| (name.clone(), with_port(value, &port))),
         );
@@ -206,7 +258,7 @@ impl Planner<'_> {
             env,
             directory: (!own).then_some(instance.spec.working_directory),
             ready_file: spec.ready_file.filter(|_| own),
-            reservation: Some(instance.port),
+            reservations: vec![instance.port],
             ..spec
         })
     }
@@ -283,7 +335,7 @@ impl Planner<'_> {
             directory: None,
             ready_file: Some(self.data.ready(name)),
             log: self.data.log(name),
-            reservation: None,
+            reservations: Vec::new(),
         }
     }
 }
@@ -309,14 +361,14 @@ mod tests {
             Planner { data: &data, mesh: &mesh, program: "weir".into(), access_log: false };
         let control =
             Control { api: "a:1".into(), mesh: "a:2".into(), otlp: "127.0.0.1:4317".into() };
-        let instances = instances(&mesh).unwrap();
+        let mut instances = instances(&mesh).unwrap();
         let ids: Vec<_> = instances.iter().map(|instance| instance.id.as_str()).collect();
         assert_eq!(ids.len(), 10);
         assert!(ids.contains(&"products-v2-2"), "{ids:?}");
         let ports: std::collections::HashSet<_> = instances.iter().map(|i| i.port.port()).collect();
         assert_eq!(ports.len(), 10);
 
-        let router = planner.sidecar(&control, &instances[0]);
+        let router = planner.sidecar(&control, &mut instances[0]);
         let words: Vec<_> = router.command.iter().map(|word| word.to_string_lossy()).collect();
         let line = words.join(" ");
         assert!(line.starts_with("weir router --role sidecar --service auth"), "{line}");

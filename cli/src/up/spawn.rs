@@ -74,8 +74,8 @@ pub struct Spec {
     pub ready_file: Option<PathBuf>,
     /// Its standard output and standard error.
     pub log: PathBuf,
-    /// Keeps its port from others.
-    pub reservation: Option<Reservation>,
+    /// Keep its ports from others.
+    pub reservations: Vec<Reservation>,
 }
 
 /// What a process told of its listeners: `{"inbound": "127.0.0.1:40001"}`.
@@ -112,7 +112,7 @@ pub fn spawn(spec: &mut Spec, addresses: &Addresses) -> io::Result<Child> {
     command.envs(spec.env.iter().map(|(name, value)| (name, value)));
     command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
     command.process_group(0);
-    if let Some(reservation) = &mut spec.reservation {
+    for reservation in &mut spec.reservations {
         reservation.make_way();
     }
     command.spawn()

@@ -11,14 +11,14 @@ use super::UpArgs;
 use super::data::Data;
 use super::desired;
 use super::plan::{CONTROL_PLANE, Control, GATEWAY, Instance, Planner, instances};
-use super::ports::{Reservation, Wanted, choose};
+use super::ports::{self, Reservation, Wanted, choose};
 use super::ready::Urls;
 use super::spawn::{last_lines, own_program};
 use super::supervise::{Event, Supervisor};
 use crate::Error;
 use crate::client::{Client, connect_lazy};
 use crate::http_client::HttpClient;
-use crate::mesh_file::MeshFile;
+use crate::mesh_file::{GatewayListener, MeshFile};
 use crate::runtime_file::{self, RuntimeFile};
 
 /// Until every instance is healthy and the gateway serves.
@@ -50,6 +50,7 @@ pub struct Running {
 /// Where the mesh will listen for the outside.
 struct Listens {
     gateway: Reservation,
+    listeners: Vec<Reservation>,
     control: Reservation,
     notes: Vec<String>,
 }
@@ -67,7 +68,9 @@ impl Listens {
         };
         let (gateway, note) = choose("the gateway", gateway)?;
         let (control, other) = choose("the control API", control)?;
-        Ok(Self { gateway, control, notes: note.into_iter().chain(other).collect() })
+        let fixed = |l: &GatewayListener| ports::fixed(&format!("{}.port", l.at), l.port);
+        let listeners = mesh.listeners.iter().map(fixed).collect::<Result<_, _>>()?;
+        Ok(Self { gateway, listeners, control, notes: note.into_iter().chain(other).collect() })
     }
 }
 
@@ -83,7 +86,7 @@ pub async fn start(
     supervisor: &mut Supervisor,
 ) -> Result<Started, Error> {
     let listens = Listens::choose(args, mesh)?;
-    let instances = instances(mesh)?;
+    let mut instances = instances(mesh)?;
     data.write_join_tokens(mesh)?;
     let program = own_program()
         .map_err(|error| Error::new(format!("cannot find this program itself: {error}")))?;
@@ -102,7 +105,8 @@ pub async fn start(
     apply(mesh, &mut client, &data.join("applied.json")).await?;
 
     let ids: Vec<String> = instances.iter().map(|instance| instance.id.clone()).collect();
-    start_routers(&planner, &control, listens.gateway, &instances, supervisor).await?;
+    let doors = (listens.gateway, listens.listeners);
+    start_routers(&planner, &control, doors, &mut instances, supervisor).await?;
     start_apps(&planner, &control, instances, supervisor).await?;
     wait_healthy(&ids, &mut client, supervisor, data).await?;
     Ok(Started { client, urls, gateway, notes: listens.notes })
@@ -179,12 +183,12 @@ async fn apply(mesh: &MeshFile, client: &mut Client, applied: &Path) -> Result<(
 async fn start_routers(
     planner: &Planner<'_>,
     control: &Control,
-    gateway: Reservation,
-    instances: &[Instance],
+    (gateway, listeners): (Reservation, Vec<Reservation>),
+    instances: &mut [Instance],
     supervisor: &mut Supervisor,
 ) -> Result<(), Error> {
     planner.data.make(format!("routers/{GATEWAY}"))?;
-    let mut starting = vec![supervisor.start(planner.gateway(control, gateway))];
+    let mut starting = vec![supervisor.start(planner.gateway(control, gateway, listeners))];
     for instance in instances {
         planner.data.make(format!("routers/{}", instance.id))?;
         starting.push(supervisor.start(planner.sidecar(control, instance)));

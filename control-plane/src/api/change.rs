@@ -2,6 +2,7 @@
 
 mod apply;
 mod shift;
+mod tcp;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,6 +23,7 @@ use crate::text::hex;
 
 pub(super) use apply::apply;
 pub(super) use shift::shift;
+pub(super) use tcp::{delete as delete_tcp_route, put as put_tcp_route};
 
 /// Characters of a reason.
 const MAX_REASON: usize = 1000;

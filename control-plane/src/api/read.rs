@@ -87,6 +87,12 @@ pub(super) fn snapshot(control: &Control) -> Result<mesh::Snapshot, Status> {
     mesh::Snapshot::decode(newest.bytes.clone()).map_err(|e| Status::internal(e.to_string()))
 }
 
+pub(super) fn tcp_routes(control: &Control) -> pb::ListTcpRoutesResponse {
+    let desired = control.desired.borrow();
+    let routes = desired.tcp_routes.values().map(|held| (&*held.value).into()).collect();
+    pb::ListTcpRoutesResponse { routes }
+}
+
 pub(super) fn instances(
     control: &Control,
     service: &str,
@@ -141,6 +147,7 @@ pub(super) fn describe(change: &Change) -> String {
         ObjectKey::Service(name) => name.to_string(),
         ObjectKey::Route(name) => format!("route {name}"),
         ObjectKey::Policy(kind, name) => format!("{kind} {name}"),
+        ObjectKey::TcpRoute(name) => format!("tcp-route {name}"),
         ObjectKey::Options => "options".to_owned(),
     };
     let moved = match (&change.before, &change.after) {
@@ -196,11 +203,19 @@ fn short(object: &Object, with_addresses: bool) -> String {
             let targets: Vec<_> = policy.targets.iter().map(ToString::to_string).collect();
             if targets.is_empty() { "no targets".to_owned() } else { targets.join(" ") }
         }
+        Object::TcpRoute(route) => match route.backends.len() {
+            1 => "1 backend".to_owned(),
+            n => format!("{n} backends"),
+        },
         Object::Options(options) => format!(
-            "traceSampling={} showVersion={} corsOrigins={}",
+            "traceSampling={} showVersion={} corsOrigins={} escapedSlashes={} \
+             denyByDefault={} hidePolicies={}",
             options.trace_sampling,
             options.show_version,
-            options.cors_origins.join(",")
+            options.cors_origins.join(","),
+            options.escaped_slashes,
+            options.deny_by_default,
+            options.hide_policies
         ),
     }
 }

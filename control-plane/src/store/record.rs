@@ -85,6 +85,7 @@ pub(super) fn encode(object: &Object) -> (Bytes, Option<(Hash, Bytes)>) {
         }
         Object::Route(route) => (pb::Route::from(&**route).encode_to_vec().into(), None),
         Object::Policy(policy) => (pb::Policy::from(&**policy).encode_to_vec().into(), None),
+        Object::TcpRoute(route) => (pb::TcpRoute::from(&**route).encode_to_vec().into(), None),
         Object::Options(options) => (pb::Options::from(&**options).encode_to_vec().into(), None),
     }
 }
@@ -121,6 +122,11 @@ pub(super) fn decode(
             let message = pb::Policy::decode(bytes).map_err(|e| damaged(e.to_string()))?;
             let policy = wire::policy(&message, "").map_err(|e| damaged(e.to_string()))?;
             Object::Policy(Arc::new(policy))
+        }
+        ObjectKey::TcpRoute(_) => {
+            let message = pb::TcpRoute::decode(bytes).map_err(|e| damaged(e.to_string()))?;
+            let route = wire::tcp_route(&message, "").map_err(|e| damaged(e.to_string()))?;
+            Object::TcpRoute(Arc::new(route))
         }
         ObjectKey::Options => {
             let message = pb::Options::decode(bytes).map_err(|e| damaged(e.to_string()))?;

@@ -280,6 +280,52 @@ async fn routes_are_put_listed_and_deleted() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn routes_of_connections_are_put_listed_kept_and_deleted() {
+    let plane = Plane::start().await;
+    plane.seed().await;
+    let db = json!({"name": "db", "protocol": "PROTOCOL_TCP",
+        "versions": [{"version": "v1", "weight": 1}]});
+    plane.post("/v1/apply", json!({"services": [db]})).await;
+    let route = json!({"name": "db", "kind": "TCP_ROUTE",
+        "parentRefs": [{"kind": "Service", "name": "db"}],
+        "backendRefs": [{"service": "db", "version": "v1", "weight": 1}]});
+    let (status, answer) = plane.http("PUT", "/v1/tcp-routes/db", route.clone()).await;
+    assert_eq!(status, 200, "{answer}");
+    let listed = plane.get("/v1/tcp-routes").await;
+    assert_eq!(listed["routes"][0]["name"], "db", "{listed}");
+    let entry = plane.get("/v1/history").await["entries"][0].clone();
+    assert_eq!(entry["objects"], json!(["tcp-route/db"]), "{entry}");
+
+    let mut bad = route.clone();
+    bad["parentRefs"] = json!([{"kind": "Service", "name": "products"}]);
+    bad["backendRefs"] = json!([
+        {"service": "nobody", "weight": 1}, {"service": "db", "version": "v9", "weight": 1},
+        {"service": "products", "weight": 1},
+    ]);
+    let (status, answer) = plane.http("PUT", "/v1/tcp-routes/db", bad).await;
+    assert_eq!(status, 400, "{answer}");
+    let text = answer.to_string();
+    for wanted in [
+        "route.parentRefs[0].name",
+        "the protocol of products is not tcp",
+        "route.backendRefs[0].service",
+        "route.backendRefs[1].version",
+        "route.backendRefs[2].service",
+    ] {
+        assert!(text.contains(wanted), "{wanted}: {text}");
+    }
+    // A service that a route names cannot go alone, and routes go when they are pruned.
+    let others = json!({"services": mesh()["services"], "tcpRoutes": [route], "prune": true});
+    let (status, answer) = plane.http("POST", "/v1/apply", others).await;
+    assert_eq!(status, 400, "{answer}");
+    let (status, answer) = plane.http("DELETE", "/v1/tcp-routes/db", Value::Null).await;
+    assert_eq!(status, 200, "{answer}");
+    let (status, answer) = plane.http("DELETE", "/v1/tcp-routes/db", Value::Null).await;
+    assert_eq!(status, 404, "{answer}");
+    assert_eq!(plane.get("/v1/tcp-routes").await["routes"], json!([]));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn all_mistakes_of_a_route_are_told_at_once() {
     let plane = Plane::start().await;
     plane.seed().await;

@@ -1,14 +1,14 @@
 //! [`Route`] -> Gateway API document.
 
-use std::sync::Arc;
+use std::time::Duration;
 
-use http::{HeaderName, HeaderValue};
 use serde_json::{Value, json};
 
-use super::{API_VERSION, GATEWAY_NAME, duration};
+use super::document_filter::filters;
+use super::{API_VERSION, GATEWAY_NAME, annotations, duration};
 use crate::model::{
-    BackendRef, HeaderModifier, Parent, PathMatch, Route, RouteFilter, RouteKind, RouteMatch,
-    RouteRule,
+    BackendRef, ForceVersion, Parent, PathMatch, Pattern, RetryRule, Route, RouteKind, RouteMatch,
+    RouteRule, ServiceName, SessionKind, SessionPersistence, ValueMatch, VersionName,
 };
 
 /// Writes a route as the Gateway API has it, such that
@@ -34,9 +34,23 @@ pub fn to_document(route: &Route) -> Value {
     json!({
         "apiVersion": API_VERSION,
         "kind": kind,
-        "metadata": { "name": *route.name },
+        "metadata": metadata(route),
         "spec": spec,
     })
+}
+
+fn metadata(route: &Route) -> Value {
+    let mut out = json!({ "name": *route.name });
+    if let Some(force) = &route.force_version {
+        out["annotations"][annotations::FORCE_VERSION] = match force {
+            ForceVersion::Header(name) => format!("header:{name}").into(),
+            ForceVersion::Cookie(name) => format!("cookie:{name}").into(),
+        };
+    }
+    if route.pin_versions {
+        out["annotations"][annotations::PIN_VERSIONS] = "true".into();
+    }
+    out
 }
 
 fn parent(parent: &Parent) -> Value {
@@ -47,8 +61,10 @@ fn parent(parent: &Parent) -> Value {
 }
 
 fn rule(rule: &RouteRule, matches: Vec<Value>) -> Value {
-    let backends: Vec<Value> = rule.backends.iter().map(backend).collect();
-    let mut out = json!({ "backendRefs": backends });
+    let mut out = json!({});
+    if !rule.backends.is_empty() {
+        out["backendRefs"] = rule.backends.iter().map(backend).collect();
+    }
     if !rule.name.is_empty() {
         out["name"] = (*rule.name).into();
     }
@@ -57,52 +73,74 @@ fn rule(rule: &RouteRule, matches: Vec<Value>) -> Value {
         out["matches"] = matches.into();
     }
     if !rule.filters.is_empty() {
-        out["filters"] = rule.filters.iter().map(filter).collect();
+        out["filters"] = filters(&rule.filters);
     }
-    if let Some(timeout) = rule.timeout {
-        out["timeouts"] = json!({ "request": duration::print(timeout) });
+    let mut timeouts = json!({});
+    time(&mut timeouts, "request", rule.timeout);
+    time(&mut timeouts, "backendRequest", rule.backend_timeout);
+    if timeouts != json!({}) {
+        out["timeouts"] = timeouts;
+    }
+    if let Some(retry) = &rule.retry {
+        out["retry"] = self::retry(retry);
+    }
+    if let Some(session) = &rule.session {
+        out["sessionPersistence"] = self::session(session);
     }
     out
 }
 
-fn backend(backend: &BackendRef) -> Value {
-    let name = match &backend.version {
-        Some(version) => format!("{}-{version}", backend.service),
-        None => backend.service.to_string(),
-    };
-    json!({ "name": name, "weight": backend.weight.get() })
-}
-
-fn filter(filter: &RouteFilter) -> Value {
-    match filter {
-        RouteFilter::RequestHeaderModifier(modifier) => json!({
-            "type": "RequestHeaderModifier",
-            "requestHeaderModifier": header_modifier(modifier),
-        }),
-        RouteFilter::ResponseHeaderModifier(modifier) => json!({
-            "type": "ResponseHeaderModifier",
-            "responseHeaderModifier": header_modifier(modifier),
-        }),
+fn time(out: &mut Value, field: &str, time: Option<Duration>) {
+    if let Some(time) = time {
+        out[field] = duration::print(time).into();
     }
 }
 
-fn header_modifier(modifier: &HeaderModifier) -> Value {
+fn retry(retry: &RetryRule) -> Value {
     let mut out = json!({});
-    if !modifier.set.is_empty() {
-        out["set"] = headers(&modifier.set);
+    if !retry.codes.is_empty() {
+        out["codes"] = retry.codes.clone().into();
     }
-    if !modifier.add.is_empty() {
-        out["add"] = headers(&modifier.add);
+    if let Some(attempts) = retry.attempts {
+        out["attempts"] = attempts.into();
     }
-    if !modifier.remove.is_empty() {
-        out["remove"] = modifier.remove.iter().map(HeaderName::as_str).collect();
+    time(&mut out, "backoff", retry.backoff);
+    out
+}
+
+fn session(session: &SessionPersistence) -> Value {
+    let mut out = json!({});
+    if let Some(name) = &session.name {
+        out["sessionName"] = (**name).into();
+    }
+    time(&mut out, "absoluteTimeout", session.absolute_timeout);
+    time(&mut out, "idleTimeout", session.idle_timeout);
+    match session.kind {
+        SessionKind::Cookie => out["type"] = "Cookie".into(),
+        SessionKind::PermanentCookie => {
+            out["type"] = "Cookie".into();
+            out["cookieConfig"] = json!({ "lifetimeType": "Permanent" });
+        }
+        SessionKind::Header => out["type"] = "Header".into(),
     }
     out
 }
 
-fn headers(headers: &[(HeaderName, HeaderValue)]) -> Value {
-    let pair = |(name, value): &(HeaderName, HeaderValue)| json!({ "name": name.as_str(), "value": String::from_utf8_lossy(value.as_bytes()) });
-    headers.iter().map(pair).collect()
+/// What a reference to a backend calls it.
+pub(super) fn name(service: &ServiceName, version: Option<&VersionName>) -> String {
+    match version {
+        Some(version) => format!("{service}-{version}"),
+        None => service.to_string(),
+    }
+}
+
+pub(super) fn backend(backend: &BackendRef) -> Value {
+    let name = name(&backend.service, backend.version.as_ref());
+    let mut out = json!({ "name": name, "weight": backend.weight.get() });
+    if !backend.filters.is_empty() {
+        out["filters"] = filters(&backend.filters);
+    }
+    out
 }
 
 fn http_matches(rule: &RouteRule) -> Vec<Value> {
@@ -110,23 +148,46 @@ fn http_matches(rule: &RouteRule) -> Vec<Value> {
 }
 
 fn http_match(matched: &RouteMatch) -> Value {
+    let typed = |kind: &str, value: &str| json!({ "type": kind, "value": value });
     let mut out = json!({ "path": match &matched.path {
-        PathMatch::Exact(path) => json!({ "type": "Exact", "value": **path }),
-        PathMatch::Prefix(path) if path.is_empty() => json!({ "type": "PathPrefix", "value": "/" }),
-        PathMatch::Prefix(path) => json!({ "type": "PathPrefix", "value": **path }),
+        PathMatch::Exact(path) => typed("Exact", path),
+        PathMatch::Prefix(path) if path.is_empty() => typed("PathPrefix", "/"),
+        PathMatch::Prefix(path) => typed("PathPrefix", path),
+        PathMatch::Regex(pattern) => typed("RegularExpression", pattern.as_str()),
+        // Only a route of another kind says these; a path that means the same.
+        PathMatch::GrpcMethod(method) => typed("RegularExpression", &format!("/[^/]+/{method}")),
+        PathMatch::GrpcRegex { service, method } => {
+            let part = |pattern: &Option<Pattern>| match pattern {
+                Some(pattern) => format!("({})", pattern.as_str()),
+                None => "[^/]+".to_owned(),
+            };
+            typed("RegularExpression", &format!("/{}/{}", part(service), part(method)))
+        }
     } });
     if let Some(method) = &matched.method {
         out["method"] = method.as_str().into();
     }
-    if !matched.headers.is_empty() {
-        out["headers"] = headers(&matched.headers);
-    }
+    add_headers(&mut out, matched);
     if !matched.query.is_empty() {
-        let pair =
-            |(name, value): &(Arc<str>, Arc<str>)| json!({ "name": **name, "value": **value });
-        out["queryParams"] = matched.query.iter().map(pair).collect();
+        out["queryParams"] = matched.query.iter().map(|(name, v)| wanted(name, v)).collect();
     }
     out
+}
+
+fn add_headers(out: &mut Value, matched: &RouteMatch) {
+    if !matched.headers.is_empty() {
+        let header = matched.headers.iter().map(|(name, value)| wanted(name.as_str(), value));
+        out["headers"] = header.collect();
+    }
+}
+
+fn wanted(name: &str, value: &ValueMatch) -> Value {
+    match value {
+        ValueMatch::Exact(value) => json!({ "name": name, "value": **value }),
+        ValueMatch::Regex(pattern) => {
+            json!({ "type": "RegularExpression", "name": name, "value": pattern.as_str() })
+        }
+    }
 }
 
 /// The matches of each rule as a GRPCRoute has them, if it can say all of them.
@@ -152,14 +213,23 @@ fn grpc_match(matched: &RouteMatch) -> Option<Value> {
             }
             Some(json!({ "service": service, "method": method }))
         }
+        PathMatch::Regex(_) => return None,
+        PathMatch::GrpcMethod(method) => Some(json!({ "method": **method })),
+        PathMatch::GrpcRegex { service, method } => {
+            let mut out = json!({ "type": "RegularExpression" });
+            for (field, pattern) in [("service", service), ("method", method)] {
+                if let Some(pattern) = pattern {
+                    out[field] = pattern.as_str().into();
+                }
+            }
+            Some(out)
+        }
     };
     let mut out = json!({});
     if let Some(method) = method {
         out["method"] = method;
     }
-    if !matched.headers.is_empty() {
-        out["headers"] = headers(&matched.headers);
-    }
+    add_headers(&mut out, matched);
     Some(out)
 }
 

@@ -73,6 +73,12 @@ impl<'a> Object<'a> {
         }
     }
 
+    /// Every field that is neither absent nor null.
+    pub fn fields(&self) -> impl Iterator<Item = (&'a str, &'a Value)> {
+        let map: &'a Map<String, Value> = self.map;
+        map.iter().map(|(name, value)| (name.as_str(), value)).filter(|(_, value)| !value.is_null())
+    }
+
     pub fn at(&self) -> &str {
         &self.at
     }

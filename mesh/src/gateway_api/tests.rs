@@ -1,6 +1,9 @@
 //! Documents as people write them, and the mistakes they make.
 
+mod annotations;
+mod filters;
 mod laws;
+mod schema;
 
 use std::time::Duration;
 
@@ -9,8 +12,8 @@ use serde_json::{Value, json};
 
 use super::{KnownServices, parse_route, to_document};
 use crate::model::{
-    BackendRef, HeaderModifier, HostPattern, Parent, PathMatch, Route, RouteFilter, RouteKind,
-    RouteMatch, RouteRule, Weight,
+    BackendRef, HeaderModifier, HostPattern, Parent, PathMatch, Pattern, Route, RouteFilter,
+    RouteKind, RouteMatch, RouteRule, ValueMatch, Weight,
 };
 
 fn services() -> KnownServices {
@@ -53,11 +56,8 @@ fn refused_rule(rule: &Value) -> Vec<String> {
 }
 
 fn backend(service: &str, version: Option<&str>, weight: i64) -> BackendRef {
-    BackendRef {
-        service: service.parse().unwrap(),
-        version: version.map(|version| version.parse().unwrap()),
-        weight: Weight::try_from(weight).unwrap(),
-    }
+    let version = version.map(|version| version.parse().unwrap());
+    BackendRef::new(service.parse().unwrap(), version, Weight::try_from(weight).unwrap())
 }
 
 #[test]
@@ -115,8 +115,11 @@ fn an_http_route_with_everything() {
                 RouteMatch {
                     path: PathMatch::Exact("/v1/x".into()),
                     method: Some(Method::POST),
-                    headers: vec![header("x-beta", "yes")],
-                    query: vec![("q".into(), "1".into())],
+                    headers: vec![(
+                        HeaderName::from_static("x-beta"),
+                        ValueMatch::Exact("yes".into()),
+                    )],
+                    query: vec![("q".into(), ValueMatch::Exact("1".into()))],
                 },
                 RouteMatch { path: PathMatch::Prefix("/v2".into()), ..RouteMatch::any() },
                 RouteMatch::any(),
@@ -134,7 +137,12 @@ fn an_http_route_with_everything() {
             ],
             backends: vec![backend("products", None, 9), backend("products", Some("v1"), 1)],
             timeout: Some(Duration::from_secs(90)),
+            backend_timeout: None,
+            retry: None,
+            session: None,
         }],
+        force_version: None,
+        pin_versions: false,
     };
     assert_eq!(parse_route(&document, "", &services()), Ok(expected));
 }
@@ -146,6 +154,9 @@ fn methods_of_a_grpc_route_are_paths() {
             {"method": {"service": "weir.users.v1.UsersService", "method": "GetMe"}},
             {"method": {"type": "Exact", "service": "weir.users.v1.UsersService"}},
             {"headers": [{"name": "a", "value": "b"}]},
+            {"method": {"method": "GetMe"}},
+            {"method": {"type": "RegularExpression", "service": "weir\\..*", "method": "Get.*"}},
+            {"method": {"type": "RegularExpression", "method": "Get.*"}},
         ],
         "backendRefs": [{"name": "users"}],
     }));
@@ -159,27 +170,35 @@ fn methods_of_a_grpc_route_are_paths() {
             &PathMatch::Exact("/weir.users.v1.UsersService/GetMe".into()),
             &PathMatch::Prefix("/weir.users.v1.UsersService".into()),
             &PathMatch::any(),
+            &PathMatch::GrpcMethod("GetMe".into()),
+            &PathMatch::GrpcRegex {
+                service: Pattern::parse("weir\\..*").ok(),
+                method: Pattern::parse("Get.*").ok(),
+            },
+            &PathMatch::GrpcRegex { service: None, method: Pattern::parse("Get.*").ok() },
         ]
     );
     document["spec"]["rules"][0]["matches"] = json!([
-        {"method": {"method": "GetMe"}},
         {"method": {}},
-        {"method": {"type": "RegularExpression", "service": "a/b", "method": "1"}},
+        {"method": {"type": "Regex", "service": "a/b", "method": "1"}},
+        {"method": {"type": "RegularExpression", "service": "(", "method": ""}},
         {"path": {"value": "/"}},
     ]);
     assert_eq!(
         refused(&document),
         [
-            "routes[0].spec.rules[0].matches[0].method.service: is missing; a method without its \
-             service is not supported yet",
-            "routes[0].spec.rules[0].matches[1].method: names neither a service nor a method; \
+            "routes[0].spec.rules[0].matches[0].method: names neither a service nor a method; \
              leave it out to match all",
-            "routes[0].spec.rules[0].matches[2].method.type: RegularExpression is not supported \
-             yet; use Exact",
-            "routes[0].spec.rules[0].matches[2].method.service: \"a/b\" is no gRPC service, such \
+            "routes[0].spec.rules[0].matches[1].method.type: \"Regex\" is not known; use Exact or \
+             RegularExpression",
+            "routes[0].spec.rules[0].matches[1].method.service: \"a/b\" is no gRPC service, such \
              as weir.users.v1.UsersService",
-            "routes[0].spec.rules[0].matches[2].method.method: \"1\" is no gRPC method, such as \
+            "routes[0].spec.rules[0].matches[1].method.method: \"1\" is no gRPC method, such as \
              GetMe",
+            "routes[0].spec.rules[0].matches[2].method.service: \"(\" is not a regular expression \
+             (RE2 syntax): found open group without closing ')'",
+            "routes[0].spec.rules[0].matches[2].method.method: is empty; write a regular \
+             expression (RE2 syntax)",
             "routes[0].spec.rules[0].matches[3].path: is not known; there are: method, headers",
         ]
     );
@@ -231,7 +250,7 @@ fn all_violations_are_reported_at_once() {
             ],
             "hostnames": ["10.0.0.1", 5],
             "rules": [
-                {"backendRefs": [{"name": "users"}], "retry": {}, "name": true},
+                {"backendRefs": [{"name": "users"}], "cors": {}, "name": true},
                 {},
             ],
         },
@@ -268,7 +287,9 @@ fn all_violations_are_reported_at_once() {
              `name.example.com`, or `*.example.com` for a wildcard"
                 .into(),
             "routes[0].spec.hostnames[1]: must be text, not a number; put it in quotes".into(),
-            "routes[0].spec.rules[0].retry: is not supported yet".into(),
+            "routes[0].spec.rules[0].cors: is not known; there are: name, matches, filters, \
+             backendRefs, timeouts, retry, sessionPersistence"
+                .into(),
             "routes[0].spec.rules[0].name: must be text, not true or false; put it in quotes"
                 .into(),
             "routes[0].spec.rules[1].backendRefs: is empty; name at least one backend".into(),
@@ -299,9 +320,13 @@ fn kinds_and_missing_parts() {
     );
     document["spec"]["parentRefs"] = json!([{"name": "gateway"}]);
     for (kind, error) in [
-        ("TCPRoute", "TCPRoute is not supported yet"),
+        ("UDPRoute", "UDPRoute is not supported yet"),
+        ("TCPRoute", "TCPRoute is a route of connections, not of requests"),
         ("HttpRoute", "\"HttpRoute\" is no kind of route; did you mean HTTPRoute?"),
-        ("Service", "\"Service\" is no kind of route; use HTTPRoute or GRPCRoute"),
+        (
+            "Service",
+            "\"Service\" is no kind of route; use HTTPRoute, GRPCRoute, TCPRoute or TLSRoute",
+        ),
     ] {
         document["kind"] = kind.into();
         assert_eq!(refused(&document), [format!("routes[0].kind: {error}")]);
@@ -351,45 +376,6 @@ fn weights() {
 }
 
 #[test]
-fn what_weir_does_not_do_yet_is_named() {
-    let backend_refs = json!([{"name": "users", "filters": []}]);
-    assert_eq!(
-        refused_rule(&json!({
-            "matches": [{
-                "path": {"type": "RegularExpression", "value": "/a.*"},
-                "headers": [{"type": "RegularExpression", "name": "a", "value": "b"}],
-                "queryParams": [{"type": "Regex", "name": "a", "value": "b"}],
-            }],
-            "filters": [
-                {"type": "RequestMirror", "requestMirror": {"backendRef": {"name": "x"}}},
-                {"type": "UrlRewrite"},
-                {"type": "Nonsense"},
-                {"type": "RequestHeaderModifier", "urlRewrite": {}, "extra": 1},
-                {},
-            ],
-            "backendRefs": backend_refs,
-            "timeouts": {"request": "90", "backendRequest": "1s"},
-        })),
-        [
-            "matches[0].path.type: RegularExpression is not supported yet; use PathPrefix or Exact",
-            "matches[0].headers[0].type: RegularExpression is not supported yet; use Exact",
-            "matches[0].queryParams[0].type: \"Regex\" is not known; use Exact",
-            "filters[0].type: RequestMirror is not supported yet",
-            "filters[1].type: \"UrlRewrite\" is not known; did you mean URLRewrite?",
-            "filters[2].type: \"Nonsense\" is not known; use RequestHeaderModifier or \
-             ResponseHeaderModifier",
-            "filters[3].extra: is not known; there are: type, requestHeaderModifier",
-            "filters[3].urlRewrite: does not belong to a filter of type RequestHeaderModifier",
-            "filters[3].requestHeaderModifier: is missing",
-            "filters[4].type: is missing",
-            "backendRefs[0].filters: is not supported yet",
-            "timeouts.backendRequest: is not supported yet",
-            "timeouts.request: \"90\" is not a duration (GEP-2257), such as 10s, 500ms or 1m30s",
-        ]
-    );
-}
-
-#[test]
 fn matches_that_cannot_be() {
     let with = |matched: Value| {
         refused_rule(&json!({"matches": [matched], "backendRefs": [{"name": "users"}]}))
@@ -432,25 +418,26 @@ fn a_grpc_route_that_no_document_can_say_is_written_as_an_http_route() {
     let path = |path| RouteMatch { path, ..RouteMatch::any() };
     for matched in [
         RouteMatch { method: Some(Method::GET), ..RouteMatch::any() },
-        RouteMatch { query: vec![("a".into(), "b".into())], ..RouteMatch::any() },
+        RouteMatch {
+            query: vec![("a".into(), ValueMatch::Exact("b".into()))],
+            ..RouteMatch::any()
+        },
         path(PathMatch::Exact("/a".into())),
         path(PathMatch::Exact("/a/b/c".into())),
         path(PathMatch::Exact("/a-b/c".into())),
         path(PathMatch::Prefix("/a/b".into())),
+        path(PathMatch::Regex(Pattern::parse("/a/.*").unwrap())),
     ] {
-        let rule = RouteRule {
-            name: "".into(),
-            matches: vec![matched],
-            filters: Vec::new(),
-            backends: vec![backend("users", None, 1)],
-            timeout: None,
-        };
+        let rule =
+            RouteRule { matches: vec![matched], ..RouteRule::to(vec![backend("users", None, 1)]) };
         let route = Route {
             name: "web".into(),
             kind: RouteKind::Grpc,
             parents: vec![Parent::Gateway],
             hostnames: Vec::new(),
             rules: vec![rule],
+            force_version: None,
+            pin_versions: false,
         };
         let document = to_document(&route);
         assert_eq!(document["kind"], "HTTPRoute", "{document}");

@@ -3,8 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::{HeaderName, HeaderValue, Method};
+use http::HeaderName;
 
+use super::route_filter::RouteFilter;
+use super::route_match::RouteMatch;
 use super::{ServiceName, VersionName, Weight};
 
 /// Which kind a route was written as.
@@ -89,76 +91,6 @@ impl std::fmt::Display for HostPattern {
     }
 }
 
-/// How a path must look.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum PathMatch {
-    /// This path.
-    Exact(Arc<str>),
-    /// This path or anything below it, by segment; without a trailing slash
-    /// (the root is the empty text).
-    Prefix(Arc<str>),
-}
-
-impl PathMatch {
-    /// Whether the path (without query) is meant.
-    #[must_use]
-    pub fn matches(&self, path: &str) -> bool {
-        match self {
-            Self::Exact(want) => &**want == path,
-            Self::Prefix(want) => path
-                .strip_prefix(&**want)
-                .is_some_and(|rest| rest.is_empty() || rest.starts_with('/')),
-        }
-    }
-
-    /// Matches every path.
-    #[must_use]
-    pub fn any() -> Self {
-        Self::Prefix("".into())
-    }
-}
-
-/// What a request must be, all of it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct RouteMatch {
-    /// Path.
-    pub path: PathMatch,
-    /// Method, if it matters.
-    pub method: Option<Method>,
-    /// Headers that must be there with exactly this value.
-    pub headers: Vec<(HeaderName, HeaderValue)>,
-    /// Query parameters that must be there with exactly this value (decoded).
-    pub query: Vec<(Arc<str>, Arc<str>)>,
-}
-
-impl RouteMatch {
-    /// Matches every request.
-    #[must_use]
-    pub fn any() -> Self {
-        Self { path: PathMatch::any(), method: None, headers: Vec::new(), query: Vec::new() }
-    }
-}
-
-/// Changes headers, in the Gateway API's order: set, add, remove.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct HeaderModifier {
-    /// Replaces.
-    pub set: Vec<(HeaderName, HeaderValue)>,
-    /// Appends.
-    pub add: Vec<(HeaderName, HeaderValue)>,
-    /// Takes away.
-    pub remove: Vec<HeaderName>,
-}
-
-/// What a rule does beside forwarding.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum RouteFilter {
-    /// Before the request goes on.
-    RequestHeaderModifier(HeaderModifier),
-    /// Before the answer goes back.
-    ResponseHeaderModifier(HeaderModifier),
-}
-
 /// Where a share of a rule's requests goes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BackendRef {
@@ -168,6 +100,63 @@ pub struct BackendRef {
     pub version: Option<VersionName>,
     /// Its share.
     pub weight: Weight,
+    /// For its share alone, after those of the rule.
+    pub filters: Vec<RouteFilter>,
+    /// Why it cannot be used: its share is answered 500, as the Gateway API has
+    /// it. No document says so; a control plane that finds out later does.
+    pub invalid: Option<Arc<str>>,
+}
+
+impl BackendRef {
+    /// A usable one without filters.
+    #[must_use]
+    pub fn new(service: ServiceName, version: Option<VersionName>, weight: Weight) -> Self {
+        Self { service, version, weight, filters: Vec::new(), invalid: None }
+    }
+}
+
+/// When an answer is asked for again (GEP-1731).
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct RetryRule {
+    /// HTTP statuses from 400 to 599, each once; empty: the router's own choice.
+    pub codes: Vec<u16>,
+    /// Tries after the first; none: the router's own choice.
+    pub attempts: Option<u32>,
+    /// Least time before another try; none: the router's own choice.
+    pub backoff: Option<Duration>,
+}
+
+/// What carries a session from one request to the next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SessionKind {
+    /// A cookie that goes with the browser.
+    Cookie,
+    /// A cookie that outlives the browser, for the absolute timeout.
+    PermanentCookie,
+    /// A header of answers, which clients send back.
+    Header,
+}
+
+/// Keeps a client on the backend that it got first (GEP-1619).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SessionPersistence {
+    /// Of the cookie or header; none: one of the rule's own.
+    pub name: Option<Arc<str>>,
+    /// How it is carried.
+    pub kind: SessionKind,
+    /// From its first request on.
+    pub absolute_timeout: Option<Duration>,
+    /// From its last request on.
+    pub idle_timeout: Option<Duration>,
+}
+
+/// What of a request may force a version: `weir.dev/force-version`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ForceVersion {
+    /// The value of a header.
+    Header(HeaderName),
+    /// The value of a cookie (RFC 6265).
+    Cookie(Arc<str>),
 }
 
 /// One rule of a route.
@@ -179,10 +168,62 @@ pub struct RouteRule {
     pub matches: Vec<RouteMatch>,
     /// In order.
     pub filters: Vec<RouteFilter>,
-    /// Never empty, and the weights never sum to 0.
+    /// Empty only when a filter answers in their place. The weights never sum
+    /// to 0.
     pub backends: Vec<BackendRef>,
     /// For the whole request, retries included.
     pub timeout: Option<Duration>,
+    /// For each try; never above `timeout`.
+    pub backend_timeout: Option<Duration>,
+    /// None: the router's own way.
+    pub retry: Option<RetryRule>,
+    /// None: each request is for itself.
+    pub session: Option<SessionPersistence>,
+}
+
+impl RouteRule {
+    /// Sends everything to these.
+    #[must_use]
+    pub fn to(backends: Vec<BackendRef>) -> Self {
+        Self {
+            name: "".into(),
+            matches: vec![RouteMatch::any()],
+            filters: Vec::new(),
+            backends,
+            timeout: None,
+            backend_timeout: None,
+            retry: None,
+            session: None,
+        }
+    }
+}
+
+impl RouteRule {
+    /// Everything that it names and that must be there, with its place below the
+    /// rule: `backendRefs[0]`, `filters[1].requestMirror`.
+    pub fn targets(&self) -> impl Iterator<Item = (String, &ServiceName, Option<&VersionName>)> {
+        let of_rule = mirrors(String::new(), &self.filters);
+        let of_backends = self.backends.iter().enumerate().flat_map(|(i, backend)| {
+            let place = format!("backendRefs[{i}]");
+            let mirrors = mirrors(format!("{place}."), &backend.filters);
+            let own = (place, &backend.service, backend.version.as_ref());
+            backend.invalid.is_none().then_some(own).into_iter().chain(mirrors)
+        });
+        of_rule.chain(of_backends)
+    }
+}
+
+fn mirrors(
+    at: String,
+    filters: &[RouteFilter],
+) -> impl Iterator<Item = (String, &ServiceName, Option<&VersionName>)> {
+    filters.iter().enumerate().filter_map(move |(i, filter)| match filter {
+        RouteFilter::RequestMirror(mirror) => {
+            let place = format!("{at}filters[{i}].requestMirror");
+            Some((place, &mirror.service, mirror.version.as_ref()))
+        }
+        _ => None,
+    })
 }
 
 /// One route.
@@ -198,4 +239,8 @@ pub struct Route {
     pub hostnames: Vec<HostPattern>,
     /// Never empty.
     pub rules: Vec<RouteRule>,
+    /// None: a request cannot name a version.
+    pub force_version: Option<ForceVersion>,
+    /// What enters by it takes the versions that it got along, as baggage.
+    pub pin_versions: bool,
 }

@@ -17,6 +17,8 @@ pub enum Protocol {
     Http2,
     /// gRPC over [`Protocol::Http2`].
     Grpc,
+    /// Opaque TCP.
+    Tcp,
 }
 
 /// Why a number is no weight.

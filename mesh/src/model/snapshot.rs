@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::{Instance, Route, Service, ServiceName};
+use super::{Egress, Instance, Route, Service, ServiceName, TcpOptions, TcpRoute};
+use crate::canonical::Slashes;
 use crate::policy::Policy;
 
 /// Mesh-wide switches.
@@ -17,11 +18,30 @@ pub struct Options {
     pub show_version: bool,
     /// Origins that browsers may call the gateway from; `*`: any.
     pub cors_origins: Vec<Arc<str>>,
+    /// What may leave the mesh; none: nothing, and such hosts are not found.
+    pub egress: Option<Egress>,
+    /// Limits of opaque connections.
+    pub tcp: TcpOptions,
+    /// What becomes of `%2F` in a path.
+    pub escaped_slashes: Slashes,
+    /// What no AuthorizationPolicy decides is denied.
+    pub deny_by_default: bool,
+    /// Who is denied is not told by which policy.
+    pub hide_policies: bool,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { trace_sampling: 1.0, show_version: false, cors_origins: Vec::new() }
+        Self {
+            trace_sampling: 1.0,
+            show_version: false,
+            cors_origins: Vec::new(),
+            egress: None,
+            tcp: TcpOptions::default(),
+            escaped_slashes: Slashes::Reject,
+            deny_by_default: false,
+            hide_policies: false,
+        }
     }
 }
 
@@ -41,6 +61,8 @@ pub struct Snapshot {
     pub routes: Vec<Route>,
     /// In no order that matters.
     pub policies: Vec<Policy>,
+    /// TCPRoutes and TLSRoutes, in no order that matters.
+    pub tcp_routes: Vec<TcpRoute>,
     /// Healthy and not.
     pub instances: Vec<Instance>,
     /// Switches.

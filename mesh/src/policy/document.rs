@@ -95,9 +95,11 @@ pub fn schema(kind: PolicyKind) -> Value {
             "minItems": 1,
             "maxItems": 16,
         });
-        let required = spec["required"].as_array().cloned().unwrap_or_default();
-        let required = [json!("targetRefs")].into_iter().chain(required).collect();
-        spec["required"] = Value::Array(required);
+        if !kind.targets_optional() {
+            let required = spec["required"].as_array().cloned().unwrap_or_default();
+            let required = [json!("targetRefs")].into_iter().chain(required).collect();
+            spec["required"] = Value::Array(required);
+        }
     }
     json!({
         "$schema": "https://json-schema.org/draft/2020-12/schema",

@@ -136,6 +136,9 @@ pub(super) fn take(
         }
         return Some(Vec::new());
     }
+    if refs.is_none() && kind.targets_optional() {
+        return Some(Vec::new());
+    }
     let list = match refs {
         Some(Value::Array(list)) if !list.is_empty() && list.len() <= MAX => list,
         Some(Value::Array(list)) if !list.is_empty() => {

@@ -4,19 +4,17 @@
 //! empty when it is the whole.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
-use std::time::Duration;
 
-use http::{HeaderName, HeaderValue, Method};
 use weir_proto::weir::mesh::v1 as pb;
 
+use super::decode_route::route;
+use crate::canonical::Slashes;
 use crate::model::{
-    AddressError, Addresses, BackendRef, HeaderModifier, HostPattern, Instance, Invalid, Options,
-    Parent, PathMatch, Protocol, Route, RouteFilter, RouteKind, RouteMatch, RouteRule, Service,
-    Snapshot, Split, Sticky, Transport, VersionName, Violations, Weight,
+    AddressError, Addresses, Instance, Invalid, Options, Protocol, Service, Snapshot, Split,
+    Sticky, Transport, VersionName, Violations, Weight,
 };
 
-fn join(at: &str, field: &str) -> String {
+pub(super) fn join(at: &str, field: &str) -> String {
     if at.is_empty() { field.to_owned() } else { format!("{at}.{field}") }
 }
 
@@ -31,8 +29,9 @@ pub fn service(message: &pb::Service, at: &str) -> Result<Service, Invalid> {
         pb::Protocol::Http1 => Some(Protocol::Http1),
         pb::Protocol::Http2 => Some(Protocol::Http2),
         pb::Protocol::Grpc => Some(Protocol::Grpc),
+        pb::Protocol::Tcp => Some(Protocol::Tcp),
         pb::Protocol::Unspecified => {
-            let known = "PROTOCOL_HTTP1, PROTOCOL_HTTP2 or PROTOCOL_GRPC";
+            let known = "PROTOCOL_HTTP1, PROTOCOL_HTTP2, PROTOCOL_GRPC or PROTOCOL_TCP";
             bad.add(join(at, "protocol"), format_args!("is missing; use {known}"));
             None
         }
@@ -114,7 +113,7 @@ pub fn sticky(message: &pb::Sticky, at: &str) -> Result<Sticky, Invalid> {
     }
 }
 
-fn is_token(text: &str) -> bool {
+pub(super) fn is_token(text: &str) -> bool {
     !text.is_empty()
         && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b))
 }
@@ -159,190 +158,21 @@ pub fn options(message: &pb::Options, at: &str) -> Result<Options, Invalid> {
         let why = format!("{} is not between 0.0 and 1.0", message.trace_sampling);
         return Err(Invalid::one(join(at, "traceSampling"), why));
     }
-    Ok(Options {
+    let mut bad = Violations::new();
+    let egress = super::tcp::egress(message.egress.as_ref(), &join(at, "egress"), &mut bad);
+    bad.finish(Some(Options {
         trace_sampling: message.trace_sampling,
         show_version: message.show_version,
         cors_origins: message.cors_origins.iter().map(|o| o.as_str().into()).collect(),
-    })
-}
-
-/// Reads a route. Whether its backends exist is for the caller to ask.
-///
-/// # Errors
-/// All fields that are wrong.
-pub fn route(message: &pb::Route, at: &str) -> Result<Route, Invalid> {
-    let mut bad = Violations::new();
-    let name = message.name.as_str();
-    if name.is_empty() || name.len() > 253 || !name.split('.').all(|l| l.parse::<Label>().is_ok()) {
-        bad.add(join(at, "name"), format_args!("{name:?} is not a DNS subdomain name (RFC 1123)"));
-    }
-    let kind = match message.kind() {
-        pb::route::Kind::GrpcRoute => RouteKind::Grpc,
-        pb::route::Kind::HttpRoute | pb::route::Kind::Unspecified => RouteKind::Http,
-    };
-    if message.parent_refs.is_empty() {
-        let why = "is empty; name a Gateway or a Service, or the route would do nothing";
-        bad.add(join(at, "parentRefs"), why);
-    }
-    let mut parents = Vec::new();
-    for (i, parent) in message.parent_refs.iter().enumerate() {
-        let at = join(at, &format!("parentRefs[{i}]"));
-        match parent.kind.as_str() {
-            "Gateway" => parents.push(Parent::Gateway),
-            "Service" => parents
-                .extend(bad.take(&join(&at, "name"), parent.name.parse()).map(Parent::Service)),
-            other => bad.add(
-                join(&at, "kind"),
-                format_args!("{other:?} is not supported; use Gateway or Service"),
-            ),
-        }
-    }
-    let mut hostnames = Vec::new();
-    for (i, host) in message.hostnames.iter().enumerate() {
-        let at = join(at, &format!("hostnames[{i}]"));
-        hostnames.extend(bad.take(&at, HostPattern::parse(host)));
-    }
-    if message.rules.is_empty() {
-        bad.add(join(at, "rules"), "is empty; a route without rules does nothing");
-    }
-    let mut rules = Vec::new();
-    for (i, message) in message.rules.iter().enumerate() {
-        match rule(message, &join(at, &format!("rules[{i}]"))) {
-            Ok(rule) => rules.push(rule),
-            Err(invalid) => bad.extend(invalid),
-        }
-    }
-    bad.finish(Some(Route { name: name.into(), kind, parents, hostnames, rules }))
-}
-
-type Label = crate::model::ServiceName;
-
-fn rule(message: &pb::RouteRule, at: &str) -> Result<RouteRule, Invalid> {
-    let mut bad = Violations::new();
-    let mut matches = Vec::new();
-    for (i, message) in message.matches.iter().enumerate() {
-        match route_match(message, &join(at, &format!("matches[{i}]"))) {
-            Ok(value) => matches.push(value),
-            Err(invalid) => bad.extend(invalid),
-        }
-    }
-    if message.matches.is_empty() {
-        matches.push(RouteMatch::any());
-    }
-    let mut filters = Vec::new();
-    for (i, message) in message.filters.iter().enumerate() {
-        let at = join(at, &format!("filters[{i}]"));
-        let (field, modifier) = match &message.filter {
-            Some(pb::route_filter::Filter::RequestHeaderModifier(m)) => {
-                ("requestHeaderModifier", m)
-            }
-            Some(pb::route_filter::Filter::ResponseHeaderModifier(m)) => {
-                ("responseHeaderModifier", m)
-            }
-            None => {
-                bad.add(at, "is empty; set requestHeaderModifier or responseHeaderModifier");
-                continue;
-            }
-        };
-        match header_modifier(modifier, &join(&at, field)) {
-            Ok(m) if field.starts_with("request") => {
-                filters.push(RouteFilter::RequestHeaderModifier(m));
-            }
-            Ok(m) => filters.push(RouteFilter::ResponseHeaderModifier(m)),
-            Err(invalid) => bad.extend(invalid),
-        }
-    }
-    let backends = backends(&message.backend_refs, &join(at, "backendRefs"), &mut bad);
-    let timeout = match message.request_timeout_ms {
-        0 => None,
-        ms => Some(Duration::from_millis(ms.into())),
-    };
-    let name = message.name.as_str().into();
-    bad.finish(Some(RouteRule { name, matches, filters, backends, timeout }))
-}
-
-fn backends(messages: &[pb::BackendRef], at: &str, bad: &mut Violations) -> Vec<BackendRef> {
-    let mut backends = Vec::new();
-    for (i, message) in messages.iter().enumerate() {
-        let at = format!("{at}[{i}]");
-        let service = bad.take(&join(&at, "service"), message.service.parse());
-        let version = match message.version.as_str() {
-            "" => Some(None),
-            name => bad.take(&join(&at, "version"), name.parse()).map(Some),
-        };
-        let weight = bad.take(&join(&at, "weight"), Weight::try_from(message.weight));
-        backends.extend(
-            service.zip(version).zip(weight).map(|((service, version), weight)| BackendRef {
-                service,
-                version,
-                weight,
-            }),
-        );
-    }
-    if messages.is_empty() {
-        bad.add(at, "is empty; name at least one backend");
-    } else if messages.iter().all(|m| m.weight == 0) {
-        bad.add(at, "all weights are 0; at least one must be above 0");
-    }
-    backends
-}
-
-fn route_match(message: &pb::RouteMatch, at: &str) -> Result<RouteMatch, Invalid> {
-    let mut bad = Violations::new();
-    let path = match message.path_type() {
-        pb::route_match::PathType::Unspecified if message.path.is_empty() => PathMatch::any(),
-        _ if !message.path.starts_with('/') => {
-            bad.add(join(at, "path"), format_args!("{:?} does not begin with '/'", message.path));
-            PathMatch::any()
-        }
-        pb::route_match::PathType::Exact => PathMatch::Exact(message.path.as_str().into()),
-        _ => PathMatch::Prefix(message.path.trim_end_matches('/').into()),
-    };
-    let method = match message.method.as_str() {
-        "" => None,
-        name => bad.take(
-            &join(at, "method"),
-            Method::from_bytes(name.as_bytes()).map_err(|_| format!("{name:?} is no method")),
-        ),
-    };
-    let headers = name_values(&message.headers, &join(at, "headers"), &mut bad);
-    let query = message
-        .query_params
-        .iter()
-        .map(|q| (Arc::from(q.name.as_str()), Arc::from(q.value.as_str())))
-        .collect();
-    bad.finish(Some(RouteMatch { path, method, headers, query }))
-}
-
-fn header_modifier(message: &pb::HeaderModifier, at: &str) -> Result<HeaderModifier, Invalid> {
-    let mut bad = Violations::new();
-    let set = name_values(&message.set, &join(at, "set"), &mut bad);
-    let add = name_values(&message.add, &join(at, "add"), &mut bad);
-    let mut remove = Vec::new();
-    for (i, name) in message.remove.iter().enumerate() {
-        remove.extend(bad.take(&join(at, &format!("remove[{i}]")), header_name(name)));
-    }
-    bad.finish(Some(HeaderModifier { set, add, remove }))
-}
-
-fn header_name(name: &str) -> Result<HeaderName, String> {
-    name.parse().map_err(|_| format!("{name:?} is no header name"))
-}
-
-fn name_values(
-    messages: &[pb::NameValue],
-    at: &str,
-    bad: &mut Violations,
-) -> Vec<(HeaderName, HeaderValue)> {
-    let mut pairs = Vec::new();
-    for (i, message) in messages.iter().enumerate() {
-        let name = bad.take(&format!("{at}[{i}].name"), header_name(&message.name));
-        let value = HeaderValue::from_str(&message.value)
-            .map_err(|_| "has a character that no header may hold");
-        let value = bad.take(&format!("{at}[{i}].value"), value);
-        pairs.extend(name.zip(value));
-    }
-    pairs
+        egress,
+        tcp: super::tcp::options(message.tcp.as_ref()),
+        escaped_slashes: match message.keep_escaped_slashes {
+            true => Slashes::Keep,
+            false => Slashes::Reject,
+        },
+        deny_by_default: message.deny_by_default,
+        hide_policies: message.hide_policies,
+    }))
 }
 
 /// Reads a snapshot.
@@ -366,6 +196,7 @@ pub fn snapshot(message: &pb::Snapshot) -> Result<Snapshot, Invalid> {
             Err(invalid) => keep(invalid),
         }
     }
+    let tcp_routes = super::tcp::tcp_routes(message, &services, &mut keep);
     let mut instances = Vec::with_capacity(message.instances.len());
     for (i, message) in message.instances.iter().enumerate() {
         match instance(message, &format!("instances[{i}]")) {
@@ -390,11 +221,11 @@ pub fn snapshot(message: &pb::Snapshot) -> Result<Snapshot, Invalid> {
     };
     for (i, route) in routes.iter().enumerate() {
         for (j, rule) in route.rules.iter().enumerate() {
-            for (k, backend) in rule.backends.iter().enumerate() {
-                if !services.contains_key(&backend.service) {
+            for (place, service, _) in rule.targets() {
+                if !services.contains_key(service) {
                     bad.add(
-                        format!("routes[{i}].rules[{j}].backendRefs[{k}].service"),
-                        format_args!("no service {:?}", backend.service.as_str()),
+                        format!("routes[{i}].rules[{j}].{place}.service"),
+                        format_args!("no service {:?}", service.as_str()),
                     );
                 }
             }
@@ -407,6 +238,7 @@ pub fn snapshot(message: &pb::Snapshot) -> Result<Snapshot, Invalid> {
         services,
         routes,
         policies,
+        tcp_routes,
         instances,
         options,
         trust_bundle: message.trust_bundle.iter().map(|der| der.clone().into()).collect(),

@@ -40,17 +40,23 @@ fn to_products() -> pb::Route {
                 path_type: pb::route_match::PathType::PathPrefix.into(),
                 path: "/v1/products".into(),
                 method: "GET".into(),
-                headers: vec![pb::NameValue { name: "x-a".into(), value: "b".into() }],
-                query_params: vec![],
+                headers: vec![pb::NameValue {
+                    name: "x-a".into(),
+                    value: "b".into(),
+                    ..Default::default()
+                }],
+                ..Default::default()
             }],
             backend_refs: vec![pb::BackendRef {
                 service: "products".into(),
                 version: "v2".into(),
                 weight: 1,
+                ..Default::default()
             }],
             request_timeout_ms: 1500,
             ..Default::default()
         }],
+        ..Default::default()
     }
 }
 
@@ -75,9 +81,77 @@ fn a_snapshot_survives_the_round_trip() {
         options: Some(pb::Options { trace_sampling: 0.5, ..Default::default() }),
         trust_bundle: vec![vec![1, 2, 3]],
         policies: vec![policy()],
+        tcp_routes: vec![tls_route()],
     };
     let model = snapshot(&message).unwrap();
     assert_eq!(pb::Snapshot::from(&model), message);
+    let mut message = message;
+    message.options = Some(pb::Options {
+        egress: Some(pb::Egress {
+            allow_by_default: true,
+            hosts: vec![pb::EgressHost { host: "*.example.com".into(), ports: vec![443] }],
+        }),
+        tcp: Some(pb::TcpOptions {
+            idle_timeout_ms: 1,
+            detection_timeout_ms: 2,
+            max_connections: 3,
+        }),
+        ..Default::default()
+    });
+    let model = snapshot(&message).unwrap();
+    assert_eq!(pb::Snapshot::from(&model), message);
+}
+
+fn tls_route() -> pb::TcpRoute {
+    pb::TcpRoute {
+        name: "secure".into(),
+        kind: pb::tcp_route::Kind::TlsRoute.into(),
+        parent_refs: vec![pb::TcpParentRef {
+            kind: "Gateway".into(),
+            name: "gateway".into(),
+            section_name: "tls".into(),
+            port: 8443,
+        }],
+        hostnames: vec!["*.example.com".into()],
+        rule_name: "all".into(),
+        backend_refs: vec![pb::BackendRef {
+            service: "products".into(),
+            version: "v1".into(),
+            weight: 1,
+            ..Default::default()
+        }],
+    }
+}
+
+#[test]
+fn every_violation_of_a_route_of_connections_is_named_by_its_path() {
+    let mut message = tls_route();
+    message.name = "A".into();
+    message.parent_refs[0].port = 70_000;
+    message.parent_refs.push(pb::TcpParentRef { kind: "Service".into(), ..Default::default() });
+    message.hostnames = vec!["10.0.0.1".into()];
+    message.backend_refs[0].weight = 0;
+    let error = super::tcp_route(&message, "tcpRoutes[0]").unwrap_err();
+    let fields: Vec<_> = error.0.iter().map(|v| v.field.as_str()).collect();
+    let wanted =
+        ["name", "parentRefs[0].port", "parentRefs[1].kind", "hostnames[0]", "backendRefs"];
+    assert_eq!(fields, wanted.map(|field| format!("tcpRoutes[0].{field}")));
+    message = tls_route();
+    message.kind = pb::tcp_route::Kind::TcpRoute.into();
+    let error = super::tcp_route(&message, "").unwrap_err().to_string();
+    assert!(error.contains("hostnames: a TCPRoute cannot see names"), "{error}");
+
+    let options = pb::Options {
+        egress: Some(pb::Egress {
+            allow_by_default: false,
+            hosts: vec![pb::EgressHost { host: "http://a".into(), ports: vec![0, 70_000] }],
+        }),
+        ..Default::default()
+    };
+    let error = super::options(&options, "options").unwrap_err();
+    let fields: Vec<_> = error.0.iter().map(|v| v.field.as_str()).collect();
+    let wanted = ["hosts[0].host", "hosts[0].ports[0]", "hosts[0].ports[1]"];
+    assert_eq!(fields, wanted.map(|field| format!("options.egress.{field}")));
 }
 
 #[test]
@@ -130,4 +204,39 @@ fn a_backend_must_be_a_service_of_the_snapshot() {
     let message = pb::Snapshot { routes: vec![to_products()], ..Default::default() };
     let error = snapshot(&message).unwrap_err().to_string();
     assert_eq!(error, "routes[0].rules[0].backendRefs[0].service: no service \"products\"");
+}
+
+#[test]
+fn an_invalid_backend_need_not_exist() {
+    let mut route = to_products();
+    route.rules[0].backend_refs[0].invalid = "no Service products".into();
+    let message = pb::Snapshot { routes: vec![route], ..Default::default() };
+    let model = snapshot(&message).unwrap();
+    let backend = &model.routes[0].rules[0].backends[0];
+    assert_eq!(backend.invalid.as_deref(), Some("no Service products"));
+}
+
+#[test]
+fn filters_that_cannot_be_are_named_by_their_paths() {
+    let mut message = to_products();
+    let filter = |filter| pb::RouteFilter { filter: Some(filter) };
+    use pb::route_filter::Filter;
+    let rewrite = pb::UrlRewrite { hostname: "a.test".into(), path: None };
+    let redirect = pb::RequestRedirect::default();
+    message.rules[0].filters = vec![
+        filter(Filter::UrlRewrite(rewrite.clone())),
+        filter(Filter::UrlRewrite(rewrite)),
+        filter(Filter::RequestRedirect(redirect.clone())),
+    ];
+    let error = route(&message, "").unwrap_err();
+    let fields: Vec<_> = error.0.iter().map(|v| v.field.as_str()).collect();
+    let at = |i| format!("rules[0].filters[{i}]");
+    assert_eq!(fields, [at(0), at(1), at(1), at(2)], "{error}");
+
+    message.rules[0].filters = vec![filter(Filter::RequestRedirect(redirect))];
+    message.rules[0].backend_refs.clear();
+    assert!(route(&message, "").is_ok(), "it answers in place of backends");
+    message.rules[0].filters.clear();
+    let error = route(&message, "").unwrap_err().to_string();
+    assert_eq!(error, "rules[0].backendRefs: is empty; name at least one backend");
 }

@@ -5,6 +5,7 @@ use std::future::Future as _;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD_NO_PAD;
@@ -16,10 +17,13 @@ use hyper::body::Incoming;
 use prost::Message as _;
 use tokio::time::Sleep;
 use weir_mesh::transcode;
+use weir_proto::google::rpc;
 
 use super::adapt::GRPC;
 use super::body::BodyError;
 use super::call::{Call, Speaks};
+use super::extension::Notice;
+use super::limit::TooOften;
 use crate::error::{RouterError, grpc};
 use crate::table::Table;
 
@@ -31,6 +35,7 @@ pub struct DownBody {
     deadline: Option<Pin<Box<Sleep>>>,
     ended: bool,
     status: Option<StatusSlot>,
+    notice: Option<Notice>,
 }
 
 /// Where a translation leaves the gRPC status that it took out of the trailers.
@@ -45,7 +50,7 @@ enum Kind {
 
 impl DownBody {
     fn new(kind: Kind) -> Self {
-        Self { kind, call: None, deadline: None, ended: false, status: None }
+        Self { kind, call: None, deadline: None, ended: false, status: None, notice: None }
     }
 
     /// Nothing.
@@ -80,6 +85,25 @@ impl DownBody {
         body
     }
 
+    /// Through one more step; what earlier ones have left is still told.
+    #[must_use]
+    pub fn through<B>(mut self, step: impl FnOnce(Self) -> B) -> Self
+    where
+        B: Body<Data = Bytes, Error = BodyError> + 'static,
+    {
+        let (status, notice) = (self.status.take(), self.notice.take());
+        let mut body = Self::mapped(step(self));
+        (body.status, body.notice) = (status, notice);
+        body
+    }
+
+    /// A step of it leaves a response flag there.
+    #[must_use]
+    pub fn noticing(mut self, notice: Notice) -> Self {
+        self.notice = Some(notice);
+        self
+    }
+
     fn over(&mut self) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         self.ended = true;
         self.kind = Kind::Empty;
@@ -87,9 +111,7 @@ impl DownBody {
         call.flag("UT");
         call.grpc_status(grpc::DEADLINE_EXCEEDED);
         if call.speaks() == Speaks::Grpc {
-            let mut trailers = HeaderMap::new();
-            let error = RouterError::Timeout(call.budget());
-            grpc_status(&mut trailers, error.grpc_code(), &error.to_string());
+            let trailers = trailers(&RouterError::Timeout(call.budget()));
             return Poll::Ready(Some(Ok(Frame::trailers(trailers))));
         }
         Poll::Ready(Some(Err(h2::Error::from(h2::Reason::CANCEL).into())))
@@ -168,6 +190,9 @@ impl Drop for DownBody {
             if let Some(code) = self.status.as_ref().and_then(|status| status.get()) {
                 call.grpc_status(code);
             }
+            if let Some(flag) = self.notice.as_ref().and_then(|notice| notice.get()) {
+                call.flag(flag);
+            }
             call.end(whole);
         }
     }
@@ -188,17 +213,36 @@ pub fn of_error(error: &RouterError, call: &mut Call) -> Response<DownBody> {
     call.failed(error);
     let details = match error {
         RouterError::Fields(status) => Some(status.encode_to_vec()),
+        RouterError::TooOften(too_often) => Some(retry_info(error, too_often).encode_to_vec()),
         _ => None,
     };
+    let mut response = describe(error, call, details);
+    if let RouterError::TooOften(too_often) = error {
+        let headers = response.headers_mut();
+        headers.insert(header::RETRY_AFTER, HeaderValue::from(too_often.seconds()));
+        too_often.quota.tell(headers);
+    }
+    response
+}
+
+/// google.rpc.RetryInfo, for clients that know it.
+fn retry_info(error: &RouterError, too_often: &TooOften) -> rpc::Status {
+    let delay = Duration::from_secs(too_often.seconds());
+    let detail = rpc::RetryInfo { retry_delay: delay.try_into().ok() };
+    rpc::Status {
+        code: error.grpc_code().into(),
+        message: error.to_string(),
+        details: vec![prost_types::Any {
+            type_url: "type.googleapis.com/google.rpc.RetryInfo".to_owned(),
+            value: detail.encode_to_vec(),
+        }],
+    }
+}
+
+fn describe(error: &RouterError, call: &Call, details: Option<Vec<u8>>) -> Response<DownBody> {
     let message = error.to_string();
     if call.speaks() != Speaks::Http {
-        let mut response = Response::new(DownBody::empty());
-        let content_type = match call.speaks() {
-            Speaks::GrpcWeb => HeaderValue::from_static("application/grpc-web+proto"),
-            _ => GRPC,
-        };
-        response.headers_mut().insert(header::CONTENT_TYPE, content_type);
-        grpc_status(response.headers_mut(), error.grpc_code(), &message);
+        let mut response = of_grpc_status(call.speaks(), error.grpc_code(), &message);
         if let Some(details) = details
             && let Ok(value) = STANDARD_NO_PAD.encode(details).parse()
         {
@@ -218,6 +262,17 @@ pub fn of_error(error: &RouterError, call: &mut Call) -> Response<DownBody> {
     {
         headers.insert(header::ALLOW, value);
     }
+    if let RouterError::Unauthenticated(refused) = error {
+        headers.insert(header::WWW_AUTHENTICATE, refused.challenge());
+    }
+    if let RouterError::Denied(denial) = error
+        && let Some((own, body)) = &denial.answer
+    {
+        headers.remove(header::CONTENT_TYPE);
+        headers.extend(own.clone());
+        *response.body_mut() = DownBody::full(body.clone());
+        return response;
+    }
     if error.status() == StatusCode::SERVICE_UNAVAILABLE {
         headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
     }
@@ -235,6 +290,25 @@ pub async fn of_reflection(
     let answering = table.reflection.as_ref().and_then(|reflection| reflection.answer(request));
     let response = answering.ok_or(RouterError::NoRoute)?.await;
     Ok(response.map(|body| DownBody::mapped(body.map_err(BodyError::from))))
+}
+
+/// An answer that is a gRPC status alone.
+pub fn of_grpc_status(speaks: Speaks, code: u8, message: &str) -> Response<DownBody> {
+    let mut response = Response::new(DownBody::empty());
+    let content_type = match speaks {
+        Speaks::GrpcWeb => HeaderValue::from_static("application/grpc-web+proto"),
+        _ => GRPC,
+    };
+    response.headers_mut().insert(header::CONTENT_TYPE, content_type);
+    grpc_status(response.headers_mut(), code, message);
+    response
+}
+
+/// The same at the end of an answer that has begun.
+pub fn trailers(error: &RouterError) -> HeaderMap {
+    let mut trailers = HeaderMap::new();
+    grpc_status(&mut trailers, error.grpc_code(), &error.to_string());
+    trailers
 }
 
 /// Sets `grpc-status` and `grpc-message` (percent-encoded, as gRPC over HTTP/2

@@ -10,6 +10,9 @@ use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 
+use super::mirror::Copying;
+use super::size::Cap;
+
 /// Whatever broke a body.
 pub type BodyError = Box<dyn std::error::Error + Send + Sync>;
 
@@ -88,6 +91,10 @@ struct State {
     ended: bool,
     /// The client's side broke off.
     broke: bool,
+    /// Mirrors wait for a copy.
+    copying: Option<Copying>,
+    /// Set where a rule limits bodies; the bytes that have come.
+    cap: Option<Box<(Cap, u64)>>,
 }
 
 enum Held {
@@ -106,6 +113,8 @@ impl Source {
             whole: true,
             ended: false,
             broke: false,
+            copying: None,
+            cap: None,
         })))
     }
 
@@ -121,6 +130,16 @@ impl Source {
         }
         drop(state);
         Some(UpBody::Replay(Replay { state: self.0.clone(), at: 0 }))
+    }
+
+    /// Gives a copy to `copy`, once all of it is there.
+    pub fn copy_to(&self, copy: Copying) {
+        self.0.borrow_mut().copying = Some(copy);
+    }
+
+    /// Cuts it off where it grows too large.
+    pub fn cap(&self, cap: Cap) {
+        self.0.borrow_mut().cap = Some(Box::new((cap, 0)));
     }
 
     /// Whether all of it is here and held: then several may read it at once.
@@ -166,6 +185,9 @@ impl Replay {
         let frame = match ready!(Pin::new(&mut state.body).poll_frame(cx)) {
             None => {
                 state.ended = true;
+                if let Some(copying) = state.copying.take() {
+                    copying.end();
+                }
                 return Poll::Ready(None);
             }
             Some(Err(error)) => {
@@ -175,6 +197,18 @@ impl Replay {
             }
             Some(Ok(frame)) => frame,
         };
+        if let Some(capped) = &mut state.cap {
+            let (cap, seen) = &mut **capped;
+            *seen += frame.data_ref().map_or(0, Bytes::len) as u64;
+            if let Err(error) = cap.check(*seen) {
+                state.whole = false;
+                state.broke = true;
+                return Poll::Ready(Some(Err(error.into())));
+            }
+        }
+        if state.copying.is_some() {
+            Copying::frame(&mut state.copying, &frame, state.body.is_end_stream());
+        }
         if state.whole {
             let size = frame.data_ref().map_or(0, Bytes::len);
             if state.held_bytes + size > REPLAY_LIMIT {

@@ -50,7 +50,7 @@ pub struct Call {
     began: Instant,
     deadline: Option<Deadline>,
     budget: Duration,
-    route: Option<Arc<str>>,
+    action: Option<Arc<Action>>,
     service: Option<Arc<ServiceEntry>>,
     version: Option<(VersionName, u32)>,
     instance: Option<Arc<str>>,
@@ -62,6 +62,7 @@ pub struct Call {
     retries: u32,
     flags: Vec<&'static str>,
     error: Option<String>,
+    audit: Option<String>,
     held: Option<(Lease, Option<Pending>)>,
     recorded: bool,
 }
@@ -104,7 +105,7 @@ impl Call {
             began: Instant::now(),
             deadline: None,
             budget: Duration::ZERO,
-            route: None,
+            action: None,
             service: None,
             version: None,
             instance: None,
@@ -116,6 +117,7 @@ impl Call {
             retries: 0,
             flags: Vec::new(),
             error: None,
+            audit: None,
             held: None,
             recorded: false,
         });
@@ -162,9 +164,34 @@ impl Call {
         self.speaks
     }
 
+    /// The path in its canonical form.
+    pub fn path(&mut self, path: &str) {
+        self.path = path.into();
+        if self.is_recording() {
+            let path = path.to_owned();
+            self.explain("url.path", path);
+        }
+    }
+
+    /// An attribute of its spans.
+    pub fn explain(&mut self, name: &'static str, value: String) {
+        if self.is_recording() {
+            for span in self.spans() {
+                span.set(name, value.clone());
+            }
+        }
+    }
+
+    /// What would have been done to it, if a policy did more than report.
+    pub fn audited(&mut self, finding: String) {
+        self.flag("RBAC_SHADOW_DENIED");
+        self.explain("weir.authorization.audit", finding.clone());
+        self.audit = Some(finding);
+    }
+
     /// The rule that takes it.
-    pub fn matched(&mut self, action: &Action) {
-        self.route = Some(action.label.clone());
+    pub fn matched(&mut self, action: &Arc<Action>) {
+        self.action = Some(action.clone());
         if let Some(server) = &mut self.server
             && server.is_recording()
         {
@@ -174,6 +201,18 @@ impl Call {
                 server.rename(format!("{} {label}", self.method));
             }
         }
+    }
+
+    /// The rule that takes it, once it is known.
+    #[must_use]
+    pub fn action(&self) -> Option<&Action> {
+        self.action.as_deref()
+    }
+
+    /// By which listener it came.
+    #[must_use]
+    pub fn side(&self) -> Side {
+        self.side
     }
 
     /// The service that it goes to.
@@ -193,6 +232,18 @@ impl Call {
     #[must_use]
     pub fn deadline(&self) -> Option<Deadline> {
         self.deadline
+    }
+
+    /// When the try that begins now must be answered, and the time that it has
+    /// or the whole request had.
+    #[must_use]
+    pub fn try_deadline(&self) -> Option<(Deadline, Duration)> {
+        let whole = self.deadline.map(|deadline| (deadline, self.budget));
+        let Some(limit) = self.action.as_ref().and_then(|action| action.backend_timeout) else {
+            return whole;
+        };
+        let own = (Deadline::now() + limit, limit);
+        Some(whole.filter(|whole| whole.0 <= own.0).unwrap_or(own))
     }
 
     /// When it came.
@@ -362,12 +413,15 @@ impl Call {
             self.grpc = Some(error.grpc_code());
         }
         self.flag(error.flag());
-        self.error = Some(error.to_string());
+        self.error = Some(error.full());
     }
 
     /// The answer's body broke off.
     pub fn broke(&mut self, error: &(dyn std::error::Error + 'static)) {
-        self.flag("UC");
+        // We cut it off ourselves: its flag says why.
+        if !error.is::<super::size::CutOff>() {
+            self.flag("UC");
+        }
         self.error = Some(error.to_string());
         if self.speaks != Speaks::Http && self.grpc.is_none() {
             self.grpc = Some(grpc::UNAVAILABLE);

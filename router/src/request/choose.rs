@@ -1,15 +1,35 @@
-//! Backend and version: by weight, unless the user is already somewhere.
+//! Backend and version: what the request forces, what its chain of calls or its
+//! session has, and else by weight.
 
 use std::fmt::Write as _;
 use std::rc::Rc;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use http::{HeaderMap, HeaderValue, Response, header};
-use weir_mesh::model::Sticky;
+use http::{HeaderMap, HeaderName, HeaderValue, Response, header};
+use weir_mesh::model::{ForceVersion, Sticky};
 
-use crate::table::{Action, Backend, point};
+use super::baggage;
+use super::session::{self, Held};
+use crate::connection::{Connected, Side};
+use crate::error::RouterError;
+use crate::table::{Action, Backend, Rare, Target, point};
 use crate::worker::Worker;
+
+/// The backend that a request goes to.
+pub struct Picked<'a> {
+    /// Of the rule.
+    pub backend: &'a Target,
+    /// An index into its service's versions, when something but weight chose it.
+    version: Option<usize>,
+    /// The request named the version itself.
+    forced: bool,
+    /// What chose it.
+    held: Option<Held>,
+    /// The chain of calls has versions.
+    pinned: bool,
+    rare: Option<&'a Rare>,
+}
 
 /// The version that a request goes to.
 pub struct Choice {
@@ -18,30 +38,151 @@ pub struct Choice {
     /// False when the route names the version: then no other may answer.
     pub may_fall_over: bool,
     cookie: Option<HeaderValue>,
+    session: Option<(HeaderName, HeaderValue)>,
 }
 
 impl Choice {
     /// Of a version that was chosen by something else.
     #[must_use]
     pub fn of(version: usize, may_fall_over: bool) -> Self {
-        Self { version, may_fall_over, cookie: None }
+        Self { version, may_fall_over, cookie: None, session: None }
     }
 }
 
-/// The rule's backend for the next request.
-pub fn backend<'a>(worker: &Rc<Worker>, action: &'a Action) -> &'a Backend {
+/// The rule's backend for the next request with these headers.
+///
+/// # Errors
+/// [`RouterError::InvalidBackend`] when it is the turn of one that cannot be used.
+pub fn backend<'a>(
+    worker: &Rc<Worker>,
+    connected: &Connected,
+    action: &'a Action,
+    headers: &HeaderMap,
+) -> Result<Picked<'a>, RouterError> {
+    let rare = action.rare.as_deref();
+    // The outside's own baggage says nothing of versions.
+    let pinned =
+        connected.side != Side::Gateway && has_choice(action) && baggage::is_pinned(headers);
+    if (rare.is_some() || pinned)
+        && let Some(picked) = wanted(action, headers, pinned)
+    {
+        return Ok(picked);
+    }
     let index = match action.backends.len() {
-        1 => 0,
+        0 | 1 => 0,
         _ => worker.next_of(&action.splitter),
     };
-    &action.backends[index]
+    let invalid = |why: &str| RouterError::InvalidBackend(action.label.to_string(), why.to_owned());
+    match action.backends.get(index) {
+        Some(Backend::Service(backend)) => {
+            Ok(Picked { backend, version: None, forced: false, held: None, pinned, rare })
+        }
+        Some(Backend::Invalid(why)) => Err(invalid(why)),
+        None => Err(invalid("the rule has no backends")),
+    }
 }
 
-/// The backend's version for a request with these headers.
-pub fn version(worker: &Rc<Worker>, backend: &Backend, headers: &HeaderMap) -> Choice {
+/// Whether there is anything to pin.
+fn has_choice(action: &Action) -> bool {
+    match action.backends.as_slice() {
+        [Backend::Service(one)] => one.version.is_none() && one.service.versions.len() > 1,
+        all => all.len() > 1,
+    }
+}
+
+/// What a request asks for itself: a forced version wins over what its chain of
+/// calls has, and that over its session.
+fn wanted<'a>(action: &'a Action, headers: &HeaderMap, pinned: bool) -> Option<Picked<'a>> {
+    let rare = action.rare.as_deref();
+    let pick = |(backend, version), forced, held| Picked {
+        backend,
+        version: Some(version),
+        forced,
+        held,
+        pinned,
+        rare,
+    };
+    let force = rare.and_then(|rare| rare.force.as_ref()).and_then(|force| match force {
+        ForceVersion::Header(name) => headers.get(name)?.to_str().ok(),
+        ForceVersion::Cookie(name) => cookie(headers, name),
+    });
+    if let Some(name) = force
+        && let Some(found) =
+            versions(action).find(|(_, b, v)| b.service.versions[*v].name.as_str() == name)
+    {
+        return Some(pick((found.1, found.2), true, None));
+    }
+    if pinned {
+        let found = versions(action).find(|(_, backend, version)| {
+            let entry = &backend.service.versions[*version];
+            entry.is_up()
+                && baggage::version(headers, &backend.service.name)
+                    .is_some_and(|name| name == entry.name.as_str())
+        });
+        if let Some((_, backend, version)) = found {
+            return Some(pick((backend, version), false, None));
+        }
+    }
+    let held = session::find(rare?.session.as_ref()?, headers)?;
+    let found = versions(action).find(|(weight, backend, version)| {
+        let entry = &backend.service.versions[*version];
+        // Of a backend that is the service, the version's own weight counts too.
+        let gets = *weight > 0 && (backend.version.is_some() || entry.weight > 0);
+        gets && entry.is_up() && session::id(&backend.service, *version) == held.id
+    });
+    found.map(|(_, backend, version)| pick((backend, version), false, Some(held)))
+}
+
+/// Every version that a rule can send to, with the weight of its backend; those
+/// that the rule names come first.
+fn versions(action: &Action) -> impl Iterator<Item = (u32, &Target, usize)> {
+    let targets = || {
+        let pairs = action.backends.iter().zip(action.splitter.weights());
+        pairs.filter_map(|(backend, weight)| match backend {
+            Backend::Service(target) => Some((*weight, target)),
+            Backend::Invalid(_) => None,
+        })
+    };
+    let named = targets().filter_map(|(weight, t)| Some((weight, t, t.version?)));
+    let split = targets().filter(|(_, t)| t.version.is_none());
+    named.chain(split.flat_map(|(weight, t)| {
+        (0..t.service.versions.len()).map(move |version| (weight, t, version))
+    }))
+}
+
+/// The version for a request with these headers. Where its chain of calls is
+/// pinned, the headers tell the next ones.
+pub fn version(
+    worker: &Rc<Worker>,
+    connected: &Connected,
+    picked: &Picked<'_>,
+    headers: &mut HeaderMap,
+) -> Choice {
+    let service = &picked.backend.service;
+    let mut choice = by_weight(worker, picked, headers);
+    if let Some(session) = picked.rare.and_then(|rare| rare.session.as_ref())
+        && !picked.forced
+    {
+        let id = session::id(service, choice.version);
+        choice.session = session::renew(session, picked.held, id);
+    }
+    let begins = connected.side == Side::Gateway && picked.rare.is_some_and(|rare| rare.pin);
+    if begins || picked.pinned {
+        baggage::carry(headers, &service.name, service.versions[choice.version].name.as_str());
+    }
+    choice
+}
+
+fn by_weight(worker: &Rc<Worker>, picked: &Picked<'_>, headers: &HeaderMap) -> Choice {
+    let backend = picked.backend;
     let service = &backend.service;
+    let choice =
+        |version, may_fall_over| Choice { version, may_fall_over, cookie: None, session: None };
+    if let Some(version) = picked.version {
+        return choice(version, !picked.forced && backend.version.is_none());
+    }
     if let Some(version) = backend.version {
-        return Choice { version, may_fall_over: false, cookie: None };
+        return choice(version, false);
     }
     let sticky = service.sticky.as_ref();
     let (place, cookie) = match sticky.map(|sticky| (sticky, key(sticky, headers))) {
@@ -58,14 +199,20 @@ pub fn version(worker: &Rc<Worker>, backend: &Backend, headers: &HeaderMap) -> C
         None if service.versions.len() == 1 => 0,
         None => worker.next_of(&service.splitter),
     };
-    Choice { version, may_fall_over: true, cookie }
+    Choice { cookie, ..choice(version, true) }
 }
 
 impl Choice {
-    /// Adds the cookie by which the user is known from now on.
+    /// Adds what the client is known by from now on.
     pub fn set_cookie<B>(self, response: &mut Response<B>) {
         if let Some(cookie) = self.cookie {
             response.headers_mut().append(header::SET_COOKIE, cookie);
+        }
+        if let Some((name, value)) = self.session {
+            match name == header::SET_COOKIE {
+                true => drop(response.headers_mut().append(name, value)),
+                false => drop(response.headers_mut().insert(name, value)),
+            }
         }
     }
 }
@@ -79,7 +226,8 @@ fn key(sticky: &Sticky, headers: &HeaderMap) -> Option<u64> {
     }
 }
 
-pub(super) fn cookie<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
+/// The value of a cookie (RFC 6265).
+pub fn cookie<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
     // HTTP/2 may send one header for each cookie (RFC 9113 §8.2.3).
     headers
         .get_all(header::COOKIE)
@@ -115,7 +263,137 @@ pub(super) fn subject(headers: &HeaderMap) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+    use weir_mesh::wire;
+    use weir_proto::weir::mesh::v1 as pb;
+
     use super::*;
+    use crate::table::{Builder, Table};
+
+    /// A service of versions with these weights, and a rule for everything with
+    /// `backends` and sessions.
+    fn table(weights: &[i32], backends: Vec<pb::BackendRef>) -> Table {
+        let names = (1..).map(|n| format!("v{n}"));
+        let versions = names.clone().zip(weights).map(|(version, weight)| pb::VersionWeight {
+            version,
+            weight: *weight,
+            addresses: vec![],
+        });
+        let instances = names.zip(weights).map(|(version, _)| pb::Instance {
+            id: format!("web-{version}"),
+            service: "web".into(),
+            version,
+            address: "127.0.0.1:9".into(),
+            healthy: true,
+            ..Default::default()
+        });
+        let session = pb::SessionPersistence { session_name: "s".into(), ..Default::default() };
+        let route = pb::Route {
+            name: "web".into(),
+            parent_refs: vec![pb::ParentRef { kind: "Gateway".into(), name: "gateway".into() }],
+            rules: vec![pb::RouteRule {
+                backend_refs: backends,
+                session_persistence: Some(session),
+                ..Default::default()
+            }],
+            force_version: Some(pb::ForceVersion {
+                by: Some(pb::force_version::By::Header("x-want".into())),
+            }),
+            ..Default::default()
+        };
+        let message = pb::Snapshot {
+            trust_domain: "weir.local".into(),
+            services: vec![pb::Service {
+                name: "web".into(),
+                protocol: pb::Protocol::Http1.into(),
+                versions: versions.collect(),
+                ..Default::default()
+            }],
+            instances: instances.collect(),
+            routes: vec![route],
+            ..Default::default()
+        };
+        Builder::default().build(&wire::snapshot(&message).unwrap()).unwrap()
+    }
+
+    fn backend_ref(version: &str, weight: i32) -> pb::BackendRef {
+        let version = version.into();
+        pb::BackendRef { service: "web".into(), version, weight, ..Default::default() }
+    }
+
+    fn action(table: &Table) -> &Action {
+        let query = crate::table::Query {
+            host: "x",
+            path: "/",
+            query: None,
+            method: &http::Method::GET,
+            headers: &HeaderMap::new(),
+        };
+        table.gateway.find(&query).unwrap()
+    }
+
+    /// What a client of the version holds.
+    fn seat(table: &Table, version: usize) -> HeaderMap {
+        let action = action(table);
+        let session = action.rare.as_ref().unwrap().session.as_ref().unwrap();
+        let id = session::id(&table.services["web"].service, version);
+        let (_, cookie) = session::renew(session, None, id).unwrap();
+        let cookie = cookie.to_str().unwrap().split(';').next().unwrap().to_owned();
+        HeaderMap::from_iter([(header::COOKIE, cookie.parse().unwrap())])
+    }
+
+    fn chosen(table: &Table, headers: &HeaderMap, pinned: bool) -> Option<usize> {
+        wanted(action(table), headers, pinned)?.version
+    }
+
+    #[test]
+    fn no_session_leads_where_no_requests_go() {
+        let named = || vec![backend_ref("v1", 1), backend_ref("v2", 0)];
+        let table = table(&[1, 1, 1], named());
+        assert_eq!(chosen(&table, &seat(&table, 0), false), Some(0));
+        assert_eq!(chosen(&table, &seat(&table, 1), false), None, "its backend has weight 0");
+        assert_eq!(chosen(&table, &seat(&table, 2), false), None, "it is not of the rule");
+        let table = self::table(&[1, 0], vec![backend_ref("", 1)]);
+        assert_eq!(chosen(&table, &seat(&table, 1), false), None, "it has weight 0");
+    }
+
+    #[test]
+    fn forced_goes_before_pinned_and_that_before_a_session() {
+        let table = table(&[1, 1, 0], vec![backend_ref("", 1)]);
+        let mut headers = seat(&table, 0);
+        assert_eq!(chosen(&table, &headers, false), Some(0));
+        headers.insert(baggage::BAGGAGE, HeaderValue::from_static("weir.version=web:v2"));
+        assert_eq!(chosen(&table, &headers, false), Some(0), "at the gateway it says nothing");
+        assert_eq!(chosen(&table, &headers, true), Some(1));
+        headers.insert("x-want", HeaderValue::from_static("v3"));
+        assert_eq!(chosen(&table, &headers, true), Some(2));
+        headers.insert("x-want", HeaderValue::from_static("v9"));
+        assert_eq!(chosen(&table, &headers, true), Some(1), "there is no v9");
+    }
+
+    proptest! {
+        #[test]
+        fn a_session_stays_while_its_version_gets_anything(
+            steps in prop::collection::vec(prop::collection::vec(0..100i32, 3), 1..10),
+            version in 0..3usize, by_name in any::<bool>(),
+        ) {
+            for weights in steps {
+                if weights.iter().all(|weight| *weight == 0) {
+                    continue;
+                }
+                let backends = || match by_name {
+                    true => (1..).zip(&weights).map(|(n, w)| backend_ref(&format!("v{n}"), *w)).collect(),
+                    false => vec![backend_ref("", 1)],
+                };
+                let table = match by_name {
+                    true => table(&[1, 1, 1], backends()),
+                    false => table(&weights, backends()),
+                };
+                let found = chosen(&table, &seat(&table, version), false);
+                prop_assert_eq!(found, (weights[version] > 0).then_some(version));
+            }
+        }
+    }
 
     #[test]
     fn a_user_is_the_subject_of_the_token() {

@@ -12,12 +12,15 @@ use tokio::time::timeout_at;
 use super::body::{Source, UpBody};
 use super::call::{Call, Speaks};
 use super::choose::Choice;
+use super::mirror::{Copied, Copying};
+use super::size::{Cap, Counted};
 use super::{headers, resilient};
 use crate::clock;
 use crate::error::RouterError;
 use crate::table::{ServiceEntry, VersionEntry};
 use crate::upstream::{Failure, Pending, Pick, Reach, Upstream, pick};
 use crate::worker::Worker;
+use weir_mesh::model::Protocol;
 
 /// Tries of one request, the first included.
 pub(super) const ATTEMPTS: usize = 4;
@@ -25,6 +28,9 @@ pub(super) const ATTEMPTS: usize = 4;
 /// thing that a server of it could be trusted to do.
 pub(super) const GRPC_OVER_HTTP1: &str = "gRPC needs HTTP/2, and this service's addresses are spoken to in \
                                HTTP/1.1; set its protocol to grpc or http2";
+
+const HTTP_TO_TCP: &str = "this service's protocol is tcp, so it takes no requests; connect to it \
+                           by a TCP listener of the router";
 
 /// A request's body, for as many tries as it allows.
 pub enum Payload {
@@ -46,12 +52,41 @@ impl Payload {
         }
     }
 
-    pub(super) fn attempt(&mut self) -> Option<UpBody> {
+    /// The same, cut off where it grows too large.
+    #[must_use]
+    pub fn capped(self, cap: &Cap) -> Self {
+        match self {
+            Self::Stream(source) => {
+                source.cap(cap.clone());
+                Self::Stream(source)
+            }
+            Self::Full(bytes) => Self::Full(bytes),
+            Self::Once(body) => Self::Once(
+                body.map(|body| UpBody::Mapped(Box::pin(Counted::new(body, cap.clone())))),
+            ),
+        }
+    }
+
+    /// The body for one more try; none when it cannot be sent again.
+    pub fn attempt(&mut self) -> Option<UpBody> {
         match self {
             Self::Stream(source) => source.attempt(),
             Self::Full(bytes) if bytes.is_empty() => Some(UpBody::Empty),
             Self::Full(bytes) => Some(UpBody::Full(Some(bytes.clone()))),
             Self::Once(body) => body.take(),
+        }
+    }
+
+    /// Gives a copy of the body to `copy`, once all of it is there.
+    pub fn copy_to(&mut self, copy: Copying) {
+        match self {
+            Self::Stream(source) => source.copy_to(copy),
+            Self::Full(bytes) => copy.whole(bytes.clone()),
+            Self::Once(body) => {
+                if let Some(inner) = body.take() {
+                    *body = Some(UpBody::Mapped(Box::pin(Copied::new(inner, copy))));
+                }
+            }
         }
     }
 
@@ -66,7 +101,8 @@ impl Payload {
         matches!(self, Self::Stream(source) if source.broke())
     }
 
-    pub(super) fn settle(&self) {
+    /// No try will follow.
+    pub fn settle(&self) {
         if let Self::Stream(source) = self {
             source.settle();
         }
@@ -95,10 +131,13 @@ pub async fn send(
     mut payload: Payload,
     call: &mut Call,
 ) -> Result<Response<Incoming>, RouterError> {
+    if service.protocol == Protocol::Tcp {
+        return Err(RouterError::Unsupported(HTTP_TO_TCP));
+    }
     let traffic = &service.traffic;
     traffic.budget.request(clock::millis(call.began()));
-    if !traffic.plain {
-        // In a box: who has no policy does not carry what one needs.
+    if !traffic.plain || call.action().is_some_and(|action| action.retry.is_some()) {
+        // In a box: who has no rules does not carry what they need.
         let sending = resilient::send(worker, service, choice, parts, payload, call);
         return Box::pin(sending).await;
     }
@@ -119,15 +158,17 @@ pub async fn send(
         let request = outgoing(&parts, body, upstream.reach, call);
         let pending = Pending::new(upstream.clone());
         let began = std::time::Instant::now();
-        let result = match call.deadline() {
+        let result = match call.try_deadline() {
             None => upstream.pool.send(request).await,
-            Some(deadline) => match timeout_at(deadline, upstream.pool.send(request)).await {
-                Ok(result) => result,
-                Err(_) => {
-                    upstream.load.slow(began.elapsed());
-                    return Err(RouterError::Timeout(call.budget()));
+            Some((deadline, limit)) => {
+                match timeout_at(deadline, upstream.pool.send(request)).await {
+                    Ok(result) => result,
+                    Err(_) => {
+                        upstream.load.slow(began.elapsed());
+                        return Err(RouterError::Timeout(limit));
+                    }
                 }
-            },
+            }
         };
         let failed = match result {
             Ok(mut sent) => {
@@ -215,12 +256,19 @@ fn next_instance<'a>(
 }
 
 /// The request as an upstream gets it.
-pub(super) fn outgoing(
+pub fn outgoing(
     parts: &request::Parts,
     body: UpBody,
     reach: Reach,
     call: &mut Call,
 ) -> Request<UpBody> {
+    let mut request = formed(parts, body, reach);
+    call.inject(request.headers_mut());
+    request
+}
+
+/// The request in the form that its receiver reads.
+pub(super) fn formed(parts: &request::Parts, body: UpBody, reach: Reach) -> Request<UpBody> {
     let mut sent = parts.headers.clone();
     let (version, uri) = if reach == Reach::Http1 {
         let mut uri = parts.uri.clone();
@@ -233,7 +281,6 @@ pub(super) fn outgoing(
         }
         (Version::HTTP_2, absolute(parts))
     };
-    call.inject(&mut sent);
     let mut request = Request::new(body);
     *request.method_mut() = parts.method.clone();
     *request.version_mut() = version;

@@ -8,10 +8,15 @@ use hyper::body::Incoming;
 
 use super::answer::{self, DownBody};
 use super::call::Call;
-use super::{adapt, choose, cors, forward, headers, target};
+use super::{
+    adapt, canonical, choose, cors, extension, filters, forward, headers, limit, mirror, target,
+};
+use crate::auth;
 use crate::connection::Connected;
 use crate::error::RouterError;
+use crate::limit::quota::Quota;
 use crate::table::reflection::is_reflection;
+use crate::tcp;
 use crate::worker::Worker;
 
 /// Answers one request. Never fails: an error becomes an answer.
@@ -21,54 +26,108 @@ pub async fn handle(
     request: Request<Incoming>,
 ) -> Result<Response<DownBody>, Infallible> {
     let mut call = Call::begin(&worker, &connected, &request);
-    let origin = cors::origin(&connected, &request);
+    let origin = cors::origin(&request);
     let answer = match steps(&worker, &connected, request, &mut call).await {
         Ok(response) => response,
         Err(error) => answer::of_error(&error, &mut call),
     };
-    Ok(answer::finish(cors::allow(&worker, origin, answer), call))
+    Ok(answer::finish(cors::allow(&worker, &call, origin, answer), call))
 }
 
 async fn steps(
     worker: &Rc<Worker>,
     connected: &Connected,
-    request: Request<Incoming>,
+    mut request: Request<Incoming>,
     call: &mut Call,
 ) -> Result<Response<DownBody>, RouterError> {
     worker.admit()?;
     let table = worker.table().ok_or(RouterError::NotReady)?;
-    headers::check_size(request.headers())?;
+    headers::check(request.headers())?;
     if request.method() == Method::CONNECT {
         return Err(RouterError::Unsupported("CONNECT is not supported"));
     }
-    if let Some(preflight) = cors::preflight(connected, &table, &request) {
+    let (options, slashes) = (request.method() == Method::OPTIONS, table.options.escaped_slashes);
+    canonical::apply(request.uri_mut(), options, slashes, call)?;
+    if let Some(preflight) = cors::preflight(connected, &table, &request, call) {
         return Ok(preflight);
     }
     let action = match target::find(&table, connected, &request) {
         Err(RouterError::NoRoute) if is_reflection(request.uri().path()) => {
+            let (mut parts, body) = request.into_parts();
+            if let Some(guards) = auth::concerned(&table, connected, None) {
+                Box::pin(auth::outgoing(worker, connected, guards, None, &mut parts, call)).await?;
+            }
+            let request = Request::from_parts(parts, body);
             return Box::pin(answer::of_reflection(&table, request)).await;
+        }
+        Err(RouterError::NoService(_)) if tcp::is_outside(&table, connected, &request) => {
+            return Box::pin(tcp::serve_outside(worker, &table, connected, request, call)).await;
         }
         found => found?,
     };
     call.matched(&action);
-
-    let backend = choose::backend(worker, &action);
-    let service = &backend.service;
-    call.to(service);
-
     let (mut parts, body) = request.into_parts();
     headers::forwarded(&mut parts, connected);
-    headers::modify(&mut parts.headers, &action.request_headers);
-    call.set_deadline(&parts, action.timeout);
-    let (adapter, payload) =
-        adapt::request(connected, service, &mut parts, body, call.deadline()).await?;
+    if let Some(guards) = auth::concerned(&table, connected, Some(&action)) {
+        let asking = auth::outgoing(worker, connected, guards, Some(&action), &mut parts, call);
+        Box::pin(asking).await?;
+    }
+    let quota = match &action.limits[..] {
+        [] => None,
+        some => Some(Box::pin(limit::check(worker, connected, some, &parts, call)).await?),
+    };
+    let filtering = match &action.extensions[..] {
+        [] => None,
+        _ => match Box::pin(extension::request(&action, &mut parts, call)).await? {
+            extension::Step::Answer(answer) => return Ok(told(quota, answer)),
+            extension::Step::Go(filtering) => Some(filtering),
+        },
+    };
 
-    let version = choose::version(worker, backend, &parts.headers);
-    let sent = forward::send(worker, service, &version, parts, payload, call).await?;
+    let of_rule = action.filters.as_deref();
+    if let Some(redirect) = filters::redirect(of_rule, &parts) {
+        return Ok(told(quota, redirect));
+    }
+
+    let picked = choose::backend(worker, connected, &action, &parts.headers)?;
+    let of_backend = picked.backend.filters.as_deref();
+    let service = &picked.backend.service;
+    call.to(service);
+    if let Some(redirect) = filters::redirect(of_backend, &parts) {
+        return Ok(told(quota, redirect));
+    }
+
+    filters::request(of_rule, &mut parts);
+    filters::request(of_backend, &mut parts);
+    call.set_deadline(&parts, action.timeout);
+    let (adapter, mut payload) =
+        adapt::request(connected, service, &mut parts, body, call.deadline()).await?;
+    mirror::send(worker, [of_rule, of_backend], &parts, &mut payload, call);
+
+    let payload = extension::payload(filtering.as_deref(), payload);
+    let version = choose::version(worker, connected, &picked, &mut parts.headers);
+    if table.guards.is_some() {
+        let asking = auth::before_plain(worker, connected, &table, service, &mut parts, call);
+        Box::pin(asking).await?;
+    }
+    let sent = forward::send(worker, service, &version, parts, payload, call).await;
+    let sent = sent.map_err(|error| extension::error(filtering.as_deref(), error))?;
 
     let mut response = adapter.response(sent, call).await?;
-    headers::modify(response.headers_mut(), &action.response_headers);
+    filters::response(of_backend, &mut response);
+    filters::response(of_rule, &mut response);
     headers::reveal(&mut response, connected, &table, call);
     version.set_cookie(&mut response);
-    Ok(response)
+    if let Some(filtering) = filtering {
+        response = filtering.response(response, call)?;
+    }
+    Ok(told(quota, response))
+}
+
+/// With what its limits say.
+fn told(quota: Option<Box<Quota>>, mut response: Response<DownBody>) -> Response<DownBody> {
+    if let Some(quota) = quota {
+        quota.tell(response.headers_mut());
+    }
+    response
 }

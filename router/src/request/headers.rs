@@ -6,6 +6,7 @@ use http::{Response, Uri, request};
 use http_body::Body as _;
 use weir_mesh::model::HeaderModifier;
 
+use super::baggage;
 use super::body::UpBody;
 use super::call::Call;
 use crate::connection::{Connected, Side};
@@ -30,21 +31,32 @@ static HOP_BY_HOP: [HeaderName; HOPS] = [
     header::TRANSFER_ENCODING,
     header::UPGRADE,
 ];
+const CODING: usize = 3;
 
 /// Of all headers of one request: names, values, and 32 each as HTTP/2 counts
 /// them (RFC 9113 §6.5.2).
 pub const LIMIT: usize = 64 * 1024;
 
-/// Holds [`LIMIT`], which the HTTP/1.1 parser does not know.
+/// Holds what HTTP/1.1's parser does not know: [`LIMIT`], and that a body is
+/// framed as chunks or not at all. Another transfer coding could not be undone
+/// here, and what is sent on says nothing of it (RFC 9112 §6.1).
 ///
 /// # Errors
-/// [`RouterError::HeadTooLarge`].
-pub fn check_size(headers: &HeaderMap) -> Result<(), RouterError> {
-    let size = |(name, value): (&HeaderName, &HeaderValue)| name.as_str().len() + value.len() + 32;
-    if headers.iter().map(size).sum::<usize>() > LIMIT {
-        return Err(RouterError::HeadTooLarge(LIMIT));
+/// [`RouterError::HeadTooLarge`], [`RouterError::Unsupported`].
+pub fn check(headers: &HeaderMap) -> Result<(), RouterError> {
+    let (mut size, mut codings) = (0, 0);
+    for (name, value) in headers {
+        size += name.as_str().len() + value.len() + 32;
+        if *name == header::TRANSFER_ENCODING {
+            codings += 1;
+            if codings > 1 || !value.as_bytes().eq_ignore_ascii_case(b"chunked") {
+                return Err(RouterError::Unsupported(
+                    "the only transfer coding that is understood is chunked, and only once",
+                ));
+            }
+        }
     }
-    Ok(())
+    if size > LIMIT { Err(RouterError::HeadTooLarge(LIMIT)) } else { Ok(()) }
 }
 
 /// Takes away what belongs to the connection that the message came by.
@@ -64,6 +76,10 @@ pub fn strip_hop_by_hop(headers: &mut HeaderMap) {
     }
     for (name, _) in HOP_BY_HOP.iter().zip(found).filter(|(_, found)| *found) {
         headers.remove(name);
+    }
+    if found[CODING] {
+        // The chunks were what counted; sent on, another length would lie (RFC 9112 §6.3).
+        headers.remove(header::CONTENT_LENGTH);
     }
     if te {
         keep_te_trailers(headers);
@@ -118,7 +134,9 @@ pub fn forwarded(parts: &mut request::Parts, connected: &Connected) {
     if connected.side != Side::Gateway {
         return;
     }
+    // What the outside says of versions is not for routers inside.
     headers.remove(VERSION);
+    baggage::strip(headers);
     let mut from = connected.peer_address.ip().to_string();
     if let Some(before) = headers.get(FORWARDED_FOR).and_then(|value| value.to_str().ok()) {
         from = format!("{before}, {from}");
@@ -215,9 +233,29 @@ mod tests {
     fn the_limit_of_headers_holds() {
         let mut headers = HeaderMap::new();
         headers.insert("x-a", "1".repeat(LIMIT - 40).parse().unwrap());
-        assert!(check_size(&headers).is_ok());
+        assert!(check(&headers).is_ok());
         headers.insert("x-b", "1".parse().unwrap());
-        assert!(check_size(&headers).is_err());
+        assert!(matches!(check(&headers), Err(RouterError::HeadTooLarge(LIMIT))));
+    }
+
+    #[test]
+    fn chunked_is_the_only_coding_and_outlives_no_length() {
+        let with = |codings: &[&'static str]| {
+            let mut headers = HeaderMap::new();
+            for coding in codings {
+                headers.append(header::TRANSFER_ENCODING, HeaderValue::from_static(coding));
+            }
+            headers
+        };
+        assert!(check(&with(&[])).is_ok());
+        assert!(check(&with(&["Chunked"])).is_ok());
+        for wrong in [&["gzip, chunked"][..], &["chunked, chunked"], &["chunked", "chunked"]] {
+            assert!(check(&with(wrong)).is_err(), "{wrong:?}");
+        }
+        let mut headers = with(&["chunked"]);
+        headers.insert(header::CONTENT_LENGTH, HeaderValue::from_static("99"));
+        strip_hop_by_hop(&mut headers);
+        assert!(headers.is_empty(), "{headers:?}");
     }
 
     #[test]

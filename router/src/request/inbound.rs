@@ -1,6 +1,7 @@
 //! A request that another router sent by mTLS, for the application beside us.
 
 use std::rc::Rc;
+use std::sync::Arc;
 
 use http::{Method, Request, Response, Version};
 use hyper::body::Incoming;
@@ -10,9 +11,12 @@ use weir_mesh::model::Protocol;
 use super::answer::{self, DownBody};
 use super::body::UpBody;
 use super::call::Call;
-use super::headers;
+use super::{canonical, headers, limit};
+use crate::auth;
 use crate::connection::Connected;
 use crate::error::RouterError;
+use crate::limit::quota::Quota;
+use crate::table::Table;
 use crate::upstream::{Failure, Sent};
 use crate::worker::Worker;
 
@@ -30,9 +34,19 @@ pub async fn handle(
     if let Err(error) = worker.admit() {
         return Ok(answer::finish(answer::of_error(&error, &mut call), call));
     }
-    let request = for_application(&worker, &connected, request, &mut call);
-    let answer = match send(&worker, request, &mut call).await {
-        Ok(response) => response.map(DownBody::stream),
+    let admitted = for_application(&worker, &connected, request, &mut call).await;
+    let sent = match admitted {
+        Ok((request, quota)) => send(&worker, request, &mut call).await.map(|sent| (sent, quota)),
+        Err(refusal) => Err(refusal),
+    };
+    let answer = match sent {
+        Ok((response, quota)) => {
+            let mut response = response.map(DownBody::stream);
+            if let Some(quota) = quota {
+                quota.tell(response.headers_mut());
+            }
+            response
+        }
         Err(Refusal::Answer(error)) => answer::of_error(&error, &mut call),
         Err(Refusal::Reset(error)) => {
             call.failed(&error);
@@ -43,6 +57,26 @@ pub async fn handle(
     Ok(answer::finish(answer, call))
 }
 
+/// Limits of the service whose instance is beside us.
+async fn check(
+    worker: &Worker,
+    connected: &Connected,
+    table: &Table,
+    parts: &request::Parts,
+    call: &Call,
+) -> Result<Option<Box<Quota>>, RouterError> {
+    if table.inbound_limits.is_empty() {
+        return Ok(None);
+    }
+    match table.inbound_limits.get(&worker.shared.config.service) {
+        None => Ok(None),
+        Some(limits) => {
+            let checking = limit::check(worker, connected, limits, parts, call);
+            Box::pin(checking).await.map(Some)
+        }
+    }
+}
+
 enum Refusal {
     /// The client is told.
     Answer(RouterError),
@@ -50,14 +84,26 @@ enum Refusal {
     Reset(RouterError),
 }
 
-fn for_application(
-    worker: &Worker,
+/// Makes a request fit for the application, if it may reach it.
+async fn for_application(
+    worker: &Rc<Worker>,
     connected: &Connected,
     request: Request<Incoming>,
     call: &mut Call,
-) -> Request<UpBody> {
+) -> Result<(Request<UpBody>, Option<Box<Quota>>), Refusal> {
     let (mut parts, body) = request.into_parts();
+    // Without a snapshot nobody knows who may: another instance may have one.
+    let table = worker.table().ok_or(Refusal::Reset(RouterError::NotReady))?;
+    let (options, slashes) = (parts.method == Method::OPTIONS, table.options.escaped_slashes);
+    canonical::apply(&mut parts.uri, options, slashes, call).map_err(Refusal::Answer)?;
     headers::forwarded(&mut parts, connected);
+    if let Some(guards) = table.guards.as_deref() {
+        let (own, peer) = (worker.shared.config.service.as_str(), &*connected.peer);
+        let asking = auth::incoming(worker, connected, guards, own, peer, &mut parts, call);
+        Box::pin(asking).await.map_err(Refusal::Answer)?;
+    }
+    let checked = check(worker, connected, &table, &parts, call).await;
+    let quota = checked.map_err(Refusal::Answer)?;
     if let Some(peer) = &connected.client_cert {
         parts.headers.insert(headers::CLIENT_CERT, peer.clone());
     }
@@ -71,7 +117,7 @@ fn for_application(
     } else {
         parts.version = Version::HTTP_2;
     }
-    Request::from_parts(parts, body)
+    Ok((Request::from_parts(parts, body), quota))
 }
 
 async fn send(

@@ -18,6 +18,7 @@ use super::answer::{DownBody, StatusSlot};
 use super::body::BodyError;
 use super::call::Call;
 use super::forward::{Payload, WasSafe};
+use super::size::BodyLimit;
 use crate::error::{RouterError, grpc};
 
 /// The largest JSON request, and the largest message that is answered as JSON.
@@ -52,10 +53,12 @@ pub async fn request(
         }
     };
     let until = given.unwrap_or_else(|| Deadline::now() + BODY_TIME);
-    let collected = timeout_at(until, Limited::new(body, BODY_LIMIT).collect()).await;
+    let limit = parts.extensions.get::<BodyLimit>().and_then(|limit| limit.0.try_into().ok());
+    let limit = limit.unwrap_or(BODY_LIMIT).min(BODY_LIMIT);
+    let collected = timeout_at(until, Limited::new(body, limit).collect()).await;
     let body = collected.map_err(|_| RouterError::SlowBody)?.map_err(|error| {
         if error.downcast_ref::<LengthLimitError>().is_some() {
-            RouterError::TooLarge(BODY_LIMIT)
+            RouterError::TooLarge(limit)
         } else {
             RouterError::BadRequest(format!("the body ended early: {error}"))
         }

@@ -8,6 +8,7 @@ mod key;
 mod place;
 mod race;
 
+use std::borrow::Cow;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -34,6 +35,8 @@ struct Sending<'a> {
     choice: &'a Choice,
     parts: &'a request::Parts,
     payload: Payload,
+    /// When it is tried again; none: only when that costs nobody anything.
+    retry: Option<Cow<'a, Retry>>,
     /// It may be sent twice without harm.
     idempotent: bool,
     /// What its instance is found by, when the balancer hashes.
@@ -72,6 +75,7 @@ pub async fn send(
         choice,
         parts: &parts,
         payload,
+        retry: retry(service, call),
         idempotent: is_idempotent(&parts),
         key: key::of(service, &parts, call),
         tried: Vec::new(),
@@ -87,6 +91,7 @@ pub async fn send(
             let mut instead = Sending {
                 service: &other,
                 choice: &choice,
+                retry: retry(&other, call),
                 key: key::of(&other, &parts, call),
                 tried: Vec::new(),
                 may_fail_over: false,
@@ -97,6 +102,15 @@ pub async fn send(
                 Outcome::Elsewhere(..) => Err(RouterError::NoInstance(call.backend_name())),
             }
         }
+    }
+}
+
+/// The service's rules, with those of the route in their place.
+fn retry<'a>(service: &'a ServiceEntry, call: &Call) -> Option<Cow<'a, Retry>> {
+    let policy = service.traffic.policy.retry.as_ref();
+    match call.action().and_then(|action| action.retry.as_ref()) {
+        None => policy.map(Cow::Borrowed),
+        Some(rule) => Some(Cow::Owned(policy.cloned().unwrap_or_default().of_route(rule))),
     }
 }
 
@@ -112,7 +126,7 @@ impl Sending<'_> {
         call: &mut Call,
     ) -> Result<Outcome, RouterError> {
         let mut permit = permit;
-        let attempts = self.retry().map_or(ATTEMPTS, |retry| retry.attempts as usize + 1);
+        let attempts = self.retry.as_ref().map_or(ATTEMPTS, |retry| retry.attempts as usize + 1);
         let mut last = None;
         for attempt in 1..=attempts {
             let place = match self.next(call) {
@@ -270,11 +284,6 @@ impl Sending<'_> {
         may
     }
 
-    /// What holds for this request's retries.
-    fn retry(&self) -> Option<&Retry> {
-        self.service.traffic.policy.retry.as_ref()
-    }
-
     fn payload_is_whole(&mut self) -> bool {
         match &self.payload {
             Payload::Stream(source) => source.attempt().is_some(),
@@ -284,16 +293,18 @@ impl Sending<'_> {
     }
 
     fn wants_another(&self, response: &Response<Incoming>) -> bool {
-        self.retry().is_some_and(|retry| answer::is_for_retry(retry, response, self.idempotent))
+        self.retry
+            .as_ref()
+            .is_some_and(|retry| answer::is_for_retry(retry, response, self.idempotent))
     }
 
     /// Between two tries: anything from nothing to the longest (full jitter).
     async fn pause(&self, attempt: usize, call: &Call) -> Result<(), RouterError> {
-        let Some(retry) = self.retry() else { return Ok(()) };
+        let Some(retry) = &self.retry else { return Ok(()) };
         let doublings = u32::try_from(attempt - 1).unwrap_or(u32::MAX).min(16);
         let longest = retry.backoff.base.saturating_mul(1 << doublings).min(retry.backoff.max);
         let micros = u64::try_from(longest.as_micros()).unwrap_or(u64::MAX);
-        let pause = Duration::from_micros(fastrand::u64(..=micros));
+        let pause = retry.backoff.least + Duration::from_micros(fastrand::u64(..=micros));
         call.in_time(tokio::time::sleep(pause)).await
     }
 }

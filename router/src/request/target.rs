@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use http::Request;
+use http::{HeaderMap, Method, Request, Uri};
 
 use crate::connection::{Connected, Side};
 use crate::error::RouterError;
@@ -17,16 +17,33 @@ pub fn find<B>(
     connected: &Connected,
     request: &Request<B>,
 ) -> Result<Arc<Action>, RouterError> {
+    find_as(table, connected, request, request.method())
+}
+
+/// The rule for a request if it had this method.
+///
+/// # Errors
+/// As [`find`].
+pub fn find_as<B>(
+    table: &Table,
+    connected: &Connected,
+    request: &Request<B>,
+    method: &Method,
+) -> Result<Arc<Action>, RouterError> {
     // RFC 9112 §3.2: two could mean one thing to us and another to the upstream.
     if request.headers().get_all(http::header::HOST).iter().nth(1).is_some() {
         return Err(RouterError::BadRequest("more than one Host header".to_owned()));
     }
     let host = host(request).ok_or(RouterError::NoHost)?;
+    if !request.uri().path().starts_with('/') {
+        let why = "the request's target must be a path that begins with /";
+        return Err(RouterError::BadRequest(why.to_owned()));
+    }
     let query = Query {
         host,
         path: request.uri().path(),
         query: request.uri().query(),
-        method: request.method(),
+        method,
         headers: request.headers(),
     };
     if connected.side == Side::Gateway {
@@ -53,19 +70,27 @@ pub fn find<B>(
 /// The host that a request names, without port: `:authority` (or the absolute
 /// form of HTTP/1.1) before `Host` (RFC 9112 §3.2.2).
 pub fn host<B>(request: &Request<B>) -> Option<&str> {
-    let authority = match request.uri().authority() {
+    host_of(request.uri(), request.headers())
+}
+
+/// The same, of a request's parts.
+pub fn host_of<'a>(uri: &'a Uri, headers: &'a HeaderMap) -> Option<&'a str> {
+    let authority = match uri.authority() {
         Some(authority) => authority.as_str(),
         None => {
-            let host = request.headers().get(http::header::HOST)?.to_str().ok()?;
+            let host = headers.get(http::header::HOST)?.to_str().ok()?;
             // What is no authority could not be sent on.
             host.parse::<http::uri::Authority>().ok()?;
             host
         }
     };
-    let host = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
-    let host = match host.strip_prefix('[') {
+    // RFC 9110 §4.2.4: whoever writes a user there means to mislead.
+    if authority.contains('@') {
+        return None;
+    }
+    let host = match authority.strip_prefix('[') {
         Some(rest) => rest.split_once(']')?.0,
-        None => host.split_once(':').map_or(host, |(host, _)| host),
+        None => authority.split_once(':').map_or(authority, |(host, _)| host),
     };
     let host = host.strip_suffix('.').unwrap_or(host);
     (!host.is_empty()).then_some(host)
@@ -101,6 +126,7 @@ mod tests {
         assert_eq!(of("/x", Some("products.")).unwrap(), "products");
         assert_eq!(of("/x", None), None);
         assert_eq!(of("/x", Some("")), None);
+        assert_eq!(of("/x", Some("me@products")), None);
         assert_eq!(of("/x", Some("a/b")), None);
         assert_eq!(of("/x", Some("shop:1:1")), None);
     }

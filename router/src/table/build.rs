@@ -6,19 +6,18 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use weir_mesh::identity::SpiffeId;
-use weir_mesh::model::{
-    Instance, Invalid, Parent, Route, RouteFilter, RouteRule, Service, ServiceName, Snapshot,
-    VersionName,
-};
-
-use weir_mesh::policy::Attached;
+use weir_mesh::model::{Instance, Invalid, Service, ServiceName, Snapshot, VersionName};
+use weir_mesh::policy::{Attached, PolicyKind};
+use weir_mesh::telemetry::metrics::Registry;
 use weir_mesh::transcode::Transcoder;
 
 use super::reflection::Reflection;
 use super::{
-    Action, Backend, Destination, Endpoint, Interner, Map, Matcher, ServiceEntry, Splitter, Table,
-    TrafficBuilder, VersionEntry,
+    Action, Backend, Destination, Endpoint, Extensions, Interner, Map, Matcher, ServiceEntry,
+    Splitter, Table, Target, TrafficBuilder, VersionEntry,
 };
+use crate::auth::{self, Guards};
+use crate::limit::{Attachment, Compiler};
 use crate::upstream::Reach;
 
 /// Compiles snapshots. It remembers what must stay the same from one table to
@@ -27,13 +26,22 @@ use crate::upstream::Reach;
 pub struct Builder {
     endpoints: Interner<(Arc<str>, SocketAddr, Reach)>,
     versions: Interner<(ServiceName, VersionName)>,
-    splits: Interner<String>,
+    pub(super) splits: Interner<String>,
     traffic: TrafficBuilder,
     transcoders: HashMap<ServiceName, (Bytes, Arc<Transcoder>)>,
     reflection: Option<(Vec<Bytes>, Arc<Reflection>)>,
+    pub(super) limits: Compiler,
+    pub(super) extensions: Extensions,
+    pub(super) auth: auth::Memory,
 }
 
 impl Builder {
+    /// One whose parts count what they do there.
+    #[must_use]
+    pub fn new(registry: &Registry) -> Self {
+        Self { limits: Compiler::new(registry.clone()), ..Self::default() }
+    }
+
     /// The table of a snapshot.
     ///
     /// # Errors
@@ -42,8 +50,11 @@ impl Builder {
         self.endpoints.begin();
         self.versions.begin();
         self.splits.begin();
+        self.limits.begin();
+        self.extensions.begin();
         self.traffic.begin();
         let attached = Attached::new(&snapshot.policies);
+        let guards = Guards::new(snapshot, &attached, &mut self.auth);
         let mut instances: HashMap<(&str, &str), Vec<&Instance>> = HashMap::new();
         for instance in &snapshot.instances {
             let key = (instance.service.as_str(), instance.version.as_str());
@@ -59,26 +70,43 @@ impl Builder {
         for route in &snapshot.routes {
             self.route(route, &entries, &attached, &mut gateway, &mut mesh)?;
         }
+        gateway.seal();
+        mesh.values_mut().for_each(Matcher::seal);
         let mut services = Map::default();
+        let everywhere = self.everywhere(&attached);
+        let mut inbound_limits = Map::default();
         for (name, service) in &entries {
+            let mut limits = Vec::new();
+            for policy in attached.of_service(name, PolicyKind::RateLimit) {
+                self.limits.attach(policy, false, &mut limits);
+            }
+            if !limits.is_empty() {
+                inbound_limits.insert(name.clone(), limits.into());
+            }
             let destination = Destination {
                 service: service.clone(),
                 routes: mesh.remove(name).unwrap_or_default(),
-                default: Arc::new(self.default_action(service)),
+                default: Arc::new(self.default_action(service, everywhere.clone())),
             };
             services.insert(name.clone(), destination);
         }
+        let tcp = super::tcp::build(snapshot, &entries, &mut self.splits)?;
         self.endpoints.sweep();
         self.versions.sweep();
         self.splits.sweep();
+        self.limits.sweep();
+        self.extensions.sweep();
         self.traffic.sweep(|name| entries.contains_key(name));
         Ok(Table {
             sequence: snapshot.sequence,
             revision: snapshot.revision,
             services,
             gateway,
+            inbound_limits,
             reflection: self.reflection(snapshot)?,
+            tcp,
             options: snapshot.options.clone(),
+            guards,
         })
     }
 
@@ -161,80 +189,36 @@ impl Builder {
         Ok(self.reflection.as_ref().map(|(_, reflection)| reflection.clone()))
     }
 
-    fn default_action(&mut self, service: &Arc<ServiceEntry>) -> Action {
+    /// Limits of every request that this router sends.
+    pub(super) fn everywhere(&mut self, attached: &Attached<'_>) -> Vec<Attachment> {
+        let mut limits = Vec::new();
+        for policy in attached.of_mesh(PolicyKind::RateLimit) {
+            self.limits.attach(policy, false, &mut limits);
+        }
+        for policy in attached.of_gateway(PolicyKind::RateLimit) {
+            self.limits.attach(policy, true, &mut limits);
+        }
+        limits
+    }
+
+    fn default_action(&mut self, service: &Arc<ServiceEntry>, limits: Vec<Attachment>) -> Action {
         Action {
             label: service.name.to_string().into(),
-            backends: vec![Backend { service: service.clone(), version: None }],
+            backends: vec![Backend::Service(Target {
+                service: service.clone(),
+                version: None,
+                filters: None,
+            })],
             splitter: Splitter::new(self.splits.number(&"one".to_owned()), vec![1]),
-            request_headers: Vec::new(),
-            response_headers: Vec::new(),
             timeout: None,
+            backend_timeout: None,
+            retry: None,
+            filters: None,
+            limits,
+            extensions: Vec::new(),
+            guard: None,
+            rare: None,
         }
-    }
-
-    fn route(
-        &mut self,
-        route: &Route,
-        services: &HashMap<ServiceName, Arc<ServiceEntry>>,
-        attached: &Attached<'_>,
-        gateway: &mut Matcher,
-        mesh: &mut HashMap<ServiceName, Matcher>,
-    ) -> Result<(), Invalid> {
-        for (i, rule) in route.rules.iter().enumerate() {
-            let action = Arc::new(self.action(route, i, rule, services, attached)?);
-            for parent in &route.parents {
-                // Host names of a route do not matter to a Service parent (GEP-1294).
-                let (matcher, hosts) = match parent {
-                    Parent::Gateway => (&mut *gateway, route.hostnames.as_slice()),
-                    Parent::Service(name) => (mesh.entry(name.clone()).or_default(), &[][..]),
-                };
-                for wants in &rule.matches {
-                    matcher.add(hosts, wants, &route.name, i, &action);
-                }
-            }
-        }
-        Ok(())
-    }
-
-    fn action(
-        &mut self,
-        route: &Route,
-        index: usize,
-        rule: &RouteRule,
-        services: &HashMap<ServiceName, Arc<ServiceEntry>>,
-        _attached: &Attached<'_>,
-    ) -> Result<Action, Invalid> {
-        let mut backends = Vec::new();
-        for backend in &rule.backends {
-            let at = || format!("routes[{}].rules[{index}].backendRefs", route.name);
-            let service = services
-                .get(&backend.service)
-                .ok_or_else(|| Invalid::one(at(), format!("no service {}", backend.service)))?;
-            let version = match &backend.version {
-                None => None,
-                Some(name) => Some(service.version(name).ok_or_else(|| {
-                    Invalid::one(at(), format!("{} has no version {name}", backend.service))
-                })?),
-            };
-            backends.push(Backend { service: service.clone(), version });
-        }
-        let weights: Vec<u32> = rule.backends.iter().map(|b| b.weight.get()).collect();
-        let split = self.splits.number(&format!("route/{}/{index}", route.name));
-        let mut action = Action {
-            label: format!("{}/{index}", route.name).into(),
-            backends,
-            splitter: Splitter::new(split, weights),
-            request_headers: Vec::new(),
-            response_headers: Vec::new(),
-            timeout: rule.timeout,
-        };
-        for filter in &rule.filters {
-            match filter {
-                RouteFilter::RequestHeaderModifier(m) => action.request_headers.push(m.clone()),
-                RouteFilter::ResponseHeaderModifier(m) => action.response_headers.push(m.clone()),
-            }
-        }
-        Ok(action)
     }
 }
 

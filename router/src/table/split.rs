@@ -21,6 +21,12 @@ impl Splitter {
         Self { index, weights, cuts }
     }
 
+    /// Of the parts, in order.
+    #[must_use]
+    pub fn weights(&self) -> &[u32] {
+        &self.weights
+    }
+
     /// The next request's part, exactly by weight.
     pub fn exact(&self, state: &mut SplitState) -> usize {
         state.next(&self.weights)

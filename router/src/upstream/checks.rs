@@ -147,7 +147,9 @@ impl Check {
     async fn connects(&self) -> bool {
         match self.upstream.reach {
             Reach::Mesh => self.upstream.pool.dial_once().await.is_ok(),
-            Reach::Http1 | Reach::Http2 => TcpStream::connect(self.upstream.address).await.is_ok(),
+            Reach::Http1 | Reach::Http2 | Reach::Tcp => {
+                TcpStream::connect(self.upstream.address).await.is_ok()
+            }
         }
     }
 

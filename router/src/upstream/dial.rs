@@ -43,6 +43,8 @@ pub enum Dial {
     Http1,
     /// An application in plaintext, HTTP/2.
     Http2,
+    /// An application that speaks neither.
+    Tcp,
 }
 
 /// What [`Dial`] speaks, without who is spoken to.
@@ -54,6 +56,8 @@ pub enum Reach {
     Http1,
     /// An application, HTTP/2.
     Http2,
+    /// An application, opaque TCP.
+    Tcp,
 }
 
 impl Reach {
@@ -64,6 +68,7 @@ impl Reach {
             (Transport::Mesh, _) => Self::Mesh,
             (Transport::Plain, Protocol::Http1) => Self::Http1,
             (Transport::Plain, Protocol::Http2 | Protocol::Grpc) => Self::Http2,
+            (Transport::Plain, Protocol::Tcp) => Self::Tcp,
         }
     }
 }
@@ -84,6 +89,7 @@ impl Dial {
             Self::Mesh(..) => Reach::Mesh,
             Self::Http1 => Reach::Http1,
             Self::Http2 => Reach::Http2,
+            Self::Tcp => Reach::Tcp,
         }
     }
 
@@ -122,6 +128,7 @@ impl Dial {
                 http2(connector.connect(name, stream).await?, permit).await
             }
             Self::Http2 => http2(stream, permit).await,
+            Self::Tcp => Err(io::Error::other("opaque TCP takes no requests")),
             Self::Http1 => {
                 let (sender, connection) =
                     http1::handshake(TokioIo::new(stream)).await.map_err(io::Error::other)?;

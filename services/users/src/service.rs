@@ -119,6 +119,26 @@ impl pb::users_service_server::UsersService for Users {
         Ok(self.answer(self.store.get(&id).await?))
     }
 
+    async fn check_active(
+        &self,
+        request: Request<pb::CheckActiveRequest>,
+    ) -> Result<Response<pb::CheckActiveResponse>, Status> {
+        // The gateway adds it to all that comes from outside, and only to that.
+        if request.metadata().contains_key("x-forwarded-for") {
+            let why = "whether a user exists is told to the mesh's own routers only";
+            return Err(Status::permission_denied(why));
+        }
+        let active = match wire::user_id(&request.get_ref().user_id) {
+            Err(_) => false,
+            Ok(id) => match self.store.get(&id).await {
+                Ok(_) => true,
+                Err(StoreError::NotFound) => false,
+                Err(error) => return Err(error.into()),
+            },
+        };
+        Ok(Response::new(pb::CheckActiveResponse { active }))
+    }
+
     type WatchMeStream = ProfileStream;
 
     async fn watch_me(

@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use tonic::Status;
-use weir_mesh::model::{Invalid, Options, Route, Service, Violations};
+use weir_mesh::model::{Invalid, Options, Route, Service, TcpRoute, Violations};
 use weir_mesh::policy::Policy;
 use weir_mesh::transcode::Transcoder;
 use weir_mesh::wire;
@@ -20,6 +20,7 @@ struct Apply {
     services: Vec<Arc<Service>>,
     routes: Vec<Arc<Route>>,
     policies: Vec<Arc<Policy>>,
+    tcp_routes: Vec<Arc<TcpRoute>>,
     options: Option<Arc<Options>>,
     prune: bool,
 }
@@ -94,6 +95,7 @@ fn checked(
         }
     }
     let policies = read_policies(request, &mut bad);
+    let tcp_routes = super::tcp::read(&request.tcp_routes, there.as_ref(), &mut bad);
     let options = match request.options.as_ref().map(|o| wire::options(o, "options")) {
         None => None,
         Some(Ok(options)) => Some(Arc::new(options)),
@@ -102,7 +104,14 @@ fn checked(
             None
         }
     };
-    bad.finish(Some(Apply { services, routes, policies, options, prune: request.prune }))
+    bad.finish(Some(Apply {
+        services,
+        routes,
+        tcp_routes,
+        policies,
+        options,
+        prune: request.prune,
+    }))
 }
 
 fn read_policies(request: &pb::ApplyRequest, bad: &mut Violations) -> Vec<Arc<Policy>> {
@@ -166,6 +175,10 @@ impl Apply {
             let key = ObjectKey::Policy(policy.kind, policy.name.clone());
             edits.push(Edit { key, after: Some(Object::Policy(policy.clone())) });
         }
+        for route in &self.tcp_routes {
+            let key = ObjectKey::TcpRoute(route.name.clone());
+            edits.push(Edit { key, after: Some(Object::TcpRoute(route.clone())) });
+        }
         if let Some(options) = &self.options {
             let after = Some(Object::Options(options.clone()));
             edits.push(Edit { key: ObjectKey::Options, after });
@@ -176,7 +189,9 @@ impl Apply {
             let routes = desired.routes.keys().cloned().map(ObjectKey::Route);
             let policies = desired.policies.keys().cloned();
             let policies = policies.map(|(kind, name)| ObjectKey::Policy(kind, name));
-            let gone = services.chain(routes).chain(policies).filter(|key| !named.contains(key));
+            let tcp = desired.tcp_routes.keys().cloned().map(ObjectKey::TcpRoute);
+            let gone = services.chain(routes).chain(tcp).chain(policies);
+            let gone = gone.filter(|key| !named.contains(key));
             edits.extend(gone.map(|key| Edit { key, after: None }));
         }
         edits

@@ -5,6 +5,7 @@ use std::time::Duration;
 use serde::Deserialize;
 
 use super::read::Reader;
+use crate::model::RetryRule;
 use crate::policy::value::DurationText;
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -120,10 +121,12 @@ impl Default for RetryConstraint {
     }
 }
 
-/// Pauses between tries, with full jitter: each is anything from nothing to
-/// `base`, twice that, and so on, at most `max`.
+/// Pauses between tries, with full jitter: each is `least`, and anything from
+/// nothing to `base`, twice that, and so on, at most `max`, on top.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Backoff {
+    /// Of each; routes have one (GEP-1731), policies none.
+    pub least: Duration,
     /// Before the first retry.
     pub base: Duration,
     /// Of all; not below the base.
@@ -132,7 +135,7 @@ pub struct Backoff {
 
 impl Default for Backoff {
     fn default() -> Self {
-        Self { base: 25 * MS, max: 250 * MS }
+        Self { least: Duration::ZERO, base: 25 * MS, max: 250 * MS }
     }
 }
 
@@ -149,6 +152,33 @@ pub struct Retry {
     pub backoff: Backoff,
     /// For one try.
     pub per_try_timeout: Option<Duration>,
+}
+
+impl Default for Retry {
+    fn default() -> Self {
+        Self {
+            attempts: 2,
+            status_codes: vec![502, 503, 504],
+            grpc_statuses: vec![code(GrpcStatusDocument::Unavailable)],
+            backoff: Backoff::default(),
+            per_try_timeout: None,
+        }
+    }
+}
+
+impl Retry {
+    /// With what a route says for itself in place of it.
+    #[must_use]
+    pub fn of_route(mut self, rule: &RetryRule) -> Self {
+        self.attempts = rule.attempts.unwrap_or(self.attempts);
+        if !rule.codes.is_empty() {
+            self.status_codes.clone_from(&rule.codes);
+        }
+        if let Some(least) = rule.backoff {
+            self.backoff = Backoff { least, base: least, max: least.saturating_mul(10) };
+        }
+        self
+    }
 }
 
 /// Asks a second instance when the first is slow.
@@ -195,7 +225,7 @@ pub(super) fn read(document: RetryDocument, reader: &mut Reader<'_>) -> Retry {
         attempts,
         status_codes,
         grpc_statuses: grpc.into_iter().map(code).collect(),
-        backoff: Backoff { base, max },
+        backoff: Backoff { least: Duration::ZERO, base, max },
         per_try_timeout,
     }
 }

@@ -41,7 +41,7 @@ impl Call {
             service,
             version,
             peer: &self.connected.peer,
-            route: self.route.as_deref().unwrap_or_default(),
+            route: self.route().unwrap_or_default(),
             status: self.status.as_u16(),
             grpc: self.grpc,
         };
@@ -53,6 +53,10 @@ impl Call {
         self.finish_spans(failed);
     }
 
+    fn route(&self) -> Option<&str> {
+        self.action.as_ref().map(|action| &*action.label)
+    }
+
     fn log(&self, service: &str, version: &str, took: Duration) {
         let trace = self.server.as_ref().or(self.client.as_ref());
         self.worker.shared.access_log.write(&Line {
@@ -61,7 +65,7 @@ impl Call {
             side: self.side,
             method: self.method.as_str(),
             path: &self.path,
-            route: self.route.as_deref(),
+            route: self.route(),
             service,
             version,
             instance: self.instance.as_deref(),
@@ -73,6 +77,7 @@ impl Call {
             retries: self.retries,
             flags: &self.flags,
             error: self.error.as_deref(),
+            audit: self.audit.as_deref(),
         });
     }
 

@@ -95,8 +95,11 @@ impl Sending<'_> {
         let request = outgoing(self.parts, body, place.upstream.reach, call);
         let watched = Watched::new(self.service.clone(), place.host.clone());
         let pending = Pending::watched(place.upstream.clone(), watched);
-        let limit = self.retry().and_then(|retry| retry.per_try_timeout);
-        let connections = self.service.traffic.connections.clone();
+        let traffic = &self.service.traffic;
+        let of_policy = self.retry.as_ref().and_then(|retry| retry.per_try_timeout);
+        let of_rule = call.action().and_then(|action| action.backend_timeout);
+        let limit = of_policy.into_iter().chain(of_rule).min();
+        let connections = traffic.connections.clone();
         let one = ask(place.upstream.clone(), request, connections, call.deadline(), limit);
         Some(Box::pin(async move {
             let (took, result) = one.await;

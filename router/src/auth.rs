@@ -1,0 +1,251 @@
+//! Who may: tokens, policies, and those who are asked about them.
+//!
+//! Policies are compiled into [`Guards`] with the table. [`outgoing`] guards what
+//! enters by the gateway, and routes of the mesh; [`incoming`] guards a service,
+//! at its own router. [`decide()`] is the decision itself, a pure function.
+//!
+//! A mesh without such policies has no guards: its requests are asked nothing.
+
+mod active;
+mod claims;
+mod decide;
+mod denial;
+mod external;
+mod guard;
+mod keys;
+mod rpc;
+#[cfg(test)]
+mod tests;
+mod token;
+
+use std::rc::Rc;
+
+use http::request;
+use weir_mesh::policy::authorization::Mode;
+use weir_mesh::transcode::Found;
+
+pub use claims::VerifiedClaims;
+#[cfg_attr(
+    not(test),
+    expect(unused_imports, reason = "opaque connections and explanations ask")
+)]
+pub use decide::{Decision, Why, decide_tcp};
+pub use decide::{Finding, Scope, Subject, decide};
+pub use denial::{Denial, Unauthenticated};
+pub use guard::{Guard, Guards, Memory};
+
+use crate::connection::{Connected, Side};
+use crate::error::RouterError;
+use crate::request::adapt::is_grpc;
+use crate::request::call::Call;
+use crate::request::target;
+use crate::table::{Action, Backend, ServiceEntry, Table};
+use crate::upstream::Reach;
+use crate::worker::Worker;
+
+/// Where a request is asked about.
+struct Place<'a> {
+    scope: Scope<'a>,
+    guards: &'a Guards,
+    connected: &'a Connected,
+    /// Who sends it: a SPIFFE id, or empty.
+    identity: &'a str,
+    /// The service that is asked for, as far as it is known.
+    service: &'a str,
+    /// The gRPC method that a JSON request stands for.
+    mapped: Option<String>,
+}
+
+/// The guards that a request must pass before it is sent on, if there are any.
+pub fn concerned<'a>(
+    table: &'a Table,
+    connected: &Connected,
+    action: Option<&Action>,
+) -> Option<&'a Guards> {
+    let guards = table.guards.as_deref()?;
+    let guarded = action.is_some_and(|action| action.guard.is_some());
+    (connected.side == Side::Gateway || guarded).then_some(guards)
+}
+
+/// Asks about a request that enters by the gateway, or takes a route of the mesh.
+/// The headers that policies set are set: after `headers::forwarded`, or what
+/// `Connection` names could take them away again.
+///
+/// # Errors
+/// [`RouterError::Unauthenticated`], [`RouterError::Denied`].
+pub async fn outgoing(
+    worker: &Rc<Worker>,
+    connected: &Connected,
+    guards: &Guards,
+    action: Option<&Action>,
+    parts: &mut request::Parts,
+    call: &mut Call,
+) -> Result<(), RouterError> {
+    let gateway = connected.side == Side::Gateway;
+    if gateway {
+        for name in &guards.claim_headers {
+            parts.headers.remove(name);
+        }
+    }
+    let route = action.and_then(|action| action.guard.as_deref());
+    let held: Vec<&Guard> = route.into_iter().chain(gateway.then_some(&guards.gateway)).collect();
+    let mapped = match held.iter().any(|guard| guard.asks_grpc) && !is_grpc(&parts.headers) {
+        true => action.and_then(|action| mapped(action, parts)),
+        false => None,
+    };
+    let service = match action.map(|action| action.backends.as_slice()) {
+        Some([Backend::Service(only)]) => only.service.name.as_str(),
+        _ => "",
+    };
+    let scope = Scope {
+        guards: &held,
+        trust_domain: &guards.trust_domain,
+        deny_by_default: gateway && guards.deny_by_default,
+    };
+    let identity = &*connected.peer;
+    let place = Place { scope, guards, connected, identity, service, mapped };
+    pass(worker, &place, parts, call).await
+}
+
+/// Asks about a request to `service` by the policies that are attached to it.
+/// `identity` is who sends it.
+///
+/// # Errors
+/// [`RouterError::Unauthenticated`], [`RouterError::Denied`].
+pub async fn incoming(
+    worker: &Rc<Worker>,
+    connected: &Connected,
+    guards: &Guards,
+    service: &str,
+    identity: &str,
+    parts: &mut request::Parts,
+    call: &mut Call,
+) -> Result<(), RouterError> {
+    let guard = guards.of_service(service);
+    if let Some(token) = &guard.authentication {
+        for name in token.policy.headers() {
+            parts.headers.remove(name);
+        }
+    }
+    let held = [guard];
+    let scope = Scope {
+        guards: &held,
+        trust_domain: &guards.trust_domain,
+        deny_by_default: guards.deny_by_default,
+    };
+    let place = Place { scope, guards, connected, identity, service, mapped: None };
+    pass(worker, &place, parts, call).await
+}
+
+/// Guards instances that no router stands before: their caller's router asks in
+/// their place, with its own identity, which theirs would have seen.
+///
+/// # Errors
+/// As [`incoming`].
+pub async fn before_plain(
+    worker: &Rc<Worker>,
+    connected: &Connected,
+    table: &Table,
+    service: &ServiceEntry,
+    parts: &mut request::Parts,
+    call: &mut Call,
+) -> Result<(), RouterError> {
+    let Some(guards) = table.guards.as_deref() else { return Ok(()) };
+    let endpoints = || service.versions.iter().flat_map(|version| &version.endpoints);
+    if endpoints().all(|endpoint| endpoint.reach == Reach::Mesh) {
+        return Ok(());
+    }
+    let own = worker.shared.identity.current();
+    let own = own.map(|(svid, _)| svid.id().to_string()).unwrap_or_default();
+    let name = service.name.as_str();
+    Box::pin(incoming(worker, connected, guards, name, &own, parts, call)).await
+}
+
+/// Tokens first, then policies, then those who decide elsewhere.
+async fn pass(
+    worker: &Rc<Worker>,
+    place: &Place<'_>,
+    parts: &mut request::Parts,
+    call: &mut Call,
+) -> Result<(), RouterError> {
+    let authentication = place.scope.guards.iter().find_map(|guard| guard.authentication.as_ref());
+    let claims = match authentication {
+        None => parts.extensions.get::<VerifiedClaims>().cloned(),
+        Some(authentication) => {
+            let verified = token::check(worker, authentication, parts, call).await;
+            verified.inspect_err(|error| count(worker, place, &authentication.name, error))?
+        }
+    };
+    let host = target::host_of(&parts.uri, &parts.headers).unwrap_or_default().to_ascii_lowercase();
+    let subject = Subject {
+        identity: place.identity,
+        host: &host,
+        path: parts.uri.path(),
+        grpc: place.mapped.as_deref().unwrap_or_else(|| parts.uri.path()),
+        method: &parts.method,
+        headers: &parts.headers,
+        claims: claims.as_ref().map(|claims| &*claims.0),
+    };
+    let decision = decide(&place.scope, &subject);
+    if let Some(finding) = &decision.audited {
+        audit(worker, place, finding, call);
+    }
+    if !decision.allowed {
+        let finding = decision.finding();
+        denied(worker, place, &finding, Mode::Enforce);
+        call.explain("weir.authorization.policy", finding.policy_name());
+        return Err(Denial::by_policy(&finding, place.identity, place.guards.hide_policies).into());
+    }
+    for external in place.scope.externals(&subject) {
+        external::ask(worker, place, &external, parts, call).await?;
+    }
+    if let Some(claims) = claims {
+        parts.extensions.insert(claims);
+    }
+    Ok(())
+}
+
+fn audit(worker: &Rc<Worker>, place: &Place<'_>, finding: &Finding, call: &mut Call) {
+    denied(worker, place, finding, Mode::Audit);
+    call.audited(format!("would be denied: {finding}; it is {}", who(place.identity)));
+}
+
+fn who(identity: &str) -> &str {
+    if identity.is_empty() { "without an identity" } else { identity }
+}
+
+/// Counts a denial. There are as many counters as policies and services.
+fn denied(worker: &Rc<Worker>, place: &Place<'_>, finding: &Finding, mode: Mode) {
+    let mode = match mode {
+        Mode::Enforce => "enforce",
+        Mode::Audit => "audit",
+    };
+    let policy = finding.policy_name();
+    let labels = [("weir_policy", &*policy), ("mode", mode), ("weir_service", place.service)];
+    let help = "Requests that an AuthorizationPolicy denied, or would deny (audit).";
+    let registry = worker.shared.metrics.registry();
+    registry.counter("weir.router.authorization.denied", help, "", &labels).inc();
+}
+
+fn count(worker: &Rc<Worker>, place: &Place<'_>, policy: &str, error: &RouterError) {
+    let why = match error {
+        RouterError::Unauthenticated(refused) => refused.reason,
+        _ => "other",
+    };
+    let labels = [("weir_policy", policy), ("reason", why), ("weir_service", place.service)];
+    let help = "Requests that an AuthenticationPolicy refused.";
+    let registry = worker.shared.metrics.registry();
+    registry.counter("weir.router.authentication.refused", help, "", &labels).inc();
+}
+
+/// The gRPC method that a JSON request would become.
+fn mapped(action: &Action, parts: &request::Parts) -> Option<String> {
+    let transcoders = action.backends.iter().filter_map(|backend| match backend {
+        Backend::Service(target) => target.service.transcoder.as_ref(),
+        Backend::Invalid(_) => None,
+    });
+    transcoders.into_iter().find_map(|t| match t.find(&parts.method, parts.uri.path()) {
+        Found::Call(call) => Some(call.grpc_path().to_owned()),
+        _ => None,
+    })
+}

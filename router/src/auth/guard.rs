@@ -1,0 +1,216 @@
+//! Policies, compiled: each request reads those of its own target, and no others.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use http::HeaderName;
+use weir_mesh::model::{RouteKind, RouteRule, ServiceName, Snapshot};
+use weir_mesh::policy::authentication::{Authentication, Keys};
+use weir_mesh::policy::authorization::{Action, Authorization, External, Mode};
+use weir_mesh::policy::{Attached, Policy, PolicyKind, PolicySpec};
+
+use super::active::Active;
+use super::keys::Cached;
+use crate::table::Map;
+
+/// A policy of one target.
+#[derive(Debug)]
+pub struct Held {
+    pub(super) name: Arc<str>,
+    pub(super) policy: Arc<Authorization>,
+}
+
+/// An AuthenticationPolicy, with what it remembers.
+pub struct Tokens {
+    pub(super) name: Arc<str>,
+    pub(super) policy: Arc<Authentication>,
+    /// Of each issuer, where its keys are not in the policy.
+    pub(super) keys: Vec<Option<Arc<Cached>>>,
+    pub(super) active: Option<Arc<Active>>,
+}
+
+impl std::fmt::Debug for Tokens {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Tokens").field("name", &self.name).finish_non_exhaustive()
+    }
+}
+
+/// All that is asked about requests to one target.
+#[derive(Debug, Default)]
+pub struct Guard {
+    pub(super) deny: Vec<Held>,
+    pub(super) allow: Vec<Held>,
+    pub(super) external: Vec<(Held, External)>,
+    pub(super) authentication: Option<Tokens>,
+    /// Whether one of them only reports.
+    pub(super) audits: bool,
+    /// Whether one of them asks for a gRPC method.
+    pub(super) asks_grpc: bool,
+}
+
+/// All guards of a table.
+#[derive(Debug)]
+pub struct Guards {
+    pub(super) trust_domain: Arc<str>,
+    pub(super) deny_by_default: bool,
+    pub(super) hide_policies: bool,
+    /// Of the gateway and the mesh, for what enters by the gateway.
+    pub(super) gateway: Guard,
+    /// Of the mesh, for services that have no guard of their own.
+    mesh: Guard,
+    /// Of the service and the mesh.
+    services: Map<ServiceName, Guard>,
+    /// Headers that only verified claims set, wherever it is: the gateway takes
+    /// none of them from outside.
+    pub(super) claim_headers: Vec<HeaderName>,
+}
+
+/// What outlives tables: keys that were fetched, and who was active.
+#[derive(Default)]
+pub struct Memory {
+    keys: HashMap<String, Arc<Cached>>,
+    active: HashMap<ServiceName, Arc<Active>>,
+}
+
+impl Guards {
+    /// Of a snapshot; none when nothing is to be asked about any request.
+    #[must_use]
+    pub fn new(
+        snapshot: &Snapshot,
+        attached: &Attached<'_>,
+        memory: &mut Memory,
+    ) -> Option<Arc<Self>> {
+        let is_ours = |policy: &Policy| {
+            matches!(policy.kind, PolicyKind::Authorization | PolicyKind::Authentication)
+        };
+        if !snapshot.options.deny_by_default && !snapshot.policies.iter().any(is_ours) {
+            *memory = Memory::default();
+            return None;
+        }
+        memory.sweep(snapshot);
+        let (who_may, tokens) = (PolicyKind::Authorization, PolicyKind::Authentication);
+        let mut services = Map::default();
+        for name in snapshot.services.keys() {
+            let own = attached.of_service(name, who_may);
+            let own_tokens = attached.of_service(name, tokens);
+            if !own.is_empty() || !own_tokens.is_empty() {
+                let all = own.into_iter().chain(attached.of_mesh(who_may));
+                let first = own_tokens.into_iter().chain(attached.of_mesh(tokens)).next();
+                services.insert(name.clone(), Guard::new(all, first, memory));
+            }
+        }
+        let gateway = attached.of_gateway(who_may).chain(attached.of_mesh(who_may));
+        let gateway_tokens = attached.of_gateway(tokens).chain(attached.of_mesh(tokens)).next();
+        let claim_headers = snapshot.policies.iter().filter_map(|policy| match &policy.spec {
+            PolicySpec::Authentication(policy) => Some(policy.headers().cloned()),
+            _ => None,
+        });
+        let mut claim_headers: Vec<HeaderName> = claim_headers.flatten().collect();
+        claim_headers.sort_unstable_by(|a, b| a.as_str().cmp(b.as_str()));
+        claim_headers.dedup();
+        Some(Arc::new(Self {
+            trust_domain: snapshot.trust_domain.clone(),
+            deny_by_default: snapshot.options.deny_by_default,
+            hide_policies: snapshot.options.hide_policies,
+            gateway: Guard::new(gateway, gateway_tokens, memory),
+            mesh: Guard::new(attached.of_mesh(who_may), attached.of_mesh(tokens).next(), memory),
+            services,
+            claim_headers,
+        }))
+    }
+
+    /// Of what is asked of a service, at its own router.
+    #[must_use]
+    pub fn of_service(&self, name: &str) -> &Guard {
+        self.services.get(name).unwrap_or(&self.mesh)
+    }
+}
+
+impl Guard {
+    /// Of a rule of a route, if anything is attached to it.
+    #[must_use]
+    pub fn of_rule(
+        kind: RouteKind,
+        route: &Arc<str>,
+        rule: &RouteRule,
+        attached: &Attached<'_>,
+        memory: &mut Memory,
+    ) -> Option<Arc<Self>> {
+        let of = |policies| attached.of_rule(kind, route, &rule.name, policies);
+        let who_may = of(PolicyKind::Authorization);
+        let tokens = of(PolicyKind::Authentication);
+        if who_may.is_empty() && tokens.is_empty() {
+            return None;
+        }
+        Some(Arc::new(Self::new(who_may.into_iter(), tokens.first().copied(), memory)))
+    }
+
+    fn new<'a>(
+        policies: impl Iterator<Item = &'a Policy>,
+        tokens: Option<&Policy>,
+        memory: &mut Memory,
+    ) -> Self {
+        let mut guard = Self::default();
+        for policy in policies {
+            let PolicySpec::Authorization(spec) = &policy.spec else { continue };
+            guard.audits |= spec.mode == Mode::Audit;
+            guard.asks_grpc |= spec.rules.iter().any(|rule| rule.to.is_grpc());
+            let held = Held { name: policy.name.clone(), policy: spec.clone() };
+            match &spec.action {
+                Action::Allow => guard.allow.push(held),
+                Action::Deny => guard.deny.push(held),
+                Action::External(external) => guard.external.push((held, external.clone())),
+            }
+        }
+        guard.authentication = tokens.and_then(|policy| match &policy.spec {
+            PolicySpec::Authentication(spec) => Some(memory.tokens(&policy.name, spec)),
+            _ => None,
+        });
+        guard
+    }
+}
+
+impl Memory {
+    fn tokens(&mut self, name: &Arc<str>, policy: &Arc<Authentication>) -> Tokens {
+        let keys = policy.issuers.iter().map(|issuer| self.keys(&issuer.keys)).collect();
+        let active = policy.active_user.as_ref().map(|asked| {
+            let active = self.active.entry(asked.service.clone());
+            active.or_insert_with(|| Arc::new(Active::new(asked.service.clone()))).clone()
+        });
+        Tokens { name: name.clone(), policy: policy.clone(), keys, active }
+    }
+
+    fn keys(&mut self, keys: &Keys) -> Option<Arc<Cached>> {
+        let place = place(keys)?;
+        let cached = self.keys.entry(place);
+        Some(cached.or_insert_with(|| Arc::new(Cached::new(keys.clone()))).clone())
+    }
+
+    /// Forgets what no policy names any more.
+    fn sweep(&mut self, snapshot: &Snapshot) {
+        let policies = || {
+            snapshot.policies.iter().filter_map(|policy| match &policy.spec {
+                PolicySpec::Authentication(policy) => Some(policy),
+                _ => None,
+            })
+        };
+        let named = |at: &String| {
+            let mut issuers = policies().flat_map(|policy| &policy.issuers);
+            issuers.any(|issuer| place(&issuer.keys).as_ref() == Some(at))
+        };
+        self.keys.retain(|at, _| named(at));
+        let asked = |name: &ServiceName| {
+            policies().any(|p| p.active_user.as_ref().is_some_and(|asked| asked.service == *name))
+        };
+        self.active.retain(|name, _| asked(name));
+    }
+}
+
+/// Where keys are fetched from; none: they are in the policy.
+fn place(keys: &Keys) -> Option<String> {
+    match keys {
+        Keys::Inline(_) => None,
+        Keys::Uri(uri) => Some(uri.to_string()),
+        Keys::Service(name) => Some(format!("service {name}")),
+    }
+}

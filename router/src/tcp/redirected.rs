@@ -1,0 +1,123 @@
+//! Connections that the kernel redirected to the outbound listener (`REDIRECT` of
+//! nftables or iptables). Where they were meant to go says what they are.
+
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use socket2::SockRef;
+use tokio::net::TcpStream;
+use weir_mesh::model::Protocol;
+
+use super::detect::{Speaks, detect};
+use super::egress::{self, Denied};
+use super::record::Record;
+use super::upstream::{self, Refused, dial};
+use super::{alert, hello, refuse, server_name};
+use crate::connection::{Closing, Side, own_id};
+use crate::table::Table;
+use crate::worker::Worker;
+
+/// Hosts outside that are tried for one connection.
+const ATTEMPTS: usize = 3;
+
+/// Where a connection was meant to go; none when it was meant for us.
+#[must_use]
+pub fn original(stream: &TcpStream) -> Option<SocketAddr> {
+    let local = stream.local_addr().ok()?;
+    let socket = SockRef::from(stream);
+    let original = match local {
+        SocketAddr::V4(_) => socket.original_dst_v4(),
+        // IPv4 comes to such a socket as well.
+        SocketAddr::V6(_) => socket.original_dst_v6().or_else(|_| socket.original_dst_v4()),
+    };
+    // Without connection tracking there is no such address, and no redirection.
+    let original = original.ok()?.as_socket()?;
+    let place = |a: SocketAddr| (a.ip().to_canonical(), a.port());
+    (place(original) != place(local)).then_some(original)
+}
+
+/// Serves one until it ends. Gives it back when it speaks HTTP: then requests say
+/// where they go.
+pub async fn serve(
+    worker: &Rc<Worker>,
+    stream: TcpStream,
+    original: SocketAddr,
+    closing: Closing,
+) -> Option<TcpStream> {
+    let mut record = Record::begin(worker, Side::Outbound, own_id(worker));
+    let Some(table) = worker.table() else {
+        refuse(stream, record, &Refused::NotReady);
+        return None;
+    };
+    let opaque = table.tcp.owner(original).filter(|service| service.protocol == Protocol::Tcp);
+    if let Some(action) = opaque.and_then(|service| table.tcp.service(service.name.as_str())) {
+        // A port that is declared opaque: its server may speak first.
+        let action = action.clone();
+        upstream::connect(worker, table, action, stream, Bytes::new(), record).await;
+        return None;
+    }
+    match detect(&stream, table.options.tcp.detection_timeout).await {
+        Err(_) => record.refused(&Refused::Gone),
+        Ok(Speaks::Http) => {
+            record.left_to_requests();
+            return Some(stream);
+        }
+        Ok(Speaks::Opaque) => {
+            let host = original.ip().to_canonical().to_string();
+            leave(worker, table, (stream, Bytes::new()), &host, original.port(), record).await;
+        }
+        Ok(Speaks::Tls) => match server_name(stream, closing).await {
+            Err((stream, refused)) => refuse(stream, record, &refused),
+            Ok((name, stream, bytes)) => {
+                record.server_name(name.as_deref());
+                let ip = original.ip().to_canonical().to_string();
+                let host = name.unwrap_or(ip);
+                leave(worker, table, (stream, bytes), &host, original.port(), record).await;
+            }
+        },
+    }
+    None
+}
+
+/// Out of the mesh, if that is allowed.
+async fn leave(
+    worker: &Rc<Worker>,
+    table: Arc<Table>,
+    near: (TcpStream, Bytes),
+    host: &str,
+    port: u16,
+    record: Record,
+) {
+    let found = match &table.options.egress {
+        Some(policy) => egress::find(worker, policy, host, port).await,
+        None => {
+            egress::count(worker, "denied");
+            Err(Refused::Egress(Denied::without_policy(host.to_owned(), port)))
+        }
+    };
+    let far = match found {
+        Ok(addresses) => first(&addresses, host).await,
+        Err(refused) => Err(refused),
+    };
+    match far {
+        Ok(far) => upstream::outside(worker, table, near, far, record).await,
+        Err(refused) if matches!(refused, Refused::Egress(_)) && !near.1.is_empty() => {
+            record.refused(&refused);
+            alert(near.0, &hello::ACCESS_DENIED).await;
+        }
+        Err(refused) => refuse(near.0, record, &refused),
+    }
+}
+
+async fn first(addresses: &[SocketAddr], host: &str) -> Result<TcpStream, Refused> {
+    let mut last = String::new();
+    for address in addresses.iter().take(ATTEMPTS) {
+        match dial(*address).await {
+            Ok(stream) => return Ok(stream),
+            Err(error) => last = error.to_string(),
+        }
+    }
+    Err(Refused::Connect(host.to_owned(), last))
+}
