@@ -1,9 +1,8 @@
 //! A request that another router sent by mTLS, for the application beside us.
 
 use std::rc::Rc;
-use std::sync::Arc;
 
-use http::{Method, Request, Response, Version};
+use http::{Method, Request, Response, Version, request};
 use hyper::body::Incoming;
 use tokio::time::timeout_at;
 use weir_mesh::model::Protocol;

@@ -126,7 +126,7 @@ impl Sending<'_> {
         call: &mut Call,
     ) -> Result<Outcome, RouterError> {
         let mut permit = permit;
-        let attempts = self.retry.as_ref().map_or(ATTEMPTS, |retry| retry.attempts as usize + 1);
+        let attempts = self.retry().map_or(ATTEMPTS, |retry| retry.attempts as usize + 1);
         let mut last = None;
         for attempt in 1..=attempts {
             let place = match self.next(call) {
@@ -284,6 +284,11 @@ impl Sending<'_> {
         may
     }
 
+    /// What holds for this request's retries.
+    fn retry(&self) -> Option<&Retry> {
+        self.retry.as_deref()
+    }
+
     fn payload_is_whole(&mut self) -> bool {
         match &self.payload {
             Payload::Stream(source) => source.attempt().is_some(),
@@ -293,14 +298,12 @@ impl Sending<'_> {
     }
 
     fn wants_another(&self, response: &Response<Incoming>) -> bool {
-        self.retry
-            .as_ref()
-            .is_some_and(|retry| answer::is_for_retry(retry, response, self.idempotent))
+        self.retry().is_some_and(|retry| answer::is_for_retry(retry, response, self.idempotent))
     }
 
     /// Between two tries: anything from nothing to the longest (full jitter).
     async fn pause(&self, attempt: usize, call: &Call) -> Result<(), RouterError> {
-        let Some(retry) = &self.retry else { return Ok(()) };
+        let Some(retry) = self.retry() else { return Ok(()) };
         let doublings = u32::try_from(attempt - 1).unwrap_or(u32::MAX).min(16);
         let longest = retry.backoff.base.saturating_mul(1 << doublings).min(retry.backoff.max);
         let micros = u64::try_from(longest.as_micros()).unwrap_or(u64::MAX);

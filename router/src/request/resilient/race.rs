@@ -96,7 +96,7 @@ impl Sending<'_> {
         let watched = Watched::new(self.service.clone(), place.host.clone());
         let pending = Pending::watched(place.upstream.clone(), watched);
         let traffic = &self.service.traffic;
-        let of_policy = self.retry.as_ref().and_then(|retry| retry.per_try_timeout);
+        let of_policy = self.retry().and_then(|retry| retry.per_try_timeout);
         let of_rule = call.action().and_then(|action| action.backend_timeout);
         let limit = of_policy.into_iter().chain(of_rule).min();
         let connections = traffic.connections.clone();
