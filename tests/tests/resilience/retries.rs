@@ -145,6 +145,7 @@ async fn a_policy_comes_and_changes_while_requests_go_on() {
     assert_eq!(failed().await, 0);
     apply(0).ok();
     assert!(failed().await > 0);
+    // What is refused changes nothing.
     let error = apply(11).failed();
     assert!(error.contains("policies[0].spec.retry.attempts: 11 is above 10"), "{error}");
 }
