@@ -1,24 +1,27 @@
-//! Whether what policies are attached to is there, and only once.
+//! Whether what policies are attached to is there, and only once, and what they
+//! refer to as well.
 
 use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::sync::Arc;
 
 use weir_mesh::model::RouteKind;
-use weir_mesh::policy::{Policy, PolicyKind, Target, TargetKind};
+use weir_mesh::policy::{Policy, PolicyKind, PolicySpec, Target, TargetKind};
 
 use crate::store::Desired;
 
-/// One targetRef that cannot stand.
+/// One reference that cannot stand.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PolicyFault {
     /// The policy's kind.
     pub kind: PolicyKind,
     /// The policy's name.
     pub name: Arc<str>,
-    /// Which targetRef, from 0.
+    /// The list that it is in: `targetRefs` or `failover`.
+    pub list: &'static str,
+    /// Which of the list, from 0.
     pub target: usize,
-    /// The field of it: `name` or `sectionName`.
+    /// The field of it: `name` or `sectionName`, `service` or `version`.
     pub part: &'static str,
     /// What is wrong.
     pub why: String,
@@ -28,7 +31,7 @@ impl PolicyFault {
     /// The path of the field below the policy.
     #[must_use]
     pub fn field(&self) -> String {
-        format!("spec.targetRefs[{}].{}", self.target, self.part)
+        format!("spec.{}[{}].{}", self.list, self.target, self.part)
     }
 }
 
@@ -50,7 +53,7 @@ pub fn introduced(before: &Desired, after: &Desired) -> Vec<PolicyFault> {
     faults
 }
 
-/// Every targetRef of a desired state that cannot stand.
+/// Every reference of a desired state that cannot stand.
 #[must_use]
 pub fn check(desired: &Desired) -> Vec<PolicyFault> {
     let mut faults = Vec::new();
@@ -61,6 +64,7 @@ pub fn check(desired: &Desired) -> Vec<PolicyFault> {
             let fault = |part, why| PolicyFault {
                 kind: policy.kind,
                 name: policy.name.clone(),
+                list: "targetRefs",
                 target: i,
                 part,
                 why,
@@ -78,8 +82,37 @@ pub fn check(desired: &Desired) -> Vec<PolicyFault> {
                 faults.push(fault("name", why));
             }
         }
+        faults.extend(stand_ins(desired, policy));
     }
     faults
+}
+
+/// Services that a BackendTrafficPolicy names to stand in.
+fn stand_ins<'a>(desired: &'a Desired, policy: &'a Policy) -> impl Iterator<Item = PolicyFault> {
+    let failover = match &policy.spec {
+        PolicySpec::BackendTraffic(traffic) => traffic.failover.as_slice(),
+        _ => &[],
+    };
+    failover.iter().enumerate().filter_map(move |(i, one)| {
+        let (part, why) = match desired.services.get(&one.service) {
+            None => {
+                let names = list(desired.services.keys().map(ToString::to_string));
+                ("service", format!("no service {:?}; services: {names}", one.service.as_str()))
+            }
+            Some(service) => {
+                let wanted = one.version.as_ref()?;
+                let versions = service.value.split.versions();
+                if versions.iter().any(|(name, _)| name == wanted) {
+                    return None;
+                }
+                let names = list(versions.iter().map(|(name, _)| name.to_string()));
+                let service = &one.service;
+                ("version", format!("{service} has no version {wanted}; versions: {names}"))
+            }
+        };
+        let (kind, name) = (policy.kind, policy.name.clone());
+        Some(PolicyFault { kind, name, list: "failover", target: i, part, why })
+    })
 }
 
 fn missing(desired: &Desired, target: &Target) -> Option<(&'static str, String)> {
@@ -136,6 +169,21 @@ mod tests {
             desired.set(&Edit { key, after: Some(Object::Policy(Arc::new(policy))) }, 1);
         }
         desired
+    }
+
+    #[test]
+    fn who_is_to_stand_in_has_to_be_there() {
+        let mut desired = Desired::default();
+        let spec = json!({
+            "targetRefs": [{ "kind": "Service", "name": "web" }],
+            "failover": [{ "service": "spare" }],
+        });
+        let policy = Policy::read("BackendTrafficPolicy", "a", &spec, "").unwrap();
+        let key = ObjectKey::Policy(policy.kind, policy.name.clone());
+        desired.set(&Edit { key, after: Some(Object::Policy(Arc::new(policy))) }, 1);
+        let told: Vec<_> = check(&desired).iter().map(|f| (f.field(), f.to_string())).collect();
+        let missing = "no service \"spare\"; services: none".to_owned();
+        assert!(told.contains(&("spec.failover[0].service".to_owned(), missing)), "{told:?}");
     }
 
     #[test]
