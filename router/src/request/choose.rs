@@ -38,7 +38,8 @@ pub struct Choice {
     /// False when the route names the version: then no other may answer.
     pub may_fall_over: bool,
     cookie: Option<HeaderValue>,
-    session: Option<(HeaderName, HeaderValue)>,
+    /// Few have one, and all carry a choice across an await.
+    session: Option<Box<(HeaderName, HeaderValue)>>,
 }
 
 impl Choice {
@@ -164,7 +165,7 @@ pub fn version(
         && !picked.forced
     {
         let id = session::id(service, choice.version);
-        choice.session = session::renew(session, picked.held, id);
+        choice.session = session::renew(session, picked.held, id).map(Box::new);
     }
     let begins = connected.side == Side::Gateway && picked.rare.is_some_and(|rare| rare.pin);
     if begins || picked.pinned {
@@ -208,7 +209,8 @@ impl Choice {
         if let Some(cookie) = self.cookie {
             response.headers_mut().append(header::SET_COOKIE, cookie);
         }
-        if let Some((name, value)) = self.session {
+        if let Some(session) = self.session {
+            let (name, value) = *session;
             match name == header::SET_COOKIE {
                 true => drop(response.headers_mut().append(name, value)),
                 false => drop(response.headers_mut().insert(name, value)),
