@@ -210,6 +210,18 @@ async fn requests_to_a_tcp_service_say_what_to_do() {
 }
 
 #[tokio::test]
+async fn routes_of_connections_are_listed_beside_others() {
+    let table = world().mesh.weir(&["get", "routes"]).ok();
+    let line = |name: &str| {
+        let mut lines = table.lines().map(str::trim_start);
+        lines.find(|line| line.starts_with(name)).unwrap_or_else(|| panic!("{name}: {table}"))
+    };
+    assert!(line("split ").contains("TCPRoute") && line("split ").contains("service/split"));
+    assert!(line("a ").contains("TLSRoute") && line("a ").contains("gateway/gateway/secure"));
+    assert!(line("b ").contains("*.example.com"), "{table}");
+}
+
+#[tokio::test]
 async fn redis_works_through_the_mesh() {
     let Some(port) = world().redis else {
         eprintln!("skipped: no redis-server here");
