@@ -2,6 +2,7 @@
 //! gateway's TCP and TLS listeners, and what leaves the mesh.
 
 mod egress;
+mod imposter;
 mod limits;
 mod passthrough;
 mod redirected;
