@@ -185,7 +185,6 @@ mod tests {
     use weir_mesh::wire;
     use weir_proto::weir::mesh::v1 as pb;
 
-    use super::*;
     use crate::table::{Builder, Table};
 
     fn service(name: &str, protocol: pb::Protocol) -> pb::Service {

@@ -3,10 +3,9 @@
 use std::fs;
 use std::process::{Child, Command, Stdio};
 
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use weir_tests::{eventually, weir};
 
-use crate::world::{connect, world};
+use crate::world::{is_echoed, is_reset, world};
 
 /// A router that the test runs itself, beside those of the mesh.
 struct Router(Child);
@@ -58,9 +57,7 @@ async fn whoever_takes_a_services_address_does_not_get_its_connections() {
         line["route"] == "faked" && error.contains("sa/caller")
     };
     eventually("the imposter is found out", || async {
-        let mut stream = connect(world().port("faked")).await;
-        let mut byte = [0];
-        assert!(stream.read(&mut byte).await.is_err(), "an imposter was connected to");
+        assert!(is_reset(world().port("faked")).await, "an imposter was connected to");
         world().mesh.access_log().iter().any(|(_, line)| refused(line)).then_some(())
     })
     .await;
@@ -68,11 +65,6 @@ async fn whoever_takes_a_services_address_does_not_get_its_connections() {
 
     // The same router at its own address is what it says.
     let _honest = router("faked", &["--inbound-listen", "127.0.0.1:0"]);
-    eventually("the service", || async {
-        let mut stream = connect(world().port("faked")).await;
-        let mut back = [0; 4];
-        let said = stream.write_all(b"ping").await.is_ok();
-        (said && stream.read_exact(&mut back).await.is_ok() && &back == b"ping").then_some(())
-    })
-    .await;
+    eventually("the service", || async { is_echoed(world().port("faked")).await.then_some(()) })
+        .await;
 }

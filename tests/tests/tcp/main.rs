@@ -14,7 +14,7 @@ use serde_json::Value;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use weir_tests::eventually;
-use world::{connect, metric, read_all, world};
+use world::{connect, is_reset, metric, read_all, world};
 
 #[tokio::test]
 async fn bytes_go_through_both_ways_unchanged() {
@@ -134,10 +134,7 @@ async fn a_process_without_a_router_is_reached_directly() {
 
 #[tokio::test]
 async fn nothing_there_is_a_reset_with_a_flag() {
-    let mut stream = connect(world().port("nobody")).await;
-    let mut byte = [0];
-    let end = stream.read(&mut byte).await;
-    assert!(end.is_err(), "{end:?}");
+    assert!(is_reset(world().port("nobody")).await);
     let line = line_of("nobody", "UF").await;
     assert!(line["error"].as_str().unwrap().contains("cannot connect to nobody-v1"), "{line}");
 }

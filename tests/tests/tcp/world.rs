@@ -258,6 +258,24 @@ pub fn http_server() -> u16 {
     port
 }
 
+/// Whether a connection to a port is reset before a byte comes. A reset may be
+/// there before the connection is ours.
+pub async fn is_reset(port: u16) -> bool {
+    match TcpStream::connect(("127.0.0.1", port)).await {
+        Ok(mut stream) => stream.read(&mut [0]).await.is_err(),
+        Err(error) => error.kind() == std::io::ErrorKind::ConnectionReset,
+    }
+}
+
+/// Whether what is sent to a port comes back.
+pub async fn is_echoed(port: u16) -> bool {
+    use tokio::io::AsyncWriteExt as _;
+    let Ok(mut stream) = TcpStream::connect(("127.0.0.1", port)).await else { return false };
+    let mut back = [0; 4];
+    let said = stream.write_all(b"ping").await.is_ok();
+    said && stream.read_exact(&mut back).await.is_ok() && &back == b"ping"
+}
+
 /// A connection to a port of this machine.
 pub async fn connect(port: u16) -> TcpStream {
     let stream = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
