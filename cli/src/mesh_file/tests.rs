@@ -218,3 +218,23 @@ fn what_is_no_yaml_is_placed() {
     let error = parse("services: [\n  a: b: c\n").unwrap_err();
     assert!(error.mistakes[0].place.is_some(), "{error}");
 }
+
+#[test]
+fn who_may_is_read() {
+    let with = |text: &str| parse(&GOOD.replacen("services:", &format!("{text}\nservices:"), 1));
+    let options = with("").unwrap().options;
+    assert!(!options.deny_by_default && !options.hide_policies);
+    assert_eq!(options.escaped_slashes.to_string(), "Reject");
+    let said = "authorization: {default: Deny, explain: false}\npath: {escapedSlashes: Keep}";
+    let options = with(said).unwrap().options;
+    assert!(options.deny_by_default && options.hide_policies);
+    assert_eq!(options.escaped_slashes.to_string(), "Keep");
+    for (text, line) in [
+        ("path: {escapedSlashes: Decode}", "is \"Decode\"; use Reject or Keep"),
+        ("authorization: {default: Maybe}", "is \"Maybe\"; use Allow or Deny"),
+        ("authorization: {defaults: Deny}", "is not a field here"),
+    ] {
+        let error = with(text).unwrap_err().to_string();
+        assert!(error.contains(line), "{error}");
+    }
+}

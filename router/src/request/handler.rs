@@ -75,8 +75,8 @@ async fn steps(
         adapt::request(connected, service, &mut parts, body, call.deadline()).await?;
 
     let version = choose::version(worker, backend, &parts.headers);
-    if table.guards.is_some() {
-        let asking = auth::before_plain(worker, connected, &table, service, &mut parts, call);
+    if let Some(guards) = auth::in_place_of(&table, service) {
+        let asking = auth::stand_in(worker, connected, guards, service, &mut parts, call);
         Box::pin(asking).await?;
     }
     let sent = forward::send(worker, service, &version, parts, payload, call).await?;
