@@ -10,19 +10,15 @@ use weir_mesh::policy::{Policy, PolicyKind, PolicySpec, Target, TargetKind};
 
 use crate::store::Desired;
 
-/// One reference that cannot stand.
+/// One name in a policy that cannot stand.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PolicyFault {
     /// The policy's kind.
     pub kind: PolicyKind,
     /// The policy's name.
     pub name: Arc<str>,
-    /// The list that it is in: `targetRefs` or `failover`.
-    pub list: &'static str,
-    /// Which of the list, from 0.
-    pub target: usize,
-    /// The field of it: `name` or `sectionName`, `service` or `version`.
-    pub part: &'static str,
+    /// The path of the field below the policy.
+    pub at: String,
     /// What is wrong.
     pub why: String,
 }
@@ -31,7 +27,7 @@ impl PolicyFault {
     /// The path of the field below the policy.
     #[must_use]
     pub fn field(&self) -> String {
-        format!("spec.{}[{}].{}", self.list, self.target, self.part)
+        self.at.clone()
     }
 }
 
@@ -53,7 +49,7 @@ pub fn introduced(before: &Desired, after: &Desired) -> Vec<PolicyFault> {
     faults
 }
 
-/// Every reference of a desired state that cannot stand.
+/// Every name in policies of a desired state that cannot stand.
 #[must_use]
 pub fn check(desired: &Desired) -> Vec<PolicyFault> {
     let mut faults = Vec::new();
@@ -61,14 +57,7 @@ pub fn check(desired: &Desired) -> Vec<PolicyFault> {
     for held in desired.policies.values() {
         let policy = &*held.value;
         for (i, target) in policy.targets.iter().enumerate() {
-            let fault = |part, why| PolicyFault {
-                kind: policy.kind,
-                name: policy.name.clone(),
-                list: "targetRefs",
-                target: i,
-                part,
-                why,
-            };
+            let fault = |part, why| fault_of(policy, format!("spec.targetRefs[{i}].{part}"), why);
             if let Some((part, why)) = missing(desired, target) {
                 faults.push(fault(part, why));
             }
@@ -83,6 +72,11 @@ pub fn check(desired: &Desired) -> Vec<PolicyFault> {
             }
         }
         faults.extend(stand_ins(desired, policy));
+        for (at, name) in policy.services() {
+            if let Some((_, why)) = missing(desired, &Target::Service(name.clone())) {
+                faults.push(fault_of(policy, at, why));
+            }
+        }
     }
     faults
 }
@@ -110,9 +104,12 @@ fn stand_ins<'a>(desired: &'a Desired, policy: &'a Policy) -> impl Iterator<Item
                 ("version", format!("{service} has no version {wanted}; versions: {names}"))
             }
         };
-        let (kind, name) = (policy.kind, policy.name.clone());
-        Some(PolicyFault { kind, name, list: "failover", target: i, part, why })
+        Some(fault_of(policy, format!("spec.failover[{i}].{part}"), why))
     })
+}
+
+fn fault_of(policy: &Policy, at: String, why: String) -> PolicyFault {
+    PolicyFault { kind: policy.kind, name: policy.name.clone(), at, why }
 }
 
 fn missing(desired: &Desired, target: &Target) -> Option<(&'static str, String)> {
@@ -196,5 +193,20 @@ mod tests {
         let new = introduced(&before, &after);
         assert!(new.iter().all(|f| &*f.name == "b"), "{new:?}");
         assert!(new.iter().any(|f| f.why.contains("has a BackendTrafficPolicy already: \"a\"")));
+    }
+
+    #[test]
+    fn a_service_that_a_policy_would_ask_must_be_there() {
+        let spec = json!({
+            "targetRefs": [{ "kind": "Mesh", "name": "mesh" }],
+            "action": "External", "external": { "service": "guard" }, "rules": [{}],
+        });
+        let policy = Policy::read("AuthorizationPolicy", "a", &spec, "").unwrap();
+        let key = ObjectKey::Policy(policy.kind, policy.name.clone());
+        let mut desired = Desired::default();
+        desired.set(&Edit { key, after: Some(Object::Policy(Arc::new(policy))) }, 1);
+        let told: Vec<_> = check(&desired).iter().map(|f| (f.field(), f.to_string())).collect();
+        let why = "no service \"guard\"; services: none".to_owned();
+        assert_eq!(told, [("spec.external.service".to_owned(), why)]);
     }
 }

@@ -226,6 +226,7 @@ mod tests {
                 service: "db".into(),
                 version: String::new(),
                 weight: 1,
+                ..Default::default()
             }],
             ..Default::default()
         }
