@@ -37,6 +37,12 @@ async fn a_limit_that_is_used_up_answers_429_and_says_when_to_come_again() {
     logged("/three", "RL").await;
     let labels = ["weir_policy=\"three\"", "weir_rule=\"all\"", "decision=\"refused\""];
     assert_eq!(counted("gateway", DECISIONS, &labels).await, 1);
+
+    // A new table is no fresh start.
+    let body = serde_json::json!({"weights": {"v1": 7}, "wait": true});
+    let shifted = mesh().api().post("/v1/services/echo/shift", &body).ok().await;
+    assert_eq!(shifted["converged"]["applied"], shifted["converged"]["routers"], "{shifted}");
+    assert_eq!(gateway().get("/three").send().await.status, 429);
 }
 
 #[tokio::test]
