@@ -1,6 +1,7 @@
-//! Sending to a service that has a BackendTrafficPolicy: a place among those in
-//! flight, an instance by the policy's rules, hedges, and retries within the
-//! budget. What has no policy never comes here.
+//! Sending to a service that has a BackendTrafficPolicy, or by a route that has
+//! a `retry` of its own: a place among those in flight, an instance by the
+//! policy's rules, hedges, and retries within the budget. What has neither never
+//! comes here.
 
 mod admit;
 mod answer;
