@@ -36,7 +36,7 @@ pub use filter::{Filter, FilterDocument};
 pub use rate_limit::{RateLimit, RateLimitDocument};
 pub use target::{Target, TargetKind};
 
-use crate::model::{Invalid, Violations};
+use crate::model::{Invalid, ServiceName, Violations};
 
 /// The `apiVersion` of these kinds.
 pub const API_VERSION: &str = "weir.dev/v1alpha1";
@@ -216,6 +216,17 @@ impl Policy {
         Some(Self { kind, name: name.into(), targets: targets?, spec, document })
     }
 
+    /// The services that its spec names beside its targets, each with its path
+    /// below the policy.
+    #[must_use]
+    pub fn services(&self) -> Vec<(String, &ServiceName)> {
+        match &self.spec {
+            PolicySpec::Authorization(spec) => spec.services(),
+            PolicySpec::Authentication(spec) => spec.services(),
+            _ => Vec::new(),
+        }
+    }
+
     /// The spec as it was written, targetRefs included.
     #[must_use]
     pub fn document(&self) -> &Value {
@@ -225,7 +236,7 @@ impl Policy {
 
 /// Notes a name that is no DNS subdomain name (RFC 1123).
 fn check_name(name: &str, at: &str, bad: &mut Violations) {
-    let label = |label: &str| label.parse::<crate::model::ServiceName>().is_ok();
+    let label = |label: &str| label.parse::<ServiceName>().is_ok();
     if name.is_empty() || name.len() > 253 || !name.split('.').all(label) {
         bad.add(at, format_args!("{name:?} is not a DNS subdomain name (RFC 1123)"));
     }

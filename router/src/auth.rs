@@ -19,6 +19,7 @@ mod tests;
 mod token;
 pub mod told;
 
+use std::borrow::Cow;
 use std::rc::Rc;
 
 use http::request;
@@ -28,8 +29,6 @@ use weir_mesh::transcode::Found;
 pub use claims::VerifiedClaims;
 #[cfg(test)]
 pub use decide::Decision;
-#[cfg_attr(not(test), expect(unused_imports, reason = "opaque connections ask"))]
-pub use decide::decide_tcp;
 pub use decide::{Finding, Scope, Subject, Why, decide};
 pub use denial::{Denial, Unauthenticated};
 pub use guard::{Guard, Guards, Memory};
@@ -40,7 +39,6 @@ use crate::request::adapt::is_grpc;
 use crate::request::call::Call;
 use crate::request::target;
 use crate::table::{Action, Backend, ServiceEntry, Table};
-use crate::upstream::Reach;
 use crate::worker::Worker;
 
 /// Where a request is asked about.
@@ -64,7 +62,7 @@ pub fn concerned<'a>(
 ) -> Option<&'a Guards> {
     let guards = table.guards.as_deref()?;
     let guarded = action.is_some_and(|action| action.guard.is_some());
-    (connected.side == Side::Gateway || guarded).then_some(guards)
+    (guarded || (connected.side == Side::Gateway && guards.ask_at_gateway())).then_some(guards)
 }
 
 /// Asks about a request that enters by the gateway, or takes a route of the mesh.
@@ -147,28 +145,61 @@ pub async fn incoming(
     pass(worker, &place, parts, call).await
 }
 
-/// Guards instances that no router stands before: their caller's router asks in
-/// their place, with its own identity, which theirs would have seen.
+/// The guards of a service some of whose instances no router stands before: their
+/// caller's router asks in their place, with its own identity, which theirs would
+/// have seen.
+#[must_use]
+pub fn in_place_of<'a>(table: &'a Table, service: &ServiceEntry) -> Option<&'a Guards> {
+    let guards = table.guards.as_deref()?;
+    guards.has_plain(&service.name).then_some(guards)
+}
+
+/// Asks in place of a service's routers: see [`in_place_of`].
 ///
 /// # Errors
 /// As [`incoming`].
-pub async fn before_plain(
+pub async fn stand_in(
     worker: &Rc<Worker>,
     connected: &Connected,
-    table: &Table,
+    guards: &Guards,
     service: &ServiceEntry,
     parts: &mut request::Parts,
     call: &mut Call,
 ) -> Result<(), RouterError> {
-    let Some(guards) = table.guards.as_deref() else { return Ok(()) };
-    let endpoints = || service.versions.iter().flat_map(|version| &version.endpoints);
-    if endpoints().all(|endpoint| endpoint.reach == Reach::Mesh) {
-        return Ok(());
-    }
     let own = worker.shared.identity.current();
     let own = own.map(|(svid, _)| svid.id().to_string()).unwrap_or_default();
-    let name = service.name.as_str();
-    Box::pin(incoming(worker, connected, guards, name, &own, parts, call)).await
+    incoming(worker, connected, guards, service.name.as_str(), &own, parts, call).await
+}
+
+/// Asks about a connection of bytes to the service beside us, of which only is
+/// known who makes it.
+///
+/// # Errors
+/// Which policy denies it, and whom.
+pub fn incoming_tcp(
+    worker: &Rc<Worker>,
+    connected: &Connected,
+    table: &Table,
+) -> Result<(), String> {
+    let Some(guards) = table.guards.as_deref() else { return Ok(()) };
+    let (service, identity) = (worker.shared.config.service.as_str(), &*connected.peer);
+    let decision = guards.decide_tcp(identity, service);
+    let tell = |finding: &Finding, mode| {
+        denied(worker, service, finding, mode);
+        Denial::by_policy(finding, identity, false).full
+    };
+    if let Some(finding) = &decision.audited {
+        tracing::info!("audit: {}", tell(finding, Mode::Audit));
+    }
+    if !decision.allowed {
+        return Err(tell(&decision.finding(), Mode::Enforce));
+    }
+    if guards.asks_elsewhere(service) {
+        return Err("an AuthorizationPolicy asks elsewhere about requests to this service, and \
+                    nobody can be asked about bytes; attach it to routes instead"
+            .to_owned());
+    }
+    Ok(())
 }
 
 /// Tokens first, then policies, then those who decide elsewhere.
@@ -186,7 +217,10 @@ async fn pass(
             verified.inspect_err(|error| count(worker, place, &authentication.name, error))?
         }
     };
-    let host = target::host_of(&parts.uri, &parts.headers).unwrap_or_default().to_ascii_lowercase();
+    let mut host = Cow::Borrowed(target::host_of(&parts.uri, &parts.headers).unwrap_or_default());
+    if host.bytes().any(|byte| byte.is_ascii_uppercase()) {
+        host = Cow::Owned(host.to_ascii_lowercase());
+    }
     let subject = Subject {
         identity: place.identity,
         host: &host,
@@ -202,7 +236,7 @@ async fn pass(
     }
     if !decision.allowed {
         let finding = decision.finding();
-        denied(worker, place, &finding, Mode::Enforce);
+        denied(worker, place.service, &finding, Mode::Enforce);
         call.explain("weir.authorization.policy", finding.policy_name());
         return Err(Denial::by_policy(&finding, place.identity, place.guards.hide_policies).into());
     }
@@ -216,7 +250,7 @@ async fn pass(
 }
 
 fn audit(worker: &Rc<Worker>, place: &Place<'_>, finding: &Finding, call: &mut Call) {
-    denied(worker, place, finding, Mode::Audit);
+    denied(worker, place.service, finding, Mode::Audit);
     call.audited(format!("would be denied: {finding}; it is {}", who(place.identity)));
 }
 
@@ -225,13 +259,13 @@ fn who(identity: &str) -> &str {
 }
 
 /// Counts a denial. There are as many counters as policies and services.
-fn denied(worker: &Rc<Worker>, place: &Place<'_>, finding: &Finding, mode: Mode) {
+fn denied(worker: &Rc<Worker>, service: &str, finding: &Finding, mode: Mode) {
     let mode = match mode {
         Mode::Enforce => "enforce",
         Mode::Audit => "audit",
     };
     let policy = finding.policy_name();
-    let labels = [("weir_policy", &*policy), ("mode", mode), ("weir_service", place.service)];
+    let labels = [("weir_policy", &*policy), ("mode", mode), ("weir_service", service)];
     let help = "Requests that an AuthorizationPolicy denied, or would deny (audit).";
     let registry = worker.shared.metrics.registry();
     registry.counter("weir.router.authorization.denied", help, "", &labels).inc();

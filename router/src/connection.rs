@@ -87,7 +87,7 @@ pub struct Connected {
 }
 
 impl Connected {
-    fn new(
+    pub(crate) fn new(
         side: Side,
         peer_address: SocketAddr,
         peer: Arc<str>,

@@ -47,7 +47,7 @@ pub struct Table {
     pub gateway: Matcher,
     /// Limits of services, for the routers beside their instances. A service
     /// without any is not here.
-    pub inbound_limits: Map<ServiceName, Vec<Attachment>>,
+    pub inbound_limits: Map<ServiceName, Arc<[Attachment]>>,
     /// Set when a service of the snapshot had descriptors (gateway only).
     pub reflection: Option<Arc<reflection::Reflection>>,
     /// Where opaque connections go.

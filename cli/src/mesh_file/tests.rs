@@ -286,3 +286,23 @@ fn each_mistake_about_connections_has_its_place() {
         "routes[0].spec.parentRefs[0]: names no listener in gateway.listeners with protocol TCP",
     );
 }
+
+#[test]
+fn who_may_is_read() {
+    let with = |text: &str| parse(&GOOD.replacen("services:", &format!("{text}\nservices:"), 1));
+    let options = with("").unwrap().options;
+    assert!(!options.deny_by_default && !options.hide_policies);
+    assert_eq!(options.escaped_slashes.to_string(), "Reject");
+    let said = "authorization: {default: Deny, explain: false}\npath: {escapedSlashes: Keep}";
+    let options = with(said).unwrap().options;
+    assert!(options.deny_by_default && options.hide_policies);
+    assert_eq!(options.escaped_slashes.to_string(), "Keep");
+    for (text, line) in [
+        ("path: {escapedSlashes: Decode}", "is \"Decode\"; use Reject or Keep"),
+        ("authorization: {default: Maybe}", "is \"Maybe\"; use Allow or Deny"),
+        ("authorization: {defaults: Deny}", "is not a field here"),
+    ] {
+        let error = with(text).unwrap_err().to_string();
+        assert!(error.contains(line), "{error}");
+    }
+}

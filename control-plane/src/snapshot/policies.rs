@@ -1,25 +1,24 @@
-//! Whether what policies are attached to is there, and only once.
+//! Whether what policies are attached to is there, and only once, and what they
+//! refer to as well.
 
 use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::sync::Arc;
 
 use weir_mesh::model::RouteKind;
-use weir_mesh::policy::{Policy, PolicyKind, Target, TargetKind};
+use weir_mesh::policy::{Policy, PolicyKind, PolicySpec, Target, TargetKind};
 
 use crate::store::Desired;
 
-/// One targetRef that cannot stand.
+/// One name in a policy that cannot stand.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PolicyFault {
     /// The policy's kind.
     pub kind: PolicyKind,
     /// The policy's name.
     pub name: Arc<str>,
-    /// Which targetRef, from 0.
-    pub target: usize,
-    /// The field of it: `name` or `sectionName`.
-    pub part: &'static str,
+    /// The path of the field below the policy.
+    pub at: String,
     /// What is wrong.
     pub why: String,
 }
@@ -28,7 +27,7 @@ impl PolicyFault {
     /// The path of the field below the policy.
     #[must_use]
     pub fn field(&self) -> String {
-        format!("spec.targetRefs[{}].{}", self.target, self.part)
+        self.at.clone()
     }
 }
 
@@ -50,7 +49,7 @@ pub fn introduced(before: &Desired, after: &Desired) -> Vec<PolicyFault> {
     faults
 }
 
-/// Every targetRef of a desired state that cannot stand.
+/// Every name in policies of a desired state that cannot stand.
 #[must_use]
 pub fn check(desired: &Desired) -> Vec<PolicyFault> {
     let mut faults = Vec::new();
@@ -58,13 +57,7 @@ pub fn check(desired: &Desired) -> Vec<PolicyFault> {
     for held in desired.policies.values() {
         let policy = &*held.value;
         for (i, target) in policy.targets.iter().enumerate() {
-            let fault = |part, why| PolicyFault {
-                kind: policy.kind,
-                name: policy.name.clone(),
-                target: i,
-                part,
-                why,
-            };
+            let fault = |part, why| fault_of(policy, format!("spec.targetRefs[{i}].{part}"), why);
             if let Some((part, why)) = missing(desired, target) {
                 faults.push(fault(part, why));
             }
@@ -78,8 +71,45 @@ pub fn check(desired: &Desired) -> Vec<PolicyFault> {
                 faults.push(fault("name", why));
             }
         }
+        faults.extend(stand_ins(desired, policy));
+        for (at, name) in policy.services() {
+            if let Some((_, why)) = missing(desired, &Target::Service(name.clone())) {
+                faults.push(fault_of(policy, at, why));
+            }
+        }
     }
     faults
+}
+
+/// Services that a BackendTrafficPolicy names to stand in.
+fn stand_ins<'a>(desired: &'a Desired, policy: &'a Policy) -> impl Iterator<Item = PolicyFault> {
+    let failover = match &policy.spec {
+        PolicySpec::BackendTraffic(traffic) => traffic.failover.as_slice(),
+        _ => &[],
+    };
+    failover.iter().enumerate().filter_map(move |(i, one)| {
+        let (part, why) = match desired.services.get(&one.service) {
+            None => {
+                let names = list(desired.services.keys().map(ToString::to_string));
+                ("service", format!("no service {:?}; services: {names}", one.service.as_str()))
+            }
+            Some(service) => {
+                let wanted = one.version.as_ref()?;
+                let versions = service.value.split.versions();
+                if versions.iter().any(|(name, _)| name == wanted) {
+                    return None;
+                }
+                let names = list(versions.iter().map(|(name, _)| name.to_string()));
+                let service = &one.service;
+                ("version", format!("{service} has no version {wanted}; versions: {names}"))
+            }
+        };
+        Some(fault_of(policy, format!("spec.failover[{i}].{part}"), why))
+    })
+}
+
+fn fault_of(policy: &Policy, at: String, why: String) -> PolicyFault {
+    PolicyFault { kind: policy.kind, name: policy.name.clone(), at, why }
 }
 
 fn missing(desired: &Desired, target: &Target) -> Option<(&'static str, String)> {
@@ -139,6 +169,21 @@ mod tests {
     }
 
     #[test]
+    fn who_is_to_stand_in_has_to_be_there() {
+        let mut desired = Desired::default();
+        let spec = json!({
+            "targetRefs": [{ "kind": "Service", "name": "web" }],
+            "failover": [{ "service": "spare" }],
+        });
+        let policy = Policy::read("BackendTrafficPolicy", "a", &spec, "").unwrap();
+        let key = ObjectKey::Policy(policy.kind, policy.name.clone());
+        desired.set(&Edit { key, after: Some(Object::Policy(Arc::new(policy))) }, 1);
+        let told: Vec<_> = check(&desired).iter().map(|f| (f.field(), f.to_string())).collect();
+        let missing = "no service \"spare\"; services: none".to_owned();
+        assert!(told.contains(&("spec.failover[0].service".to_owned(), missing)), "{told:?}");
+    }
+
+    #[test]
     fn what_is_not_there_and_what_is_there_twice_is_named() {
         let before = with(&[("a", "web")]);
         let told: Vec<_> = check(&before).iter().map(|f| (f.field(), f.to_string())).collect();
@@ -148,5 +193,20 @@ mod tests {
         let new = introduced(&before, &after);
         assert!(new.iter().all(|f| &*f.name == "b"), "{new:?}");
         assert!(new.iter().any(|f| f.why.contains("has a BackendTrafficPolicy already: \"a\"")));
+    }
+
+    #[test]
+    fn a_service_that_a_policy_would_ask_must_be_there() {
+        let spec = json!({
+            "targetRefs": [{ "kind": "Mesh", "name": "mesh" }],
+            "action": "External", "external": { "service": "guard" }, "rules": [{}],
+        });
+        let policy = Policy::read("AuthorizationPolicy", "a", &spec, "").unwrap();
+        let key = ObjectKey::Policy(policy.kind, policy.name.clone());
+        let mut desired = Desired::default();
+        desired.set(&Edit { key, after: Some(Object::Policy(Arc::new(policy))) }, 1);
+        let told: Vec<_> = check(&desired).iter().map(|f| (f.field(), f.to_string())).collect();
+        let why = "no service \"guard\"; services: none".to_owned();
+        assert_eq!(told, [("spec.external.service".to_owned(), why)]);
     }
 }

@@ -217,6 +217,20 @@ mod tests {
     }
 
     #[test]
+    fn a_rule_that_is_shadowed_for_some_hosts_or_parents_is_not() {
+        let host = |name: &str| HostPattern::parse(name).unwrap();
+        let mut first = route("a", vec![rule(&["/a"])]);
+        first.hostnames = vec![host("a.test")];
+        let mut second = route("b", vec![rule(&["/a"])]);
+        second.hostnames = vec![host("a.test"), host("b.test")];
+        assert_eq!(lint(&[first.clone(), second.clone()]), []);
+        second.hostnames.pop();
+        assert_eq!(found(&[first.clone(), second.clone()]).len(), 1);
+        second.parents.push(Parent::Service("users".parse().unwrap()));
+        assert_eq!(lint(&[first, second]), []);
+    }
+
+    #[test]
     fn the_order_of_headers_makes_no_other_match() {
         let header = |name: &'static str| {
             (http::HeaderName::from_static(name), ValueMatch::Exact("1".into()))

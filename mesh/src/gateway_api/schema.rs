@@ -4,6 +4,7 @@
 
 use serde_json::{Map, Value, json};
 
+use super::annotations::{FORCE_VERSION, PIN_VERSIONS};
 use super::fields::{self, FILTERS, GRPC_FILTERS};
 use super::{API_VERSION, METHODS, tcp};
 use crate::model::{MAX_FILTERS, Pattern, Redirect, RouteKind, Weight};
@@ -34,10 +35,12 @@ pub fn schema(kind: &str) -> Value {
 
 /// An object with these fields alone.
 fn object(fields: &[&str], required: &[&str], of: impl Fn(&str) -> Value) -> Value {
-    let properties: Map<String, Value> = fields
-        .iter()
-        .map(|field| ((*field).to_owned(), or_null(of(field), field, required)))
-        .collect();
+    // What need not be there may be null as well.
+    let one = |field: &&str| match required.contains(field) {
+        true => ((*field).to_owned(), of(field)),
+        false => ((*field).to_owned(), or_null(of(field))),
+    };
+    let properties: Map<String, Value> = fields.iter().map(one).collect();
     json!({
         "type": "object",
         "additionalProperties": false,
@@ -46,12 +49,8 @@ fn object(fields: &[&str], required: &[&str], of: impl Fn(&str) -> Value) -> Val
     })
 }
 
-/// What need not be there may be null as well.
-fn or_null(schema: Value, field: &str, required: &[&str]) -> Value {
-    match required.contains(&field) {
-        true => schema,
-        false => json!({ "anyOf": [schema, { "type": "null" }] }),
-    }
+fn or_null(schema: Value) -> Value {
+    json!({ "anyOf": [schema, { "type": "null" }] })
 }
 
 fn list(items: Value) -> Value {
@@ -78,8 +77,23 @@ fn metadata() -> Value {
             "pattern": "^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$",
         }),
         "namespace" => json!({ "const": "default" }),
-        "annotations" => json!({ "type": "object" }),
+        "annotations" => annotations(),
         _ => json!({}),
+    })
+}
+
+/// Those of Weir are known, those of others are not looked at.
+fn annotations() -> Value {
+    json!({
+        "type": "object",
+        "properties": {
+            FORCE_VERSION: or_null(json!({ "type": "string", "pattern": "^(header|cookie):." })),
+            PIN_VERSIONS: or_null(json!({ "enum": ["true", "false"] })),
+        },
+        "propertyNames": { "anyOf": [
+            { "enum": [FORCE_VERSION, PIN_VERSIONS] },
+            { "not": { "pattern": "^weir\\.dev/" } },
+        ] },
     })
 }
 

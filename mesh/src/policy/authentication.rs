@@ -62,6 +62,18 @@ pub struct ActiveUser {
 }
 
 impl Authentication {
+    /// The services that it names, by their paths below the policy.
+    pub(super) fn services(&self) -> Vec<(String, &ServiceName)> {
+        let issuers = self.issuers.iter().enumerate();
+        let keys = issuers.filter_map(|(i, issuer)| match &issuer.keys {
+            Keys::Service(name) => Some((format!("spec.issuers[{i}].jwks.service"), name)),
+            Keys::Inline(_) | Keys::Uri(_) => None,
+        });
+        let active = self.active_user.as_ref();
+        let active = active.map(|asked| ("spec.activeUser.service".to_owned(), &asked.service));
+        keys.chain(active).collect()
+    }
+
     /// The headers that claims are written to.
     pub fn headers(&self) -> impl Iterator<Item = &HeaderName> {
         self.issuers.iter().flat_map(|issuer| &issuer.claims_to_headers).map(|(_, name)| name)

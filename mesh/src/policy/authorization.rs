@@ -129,6 +129,18 @@ pub struct HeaderMatch {
     pub values: Vec<Arc<str>>,
 }
 
+impl Authorization {
+    /// The services that it names, by their paths below the policy.
+    pub(super) fn services(&self) -> Vec<(String, &ServiceName)> {
+        match &self.action {
+            Action::External(external) => {
+                vec![("spec.external.service".to_owned(), &external.service)]
+            }
+            Action::Allow | Action::Deny => Vec::new(),
+        }
+    }
+}
+
 impl Rule {
     /// Whether it asks for nothing but an identity, so that it can decide about
     /// what is no HTTP.

@@ -78,7 +78,13 @@ fn a_snapshot_survives_the_round_trip() {
         services: vec![products()],
         routes: vec![to_products()],
         instances: [false, true].map(instance).into(),
-        options: Some(pb::Options { trace_sampling: 0.5, ..Default::default() }),
+        options: Some(pb::Options {
+            trace_sampling: 0.5,
+            keep_escaped_slashes: true,
+            deny_by_default: true,
+            hide_policies: true,
+            ..Default::default()
+        }),
         trust_bundle: vec![vec![1, 2, 3]],
         policies: vec![policy()],
         tcp_routes: vec![tls_route()],

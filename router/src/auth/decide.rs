@@ -116,7 +116,6 @@ pub fn decide(scope: &Scope<'_>, subject: &Subject<'_>) -> Decision {
 /// Allow that asks for more takes nothing, and a Deny that asks for more takes
 /// what its identities say.
 #[must_use]
-#[cfg_attr(not(test), expect(dead_code, reason = "opaque connections ask it"))]
 pub fn decide_tcp(scope: &Scope<'_>, identity: &str) -> Decision {
     decide_by(scope, &|effect, rule| {
         (effect == Effect::Deny || rule.is_identity_only())

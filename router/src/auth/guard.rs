@@ -4,12 +4,13 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use http::HeaderName;
-use weir_mesh::model::{RouteKind, RouteRule, ServiceName, Snapshot};
+use weir_mesh::model::{RouteKind, RouteRule, ServiceName, Snapshot, Transport};
 use weir_mesh::policy::authentication::{Authentication, Keys};
 use weir_mesh::policy::authorization::{Action, Authorization, External, Mode};
 use weir_mesh::policy::{Attached, Policy, PolicyKind, PolicySpec};
 
 use super::active::Active;
+use super::decide::{Decision, Scope, decide_tcp};
 use super::keys::Cached;
 use crate::table::Map;
 
@@ -63,6 +64,8 @@ pub struct Guards {
     /// Headers that only verified claims set, wherever it is: the gateway takes
     /// none of them from outside.
     pub(super) claim_headers: Vec<HeaderName>,
+    /// Services that have instances without a router, and something to be asked.
+    plain: Vec<ServiceName>,
 }
 
 /// What outlives tables: keys that were fetched, and who was active.
@@ -108,7 +111,7 @@ impl Guards {
         let mut claim_headers: Vec<HeaderName> = claim_headers.flatten().collect();
         claim_headers.sort_unstable_by(|a, b| a.as_str().cmp(b.as_str()));
         claim_headers.dedup();
-        Some(Arc::new(Self {
+        let mut guards = Self {
             trust_domain: snapshot.trust_domain.clone(),
             deny_by_default: snapshot.options.deny_by_default,
             hide_policies: snapshot.options.hide_policies,
@@ -116,7 +119,50 @@ impl Guards {
             mesh: Guard::new(attached.of_mesh(who_may), attached.of_mesh(tokens).next(), memory),
             services,
             claim_headers,
-        }))
+            plain: Vec::new(),
+        };
+        let plain = snapshot.instances.iter().filter(|i| i.transport == Transport::Plain);
+        let mut plain: Vec<_> = plain.map(|instance| instance.service.clone()).collect();
+        plain.sort_unstable();
+        plain.dedup();
+        plain.retain(|name| guards.asks_of(name.as_str()));
+        guards.plain = plain;
+        Some(Arc::new(guards))
+    }
+
+    /// Whether anything is asked of what enters by the gateway, whatever its route.
+    pub(super) fn ask_at_gateway(&self) -> bool {
+        self.deny_by_default || !self.claim_headers.is_empty() || !self.gateway.is_empty()
+    }
+
+    /// Whether anything is asked of requests to a service.
+    #[must_use]
+    pub fn asks_of(&self, service: &str) -> bool {
+        self.deny_by_default || !self.of_service(service).is_empty()
+    }
+
+    pub(super) fn has_plain(&self, service: &ServiceName) -> bool {
+        self.plain.binary_search(service).is_ok()
+    }
+
+    /// Whether a connection of bytes to a service may be made, by the identity of
+    /// who makes it.
+    #[must_use]
+    pub fn decide_tcp(&self, identity: &str, service: &str) -> Decision {
+        let held = [self.of_service(service)];
+        let scope = Scope {
+            guards: &held,
+            trust_domain: &self.trust_domain,
+            deny_by_default: self.deny_by_default,
+        };
+        decide_tcp(&scope, identity)
+    }
+
+    /// Whether somebody else must be asked about requests to a service: of a
+    /// connection of bytes there is nothing to ask about.
+    #[must_use]
+    pub(super) fn asks_elsewhere(&self, service: &str) -> bool {
+        !self.of_service(service).external.is_empty()
     }
 
     /// Of what is asked of a service, at its own router.
@@ -127,6 +173,13 @@ impl Guards {
 }
 
 impl Guard {
+    fn is_empty(&self) -> bool {
+        self.deny.is_empty()
+            && self.allow.is_empty()
+            && self.external.is_empty()
+            && self.authentication.is_none()
+    }
+
     /// Of a rule of a route, if anything is attached to it.
     #[must_use]
     pub fn of_rule(

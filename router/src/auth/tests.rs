@@ -214,9 +214,7 @@ fn bytes_are_decided_by_identity_alone_and_a_deny_that_asks_for_more_denies_more
     let to = json!({ "paths": [{ "type": "PathPrefix", "value": "/x" }] });
     let tcp = |spec: Value, identity: &str| {
         let guards = one(spec);
-        let held = [guards.of_service("web")];
-        let scope = Scope { guards: &held, trust_domain: "weir.local", deny_by_default: false };
-        decide_tcp(&scope, identity).allowed
+        guards.decide_tcp(identity, "web").allowed
     };
     let from = json!({ "services": ["auth"] });
     let allow = json!({ "action": "Allow", "rules": [{ "from": from }] });

@@ -135,6 +135,9 @@ impl Compiled {
             told.does.limits.extend(limits);
         }
         let Some(guards) = &self.table.guards else { return };
+        if !guards.asks_of(service.name.as_str()) {
+            return;
+        }
         let identity = match asking.caller {
             Caller::Gateway => {
                 let own = SpiffeId::of_service(&self.snapshot.trust_domain, "gateway");

@@ -170,3 +170,6 @@ fn feed(part: &KeyPart, connected: &Connected, parts: &Parts, tell: &mut dyn FnM
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -130,7 +130,7 @@ impl Health {
             let labels = [("weir_store", &*name), ("reason", reason)];
             registry.counter("weir.router.rate_limit.store.failures", help, "", &labels)
         };
-        let help = "1 while connected to the store of rate limits.";
+        let help = "Connections to the store of rate limits; 0 while it is away.";
         Self {
             state: AtomicU8::new(STARTING),
             up: registry.gauge(
@@ -146,7 +146,8 @@ impl Health {
     }
 
     fn set(&self, up: bool) {
-        self.state.store(if up { UP } else { AWAY }, Relaxed);
-        self.up.set(i64::from(up));
+        let before = self.state.swap(if up { UP } else { AWAY }, Relaxed);
+        // Another client may ask the same server with other patience.
+        self.up.add(i64::from(up) - i64::from(before == UP));
     }
 }

@@ -38,7 +38,8 @@ pub struct Choice {
     /// False when the route names the version: then no other may answer.
     pub may_fall_over: bool,
     cookie: Option<HeaderValue>,
-    session: Option<(HeaderName, HeaderValue)>,
+    /// Few have one, and all carry a choice across an await.
+    session: Option<Box<(HeaderName, HeaderValue)>>,
 }
 
 impl Choice {
@@ -193,7 +194,7 @@ pub fn version(
         && !picked.forced
     {
         let id = session::id(service, choice.version);
-        choice.session = session::renew(session, picked.held, id);
+        choice.session = session::renew(session, picked.held, id).map(Box::new);
     }
     let begins = connected.side == Side::Gateway && picked.rare.is_some_and(|rare| rare.pin);
     if begins || picked.pinned {
@@ -237,7 +238,8 @@ impl Choice {
         if let Some(cookie) = self.cookie {
             response.headers_mut().append(header::SET_COOKIE, cookie);
         }
-        if let Some((name, value)) = self.session {
+        if let Some(session) = self.session {
+            let (name, value) = *session;
             match name == header::SET_COOKIE {
                 true => drop(response.headers_mut().append(name, value)),
                 false => drop(response.headers_mut().insert(name, value)),
@@ -292,7 +294,137 @@ pub(super) fn subject(headers: &HeaderMap) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+    use weir_mesh::wire;
+    use weir_proto::weir::mesh::v1 as pb;
+
     use super::*;
+    use crate::table::{Builder, Table};
+
+    /// A service of versions with these weights, and a rule for everything with
+    /// `backends` and sessions.
+    fn table(weights: &[i32], backends: Vec<pb::BackendRef>) -> Table {
+        let names = (1..).map(|n| format!("v{n}"));
+        let versions = names.clone().zip(weights).map(|(version, weight)| pb::VersionWeight {
+            version,
+            weight: *weight,
+            addresses: vec![],
+        });
+        let instances = names.zip(weights).map(|(version, _)| pb::Instance {
+            id: format!("web-{version}"),
+            service: "web".into(),
+            version,
+            address: "127.0.0.1:9".into(),
+            healthy: true,
+            ..Default::default()
+        });
+        let session = pb::SessionPersistence { session_name: "s".into(), ..Default::default() };
+        let route = pb::Route {
+            name: "web".into(),
+            parent_refs: vec![pb::ParentRef { kind: "Gateway".into(), name: "gateway".into() }],
+            rules: vec![pb::RouteRule {
+                backend_refs: backends,
+                session_persistence: Some(session),
+                ..Default::default()
+            }],
+            force_version: Some(pb::ForceVersion {
+                by: Some(pb::force_version::By::Header("x-want".into())),
+            }),
+            ..Default::default()
+        };
+        let message = pb::Snapshot {
+            trust_domain: "weir.local".into(),
+            services: vec![pb::Service {
+                name: "web".into(),
+                protocol: pb::Protocol::Http1.into(),
+                versions: versions.collect(),
+                ..Default::default()
+            }],
+            instances: instances.collect(),
+            routes: vec![route],
+            ..Default::default()
+        };
+        Builder::default().build(&wire::snapshot(&message).unwrap()).unwrap()
+    }
+
+    fn backend_ref(version: &str, weight: i32) -> pb::BackendRef {
+        let version = version.into();
+        pb::BackendRef { service: "web".into(), version, weight, ..Default::default() }
+    }
+
+    fn action(table: &Table) -> &Action {
+        let query = crate::table::Query {
+            host: "x",
+            path: "/",
+            query: None,
+            method: &http::Method::GET,
+            headers: &HeaderMap::new(),
+        };
+        table.gateway.find(&query).unwrap()
+    }
+
+    /// What a client of the version holds.
+    fn seat(table: &Table, version: usize) -> HeaderMap {
+        let action = action(table);
+        let session = action.rare.as_ref().unwrap().session.as_ref().unwrap();
+        let id = session::id(&table.services["web"].service, version);
+        let (_, cookie) = session::renew(session, None, id).unwrap();
+        let cookie = cookie.to_str().unwrap().split(';').next().unwrap().to_owned();
+        HeaderMap::from_iter([(header::COOKIE, cookie.parse().unwrap())])
+    }
+
+    fn chosen(table: &Table, headers: &HeaderMap, pinned: bool) -> Option<usize> {
+        wanted(action(table), headers, pinned)?.version
+    }
+
+    #[test]
+    fn no_session_leads_where_no_requests_go() {
+        let named = || vec![backend_ref("v1", 1), backend_ref("v2", 0)];
+        let table = table(&[1, 1, 1], named());
+        assert_eq!(chosen(&table, &seat(&table, 0), false), Some(0));
+        assert_eq!(chosen(&table, &seat(&table, 1), false), None, "its backend has weight 0");
+        assert_eq!(chosen(&table, &seat(&table, 2), false), None, "it is not of the rule");
+        let table = self::table(&[1, 0], vec![backend_ref("", 1)]);
+        assert_eq!(chosen(&table, &seat(&table, 1), false), None, "it has weight 0");
+    }
+
+    #[test]
+    fn forced_goes_before_pinned_and_that_before_a_session() {
+        let table = table(&[1, 1, 0], vec![backend_ref("", 1)]);
+        let mut headers = seat(&table, 0);
+        assert_eq!(chosen(&table, &headers, false), Some(0));
+        headers.insert(baggage::BAGGAGE, HeaderValue::from_static("weir.version=web:v2"));
+        assert_eq!(chosen(&table, &headers, false), Some(0), "at the gateway it says nothing");
+        assert_eq!(chosen(&table, &headers, true), Some(1));
+        headers.insert("x-want", HeaderValue::from_static("v3"));
+        assert_eq!(chosen(&table, &headers, true), Some(2));
+        headers.insert("x-want", HeaderValue::from_static("v9"));
+        assert_eq!(chosen(&table, &headers, true), Some(1), "there is no v9");
+    }
+
+    proptest! {
+        #[test]
+        fn a_session_stays_while_its_version_gets_anything(
+            steps in prop::collection::vec(prop::collection::vec(0..100i32, 3), 1..10),
+            version in 0..3usize, by_name in any::<bool>(),
+        ) {
+            for weights in steps {
+                if weights.iter().all(|weight| *weight == 0) {
+                    continue;
+                }
+                let backends = || match by_name {
+                    true => (1..).zip(&weights).map(|(n, w)| backend_ref(&format!("v{n}"), *w)).collect(),
+                    false => vec![backend_ref("", 1)],
+                };
+                let table = match by_name {
+                    true => table(&[1, 1, 1], backends()),
+                    false => table(&weights, backends()),
+                };
+                let found = chosen(&table, &seat(&table, version), false);
+                prop_assert_eq!(found, (weights[version] > 0).then_some(version));
+            }
+        }
+    }
 
     #[test]
     fn a_user_is_the_subject_of_the_token() {

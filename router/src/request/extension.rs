@@ -98,25 +98,25 @@ fn content_length(headers: &HeaderMap) -> Option<u64> {
     headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }
 
+/// Watches the size of a body while it is sent.
+#[must_use]
+pub fn payload(filtering: Option<&Filtering>, payload: Payload) -> Payload {
+    match filtering.and_then(|filtering| filtering.request.as_ref()) {
+        None => payload,
+        Some(cap) => payload.capped(cap),
+    }
+}
+
+/// Why sending failed: when a body grew too large, that is why.
+#[must_use]
+pub fn error(filtering: Option<&Filtering>, error: RouterError) -> RouterError {
+    match filtering.and_then(|filtering| filtering.request.as_ref()) {
+        Some(cap) if cap.is_over() => RouterError::TooLarge(cap.limit()),
+        _ => error,
+    }
+}
+
 impl Filtering {
-    /// Watches the size of a body while it is sent.
-    #[must_use]
-    pub fn payload(&self, payload: Payload) -> Payload {
-        match &self.request {
-            None => payload,
-            Some(cap) => payload.capped(cap),
-        }
-    }
-
-    /// Why sending failed: when a body grew too large, that is why.
-    #[must_use]
-    pub fn error(&self, error: RouterError) -> RouterError {
-        match &self.request {
-            Some(cap) if cap.is_over() => RouterError::TooLarge(cap.limit()),
-            _ => error,
-        }
-    }
-
     /// Measures an answer, and makes it smaller.
     ///
     /// # Errors

@@ -102,22 +102,15 @@ async fn steps(
     call.set_deadline(&parts, action.timeout);
     let (adapter, mut payload) =
         adapt::request(connected, service, &mut parts, body, call.deadline()).await?;
-    mirror::send(worker, [of_rule, of_backend], &parts, &mut payload, call);
-
-    let payload = match &filtering {
-        None => payload,
-        Some(filtering) => filtering.payload(payload),
-    };
     let version = choose::version(worker, connected, &picked, &mut parts.headers);
-    if table.guards.is_some() {
-        let asking = auth::before_plain(worker, connected, &table, service, &mut parts, call);
+    if let Some(guards) = auth::in_place_of(&table, service) {
+        let asking = auth::stand_in(worker, connected, guards, service, &mut parts, call);
         Box::pin(asking).await?;
     }
+    mirror::send(worker, [of_rule, of_backend], &parts, &mut payload, call);
+    let payload = extension::payload(filtering.as_deref(), payload);
     let sent = forward::send(worker, service, &version, parts, payload, call).await;
-    let sent = sent.map_err(|error| match &filtering {
-        None => error,
-        Some(filtering) => filtering.error(error),
-    })?;
+    let sent = sent.map_err(|error| extension::error(filtering.as_deref(), error))?;
 
     let mut response = adapter.response(sent, call).await?;
     filters::response(of_backend, &mut response);

@@ -96,8 +96,8 @@ async fn for_application(
     let (options, slashes) = (parts.method == Method::OPTIONS, table.options.escaped_slashes);
     canonical::apply(&mut parts.uri, options, slashes, call).map_err(Refusal::Answer)?;
     headers::forwarded(&mut parts, connected);
-    if let Some(guards) = table.guards.as_deref() {
-        let (own, peer) = (worker.shared.config.service.as_str(), &*connected.peer);
+    let (own, peer) = (worker.shared.config.service.as_str(), &*connected.peer);
+    if let Some(guards) = table.guards.as_deref().filter(|guards| guards.asks_of(own)) {
         let asking = auth::incoming(worker, connected, guards, own, peer, &mut parts, call);
         Box::pin(asking).await.map_err(Refusal::Answer)?;
     }

@@ -26,12 +26,40 @@ use crate::worker::Worker;
 const BODY: usize = 1024 * 1024;
 /// Copies of one worker that wait for bodies or answers; further ones are not made.
 const IN_FLIGHT: usize = 256;
+/// Bytes of all bodies that a worker has copied and not sent.
+const BYTES: usize = 16 * 1024 * 1024;
 /// A copy and its whole answer.
 const TIME: Duration = Duration::from_secs(15);
 
 thread_local! {
     /// A worker is a thread.
     static COPIES: Cell<usize> = const { Cell::new(0) };
+    static COPIED: Cell<usize> = const { Cell::new(0) };
+}
+
+/// Bytes of [`BYTES`].
+#[derive(Default)]
+struct Held(usize);
+
+impl Held {
+    /// False when there is no room.
+    fn add(&mut self, bytes: usize) -> bool {
+        COPIED.with(|copied| {
+            let all = copied.get() + bytes;
+            if all > BYTES {
+                return false;
+            }
+            copied.set(all);
+            self.0 += bytes;
+            true
+        })
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        COPIED.with(|copied| copied.set(copied.get().saturating_sub(self.0)));
+    }
 }
 
 /// One copy of [`IN_FLIGHT`].
@@ -86,7 +114,8 @@ pub fn send(
     }
     let mut parts = parts.clone();
     call.inject(&mut parts.headers);
-    payload.copy_to(Copying { worker: worker.clone(), parts, copies, body: BytesMut::new() });
+    let (body, held) = (BytesMut::new(), Held::default());
+    payload.copy_to(Copying { worker: worker.clone(), parts, copies, body, held });
 }
 
 /// One copy and where it goes.
@@ -144,6 +173,7 @@ pub struct Copying {
     parts: request::Parts,
     copies: Vec<Copy>,
     body: BytesMut,
+    held: Held,
 }
 
 impl Copying {
@@ -152,10 +182,9 @@ impl Copying {
     pub fn frame(slot: &mut Option<Self>, frame: &Frame<Bytes>, last: bool) {
         let Some(copying) = slot else { return };
         if let Some(data) = frame.data_ref() {
-            if copying.body.len() + data.len() > BODY {
-                if let Some(mut copying) = slot.take() {
-                    copying.give_up("too_large");
-                }
+            if let Err(outcome) = copying.room(data.len()) {
+                copying.give_up(outcome);
+                *slot = None;
                 return;
             }
             copying.body.extend_from_slice(data);
@@ -167,10 +196,18 @@ impl Copying {
 
     /// All of the body, at once.
     pub fn whole(mut self, body: Bytes) {
-        if body.len() > BODY {
-            return self.give_up("too_large");
+        match self.room(body.len()) {
+            Ok(()) => self.go(body),
+            Err(outcome) => self.give_up(outcome),
         }
-        self.go(body);
+    }
+
+    /// For so many bytes more; else why there is none.
+    fn room(&mut self, bytes: usize) -> Result<(), &'static str> {
+        if self.held.0 + bytes > BODY {
+            return Err("too_large");
+        }
+        if self.held.add(bytes) { Ok(()) } else { Err("overflow") }
     }
 
     /// Nothing of the body follows.
@@ -184,7 +221,9 @@ impl Copying {
         self.parts.headers.remove(http::header::TRANSFER_ENCODING);
         let (worker, parts) = (self.worker.clone(), self.parts.clone());
         let copies = std::mem::take(&mut self.copies);
+        let held = std::mem::take(&mut self.held);
         tokio::task::spawn_local(async move {
+            let _held = held;
             let all = copies.into_iter().map(|copy| copy.go(&worker, &parts, body.clone()));
             futures_util::future::join_all(all).await;
         });

@@ -1,6 +1,7 @@
-//! Sending to a service that has a BackendTrafficPolicy: a place among those in
-//! flight, an instance by the policy's rules, hedges, and retries within the
-//! budget. What has no policy never comes here.
+//! Sending to a service that has a BackendTrafficPolicy, or by a route that has
+//! a `retry` of its own: a place among those in flight, an instance by the
+//! policy's rules, hedges, and retries within the budget. What has neither never
+//! comes here.
 
 mod admit;
 mod answer;
@@ -23,9 +24,9 @@ use super::forward::{ATTEMPTS, GRPC_OVER_HTTP1, Payload, is_idempotent};
 use crate::clock;
 use crate::error::RouterError;
 use crate::table::ServiceEntry;
-use crate::upstream::{Failure, Permit, Reach};
+use crate::upstream::{Failure, Pending, Permit, Reach, Sent};
 use crate::worker::Worker;
-use place::Next;
+use place::{Next, Place};
 use race::{Ended, Why};
 
 /// One request on its way.
@@ -126,7 +127,7 @@ impl Sending<'_> {
         call: &mut Call,
     ) -> Result<Outcome, RouterError> {
         let mut permit = permit;
-        let attempts = self.retry.as_ref().map_or(ATTEMPTS, |retry| retry.attempts as usize + 1);
+        let attempts = self.retry().map_or(ATTEMPTS, |retry| retry.attempts as usize + 1);
         let mut last = None;
         for attempt in 1..=attempts {
             let place = match self.next(call) {
@@ -167,76 +168,96 @@ impl Sending<'_> {
         permit: &mut Option<Permit>,
         call: &mut Call,
     ) -> Step {
-        let Ended { place, mut pending, took, result } = ended;
-        let metrics = &self.worker.shared.metrics;
+        let Ended { place, pending, took, result } = ended;
         call.tries(&self.service.versions[place.version], &place.upstream);
-        let name =
-            || format!("{}-{}", self.service.name, self.service.versions[place.version].name);
-        let why = match result {
-            Ok(mut sent) => {
+        match result {
+            Ok(sent) => {
                 place.upstream.load.answered(took);
-                if let Some(good) = answer::verdict(&sent.response) {
-                    pending.ended(good, metrics);
-                }
-                if self.wants_another(&sent.response) && self.payload_is_whole() {
-                    if more && self.spend(call) {
-                        let status = sent.response.status();
-                        return Step::Charged(RouterError::BadAnswer(name(), status.to_string()));
-                    }
-                    call.flag("URX");
-                }
-                self.payload.settle();
-                if let Some(watched) = pending.watch() {
-                    watched.answered(took);
-                    watched.hold(permit.take());
-                }
-                call.hold(sent.lease, pending);
-                *sent.response.version_mut() = Version::HTTP_11;
-                return Step::Done(Ok(sent.response));
+                self.answered(sent, pending, took, more, permit, call)
             }
-            Err(why) => why,
-        };
-        // Neither says that the instance cannot be reached.
-        let mut reached = matches!(why, Why::Slow(_) | Why::Deadline);
-        let mut full = false;
+            Err(why) => self.failed(why, &place, pending, more, call),
+        }
+    }
+
+    fn answered(
+        &mut self,
+        mut sent: Sent,
+        mut pending: Pending,
+        took: Duration,
+        more: bool,
+        permit: &mut Option<Permit>,
+        call: &mut Call,
+    ) -> Step {
+        if let Some(good) = answer::verdict(&sent.response) {
+            pending.ended(good, &self.worker.shared.metrics);
+        }
+        if self.wants_another(&sent.response) && self.payload_is_whole() {
+            if more && self.spend() {
+                let status = sent.response.status().to_string();
+                return Step::Charged(RouterError::BadAnswer(call.backend_name(), status));
+            }
+            call.flag("URX");
+        }
+        self.payload.settle();
+        if let Some(watched) = pending.watch() {
+            watched.answered(took);
+            watched.hold(permit.take());
+        }
+        call.hold(sent.lease, pending);
+        // What an HTTP/1.0 server said of itself is not true of us.
+        *sent.response.version_mut() = Version::HTTP_11;
+        Step::Done(Ok(sent.response))
+    }
+
+    fn failed(
+        &mut self,
+        why: Why,
+        place: &Place,
+        mut pending: Pending,
+        more: bool,
+        call: &mut Call,
+    ) -> Step {
+        let name = call.backend_name();
+        let mut reached = false;
         let step = match why {
             Why::Failed(Failure::Connect(error, request)) => {
-                full = error.kind() == std::io::ErrorKind::QuotaExceeded;
                 self.payload.unread(request.into_body());
-                Step::Free(match full {
-                    true => RouterError::Overflow(format!(
-                        "this router has as many connections to {} as limits.maxConnections allows",
-                        self.service.name
-                    )),
-                    false => RouterError::Connect(name(), error),
-                })
+                if error.kind() == std::io::ErrorKind::QuotaExceeded {
+                    let service = &self.service.name;
+                    return Step::Free(RouterError::Overflow(format!(
+                        "this router has as many connections to {service} as the limit \
+                         maxConnections of its BackendTrafficPolicy allows; try again later"
+                    )));
+                }
+                Step::Free(RouterError::Connect(name, error))
             }
             // Its connection was closing: another one to the same instance will do.
             Why::Failed(Failure::Unsent(error, request)) => {
                 self.payload.unread(request.into_body());
                 self.tried.retain(|index| *index != place.index);
-                return Step::Free(RouterError::Upstream(name(), error));
+                return Step::Free(RouterError::Upstream(name, error));
             }
-            Why::Failed(Failure::Refused(error)) => {
-                Step::Free(RouterError::Upstream(name(), error))
-            }
+            Why::Failed(Failure::Refused(error)) => Step::Free(RouterError::Upstream(name, error)),
             Why::Failed(Failure::Broken(_)) if self.payload.broke() => {
                 let error = "the request's body broke off".to_owned();
                 return Step::Done(Err(RouterError::BadRequest(error)));
             }
             Why::Failed(Failure::Broken(error)) => {
-                self.again(RouterError::Upstream(name(), error), more, call)
+                self.again(RouterError::Upstream(name, error), more, call)
             }
-            Why::Slow(limit) => self.again(RouterError::Timeout(limit), more, call),
-            Why::Deadline => Step::Done(Err(RouterError::Timeout(call.budget()))),
+            Why::Slow(limit) => {
+                reached = true;
+                self.again(RouterError::Timeout(limit), more, call)
+            }
+            Why::Deadline => {
+                reached = true;
+                Step::Done(Err(RouterError::Timeout(call.budget())))
+            }
         };
-        reached |= full;
         if !reached {
             place.upstream.load.failed();
         }
-        if !full {
-            pending.ended(false, metrics);
-        }
+        pending.ended(false, &self.worker.shared.metrics);
         step
     }
 
@@ -245,7 +266,7 @@ impl Sending<'_> {
         if !self.idempotent {
             return Step::Done(Err(error));
         }
-        if more && self.spend(call) {
+        if more && self.spend() {
             return Step::Charged(error);
         }
         call.flag("URX");
@@ -253,16 +274,20 @@ impl Sending<'_> {
     }
 
     /// Whether the budget has one more.
-    fn spend(&self, call: &mut Call) -> bool {
+    fn spend(&self) -> bool {
         let may = self.service.traffic.budget.spend(clock::now());
         if !may {
-            call.flag("URX");
             let labels = [("weir_service", self.service.name.as_str())];
             let help = "Retries and hedges that the retry budget did not allow.";
             let registry = self.worker.shared.metrics.registry();
             registry.counter("weir.router.retries.denied", help, "", &labels).inc();
         }
         may
+    }
+
+    /// What holds for this request's retries.
+    fn retry(&self) -> Option<&Retry> {
+        self.retry.as_deref()
     }
 
     fn payload_is_whole(&mut self) -> bool {
@@ -274,14 +299,12 @@ impl Sending<'_> {
     }
 
     fn wants_another(&self, response: &Response<Incoming>) -> bool {
-        self.retry
-            .as_ref()
-            .is_some_and(|retry| answer::is_for_retry(retry, response, self.idempotent))
+        self.retry().is_some_and(|retry| answer::is_for_retry(retry, response, self.idempotent))
     }
 
     /// Between two tries: anything from nothing to the longest (full jitter).
     async fn pause(&self, attempt: usize, call: &Call) -> Result<(), RouterError> {
-        let Some(retry) = &self.retry else { return Ok(()) };
+        let Some(retry) = self.retry() else { return Ok(()) };
         let doublings = u32::try_from(attempt - 1).unwrap_or(u32::MAX).min(16);
         let longest = retry.backoff.base.saturating_mul(1 << doublings).min(retry.backoff.max);
         let micros = u64::try_from(longest.as_micros()).unwrap_or(u64::MAX);

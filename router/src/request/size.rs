@@ -181,3 +181,55 @@ impl Body for Capped {
         self.inner.size_hint()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use futures_util::{FutureExt as _, stream};
+    use http_body_util::{BodyExt as _, StreamBody};
+
+    use super::*;
+
+    fn body(pieces: usize) -> DownBody {
+        let piece = || Ok::<_, BodyError>(Frame::data(Bytes::from_static(b"0123456789")));
+        let pieces: Vec<_> = (0..pieces).map(|_| piece()).collect();
+        DownBody::mapped(StreamBody::new(stream::iter(pieces)))
+    }
+
+    fn read(pieces: usize, grpc: bool) -> (Result<(usize, Option<String>), String>, Notice) {
+        let notice = Notice::default();
+        let cap = Cap::new(20, notice.clone());
+        let capped = Capped::new(body(pieces), Some(cap), None, grpc);
+        let read = capped.collect().now_or_never().unwrap();
+        let read = read.map_err(|error| error.to_string()).map(|all| {
+            let status = all.trailers().map(|t| t["grpc-status"].to_str().unwrap().to_owned());
+            (all.to_bytes().len(), status)
+        });
+        (read, notice)
+    }
+
+    #[test]
+    fn what_fits_goes_through() {
+        for grpc in [true, false] {
+            let (read, notice) = read(2, grpc);
+            assert_eq!((read, notice.get()), (Ok((20, None)), None));
+        }
+    }
+
+    #[test]
+    fn what_does_not_is_cut_off() {
+        let (grpc, notice) = read(3, true);
+        assert_eq!((grpc, notice.get()), (Ok((20, Some("8".to_owned()))), Some("UPE")));
+        let (http, notice) = read(3, false);
+        assert_eq!(http.unwrap_err(), "the body is larger than 20 bytes");
+        assert_eq!(notice.get(), Some("UPE"));
+    }
+
+    #[test]
+    fn an_answer_ends_with_the_request_that_was_too_large() {
+        let request = Cap::new(1, Notice::default());
+        assert!(request.check(2).is_err());
+        let capped = Capped::new(body(1), None, Some(request), true);
+        let all = capped.collect().now_or_never().unwrap().unwrap();
+        assert_eq!(all.trailers().unwrap()["grpc-status"], "8");
+    }
+}

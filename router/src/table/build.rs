@@ -81,7 +81,7 @@ impl Builder {
                 self.limits.attach(policy, false, &mut limits);
             }
             if !limits.is_empty() {
-                inbound_limits.insert(name.clone(), limits);
+                inbound_limits.insert(name.clone(), limits.into());
             }
             let destination = Destination {
                 service: service.clone(),

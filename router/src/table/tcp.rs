@@ -179,3 +179,118 @@ fn action(
     let split = splits.number(&format!("tcp-route/{}", route.name));
     Ok(TcpAction { label: route.name.clone(), backends, splitter: Splitter::new(split, weights) })
 }
+
+#[cfg(test)]
+mod tests {
+    use weir_mesh::wire;
+    use weir_proto::weir::mesh::v1 as pb;
+
+    use crate::table::{Builder, Table};
+
+    fn service(name: &str, protocol: pb::Protocol) -> pb::Service {
+        pb::Service {
+            name: name.into(),
+            protocol: protocol.into(),
+            versions: vec![pb::VersionWeight {
+                version: "v1".into(),
+                weight: 1,
+                addresses: vec![],
+            }],
+            ..Default::default()
+        }
+    }
+
+    fn instance(service: &str, address: &str, plain: bool) -> pb::Instance {
+        pb::Instance {
+            id: format!("{service}@{address}"),
+            service: service.into(),
+            version: "v1".into(),
+            address: address.into(),
+            plain,
+            ..Default::default()
+        }
+    }
+
+    fn tls(name: &str, hostname: &str, section: &str) -> pb::TcpRoute {
+        pb::TcpRoute {
+            name: name.into(),
+            kind: pb::tcp_route::Kind::TlsRoute.into(),
+            parent_refs: vec![pb::TcpParentRef {
+                kind: "Gateway".into(),
+                name: "gateway".into(),
+                section_name: section.into(),
+                port: 0,
+            }],
+            hostnames: vec![hostname.into()],
+            backend_refs: vec![pb::BackendRef {
+                service: "db".into(),
+                version: String::new(),
+                weight: 1,
+                ..Default::default()
+            }],
+            ..Default::default()
+        }
+    }
+
+    fn table() -> Table {
+        let message = pb::Snapshot {
+            trust_domain: "weir.local".into(),
+            services: vec![
+                service("db", pb::Protocol::Tcp),
+                service("mail", pb::Protocol::Tcp),
+                service("web", pb::Protocol::Http1),
+            ],
+            instances: vec![
+                instance("db", "10.0.0.1:15008", false),
+                instance("mail", "10.0.0.2:15008", false),
+                instance("web", "10.0.0.2:15009", false),
+                instance("mail", "10.0.0.3:25", true),
+                instance("db", "127.0.0.1:15008", false),
+            ],
+            tcp_routes: vec![
+                tls("any", "*.example.com", ""),
+                tls("deep", "*.deep.example.com", ""),
+                tls("exact", "a.deep.example.com", ""),
+                tls("other", "a.deep.example.com", "other"),
+            ],
+            ..Default::default()
+        };
+        Builder::default().build(&wire::snapshot(&message).unwrap()).unwrap()
+    }
+
+    #[test]
+    fn an_address_is_its_services() {
+        let table = table();
+        let owner = |address: &str| {
+            table.tcp.owner(address.parse().unwrap()).map(|service| service.name.to_string())
+        };
+        assert_eq!(owner("10.0.0.1:5432").as_deref(), Some("db"), "any port of a pod");
+        assert_eq!(owner("[::ffff:10.0.0.1]:5432").as_deref(), Some("db"));
+        assert_eq!(owner("10.0.0.2:15009").as_deref(), Some("web"), "exactly");
+        assert_eq!(owner("10.0.0.2:25"), None, "several services are there");
+        assert_eq!(owner("10.0.0.3:25").as_deref(), Some("mail"));
+        assert_eq!(owner("10.0.0.3:80"), None, "without a router only the port counts");
+        assert_eq!(owner("127.0.0.1:80"), None, "everything is on loopback");
+    }
+
+    #[test]
+    fn the_most_specific_name_wins_on_its_listener() {
+        let table = table();
+        let route = |listener: &str, sni: &str| {
+            table.tcp.server_name(listener, 443, sni).map(|action| action.label.to_string())
+        };
+        for listener in ["one", "other"] {
+            assert_eq!(route(listener, "a.deep.example.com").as_deref(), Some("exact"));
+            assert_eq!(route(listener, "b.deep.example.com").as_deref(), Some("deep"));
+            assert_eq!(route(listener, "b.example.com").as_deref(), Some("any"));
+            assert_eq!(route(listener, "example.com"), None);
+        }
+    }
+
+    #[test]
+    fn only_tcp_services_take_connections() {
+        let table = table();
+        assert!(table.tcp.service("db").is_some());
+        assert!(table.tcp.service("web").is_none() && table.tcp.service("nobody").is_none());
+    }
+}

@@ -11,6 +11,7 @@ use super::flow::{self, Flow, Near, NearBody};
 use super::permit;
 use super::record::Record;
 use super::upstream::{CONTENT_TYPE, PATH, Refused, dial};
+use crate::auth;
 use crate::connection::Connected;
 use crate::request::answer::DownBody;
 use crate::worker::Worker;
@@ -40,6 +41,12 @@ pub async fn handle(
         Err(h2::Reason::REFUSED_STREAM.into())
     };
     let Some(table) = worker.table() else { return refused(record, &Refused::NotReady) };
+    if let Err(why) = auth::incoming_tcp(&worker, &connected, &table) {
+        record.refused(&Refused::Denied(why));
+        let mut response = Response::new(DownBody::empty());
+        *response.status_mut() = StatusCode::FORBIDDEN;
+        return Ok(response);
+    }
     let permit = match permit(&worker, &table) {
         Ok(permit) => permit,
         Err(why) => return refused(record, &why),

@@ -72,6 +72,9 @@ pub enum Refused {
     /// It may not leave the mesh.
     #[error("{0}")]
     Egress(super::egress::Denied),
+    /// A policy of the service forbids it.
+    #[error("{0}")]
+    Denied(String),
     /// A name that leads nowhere.
     #[error("cannot look up {0:?}: {1}")]
     Lookup(String, String),
@@ -83,6 +86,7 @@ impl Refused {
     pub fn flag(&self) -> Option<&'static str> {
         Some(match self {
             Self::NotReady => "NC",
+            Self::Denied(_) => "RBAC_ACCESS_DENIED",
             Self::NoRoute(_) | Self::NoService(_) | Self::NoName(_) => "NR",
             Self::NoHello | Self::SlowHello => "DPE",
             Self::Gone => "DC",
@@ -262,6 +266,9 @@ async fn reach(upstream: &Rc<Upstream>, service: &Arc<ServiceEntry>) -> Result<F
         && response.headers().get(header::CONTENT_TYPE) == Some(&CONTENT_TYPE);
     if !accepted {
         let status = response.status();
+        if status == StatusCode::FORBIDDEN {
+            return Err("its AuthorizationPolicies deny it to this service".to_owned());
+        }
         return Err(format!("its router answers {status}: is the service's protocol tcp there?"));
     }
     Ok(Far::Mesh { body: response.into_body(), near, lease: sent.lease, flow })

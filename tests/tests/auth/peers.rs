@@ -72,6 +72,17 @@ async fn a_denial_is_explained_to_the_client_the_log_and_the_metrics() {
 }
 
 #[tokio::test]
+async fn a_route_of_the_mesh_is_guarded_by_the_callers_router() {
+    let stranger = from("stranger", "caller");
+    assert_eq!(status(&stranger, "/x").await, 200);
+    assert_eq!(status(&stranger, "/x/../%63losed/guarded").await, 403);
+    let line = line(mesh(), "stranger-v1-1", "/closed/guarded").await;
+    assert_eq!((&line["side"], &line["route"]), (&"outbound".into(), &"inner/0".into()));
+    assert!(line["error"].as_str().unwrap().contains("AuthorizationPolicy inner"), "{line}");
+    assert_eq!(status(&from("vault", "caller"), "/closed").await, 200);
+}
+
+#[tokio::test]
 async fn an_audit_reports_and_lets_pass() {
     assert_eq!(mesh().http().get("/web/audited/x").send().await.status, 200);
     let line = line(mesh(), "web-v1-1", "/web/audited/x").await;

@@ -44,6 +44,22 @@ async fn a_good_token_passes_and_its_claims_become_headers() {
 }
 
 #[tokio::test]
+async fn a_service_asks_for_tokens_at_its_own_router() {
+    let http = crate::from("caller", "stranger");
+    refused(&http.get("/").send().await, "none");
+    let signer = &world().signer;
+    let token = signer.token(&claims());
+    let ask = http.clone().with_token(&token).get("/").header("x-user", "root");
+    let headers = ask.ok().await["headers"].clone();
+    assert_eq!(headers["x-user"], "ada");
+    assert_eq!(headers["authorization"], format!("Bearer {token}"), "it is passed on");
+    let guest = signer.token(&with("sub", json!("guest")));
+    let reply = http.with_token(&guest).get("/").send().await;
+    assert_eq!(reply.status, 403, "{}", reply.text());
+    assert!(reply.text().contains("inside, rule guests"), "{}", reply.text());
+}
+
+#[tokio::test]
 async fn without_a_token_it_is_401_and_with_the_wrong_role_403() {
     let reply = mesh().http().get("/jwt").send().await;
     refused(&reply, "none");

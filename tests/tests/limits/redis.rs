@@ -5,30 +5,41 @@ use std::net::{Ipv4Addr, TcpStream};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use weir_tests::process::{Signal, send};
+use weir_tests::process::{Signal, is_alive, send};
 
 /// What routers find in their environment, where `passwordEnv` says.
 pub const PASSWORD: &str = "a password of tests";
+
+/// Kills the server when standard input ends, however the test ends.
+const GUARDIAN: &str = r#"
+"$@" >/dev/null 2>&1 </dev/null &
+echo "$!"
+read -r line
+kill -KILL "$!" 2>/dev/null
+wait "$!"
+"#;
 
 /// A server. Dropping it kills it.
 #[derive(Debug)]
 pub struct Redis {
     pub port: u16,
-    child: Child,
+    pid: u32,
+    guardian: Child,
 }
 
 impl Redis {
     pub fn start(port: u16) -> Self {
-        let mut command = Command::new("redis-server");
+        let mut command = Command::new("sh");
+        command.args(["-c", GUARDIAN, "sh", "redis-server"]);
         command.args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", ""]);
         command.args(["--appendonly", "no", "--requirepass", PASSWORD, "--dir", "/"]);
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-        let child = command.spawn().expect("redis-server (apt: redis-server)");
-        let mut redis = Self { port, child };
+        let mut guardian = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        let mut line = String::new();
+        BufReader::new(guardian.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
+        let redis = Self { port, pid: line.trim().parse().unwrap(), guardian };
         let began = Instant::now();
         while TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_err() {
-            let ended = redis.child.try_wait().unwrap();
-            assert!(ended.is_none(), "redis-server on {port} ended: {ended:?}");
+            assert!(is_alive(redis.pid), "redis-server on {port} ended; is it installed?");
             assert!(began.elapsed() < Duration::from_secs(10), "redis-server on {port}");
             std::thread::sleep(Duration::from_millis(10));
         }
@@ -59,12 +70,12 @@ impl Redis {
 
     /// Stops it from answering, as a machine that hangs.
     pub fn hold(&self) {
-        send(self.child.id(), Signal::STOP);
+        send(self.pid, Signal::STOP);
     }
 
     /// Lets it go on.
     pub fn go_on(&self) {
-        send(self.child.id(), Signal::CONT);
+        send(self.pid, Signal::CONT);
     }
 }
 
@@ -97,7 +108,7 @@ impl Client {
 
 impl Drop for Redis {
     fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        drop(self.guardian.stdin.take());
+        let _ = self.guardian.wait();
     }
 }

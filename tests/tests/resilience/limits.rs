@@ -4,9 +4,10 @@ use std::sync::atomic::Ordering::SeqCst;
 use std::time::Duration;
 
 use serde_json::json;
+use weir_tests::eventually;
 
 use crate::server::Manner;
-use crate::{Service, at_once, logged, states};
+use crate::{Service, at_once, metric, states};
 
 pub fn services() -> Vec<Service> {
     let limits = |limits: serde_json::Value| json!({"limits": limits});
@@ -16,6 +17,8 @@ pub fn services() -> Vec<Service> {
         ("narrow", "http1", 1, limits(json!({"maxRequests": 2}))),
         ("queued", "http1", 1, queue("20s")),
         ("impatient", "http1", 1, queue("100ms")),
+        // Its route has a deadline of 400 ms.
+        ("late-queue", "http1", 1, queue("20s")),
         ("wired", "http1", 1, limits(json!({"maxConnections": 1}))),
         (
             "adaptive",
@@ -64,7 +67,12 @@ async fn nobody_waits_longer_than_may_be() {
     assert!(good >= 1 && refused >= 1, "{good} {refused}");
     let refusal = replies.iter().find(|reply| reply.status == 503).unwrap();
     assert!(refusal.text().contains("none of which ended within 100ms"), "{}", refusal.text());
-    assert!(logged("/impatient").await["flags"].is_array());
+    eventually("it is counted", || async {
+        let labels = ["flag=\"UO\"", "weir_service=\"impatient\""];
+        let counted = metric("weir_router_response_flags_total", &labels).await;
+        (counted >= refused as f64).then_some(())
+    })
+    .await;
 }
 
 #[tokio::test]
@@ -83,4 +91,14 @@ async fn an_adaptive_limit_holds_from_the_start() {
     let (good, refused) = statuses(&at_once("/adaptive", 8).await);
     assert!(good >= 2 && refused >= 1, "{good} {refused}");
     assert!(state.peak.load(SeqCst) <= 2);
+}
+
+#[tokio::test]
+async fn a_deadline_ends_a_wait_in_the_queue() {
+    let state = states("late-queue")[0].clone();
+    state.set(Manner::Hangs);
+    let replies = at_once("/late-queue", 4).await;
+    assert!(replies.iter().all(|reply| reply.status == 504), "{:?}", statuses(&replies));
+    let (asked, peak) = (state.count(), state.peak.load(SeqCst));
+    assert!((1..=4).contains(&asked) && peak == 1, "{asked} were asked, {peak} at once");
 }

@@ -20,6 +20,7 @@ pub fn services() -> Vec<Service> {
         ("patient", "http1", 2, retry(json!({"perTryTimeout": "150ms"}))),
         ("unavailable", "http2", 2, retry(json!({"backoff": backoff}))),
         ("hedged", "http1", 2, json!({"hedging": {"delay": "50ms"}})),
+        ("changed", "http1", 2, serde_json::Value::Null),
     ]
 }
 
@@ -104,4 +105,47 @@ async fn a_slow_instance_is_hedged_and_cancelled() {
     assert_eq!(http().call(Method::POST, "/hedged").body("once").send().await.status, 200);
     let after: u64 = states("hedged").iter().map(|state| state.count()).sum();
     assert_eq!(after - before, 1);
+}
+
+#[tokio::test]
+async fn a_policy_comes_and_changes_while_requests_go_on() {
+    states("changed").iter().for_each(|state| state.set(Manner::Half(503)));
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("mesh.yaml");
+    let file = file.to_str().unwrap();
+    let addresses = world().mesh.api().get("/v1/services/changed").ok().await;
+    let addresses = addresses["versions"][0]["addresses"].clone();
+    let apply = |attempts: u32| {
+        let policy = json!({
+            "apiVersion": "weir.dev/v1alpha1", "kind": "BackendTrafficPolicy",
+            "metadata": {"name": "changed"},
+            "spec": {
+                "targetRefs": [{"kind": "Service", "name": "changed"}],
+                "retry": {"attempts": attempts, "backoff": {"base": "1ms"}},
+                "retryConstraint": {"minRetryRate": {"count": 1000}},
+            },
+        });
+        let text = format!(
+            "apiVersion: weir.dev/v1alpha1\nkind: Mesh\nservices:\n  - name: changed\n    \
+             protocol: http1\n    versions: [{{name: v1, addresses: {addresses}}}]\n\
+             policies:\n  - {policy}\n"
+        );
+        std::fs::write(file, text).unwrap();
+        world().mesh.weir(&["apply", "-f", file, "--wait"])
+    };
+    let failed = || async {
+        let mut failed = 0;
+        for _ in 0..20 {
+            failed += u32::from(http().get("/changed").send().await.status != 200);
+        }
+        failed
+    };
+    assert!(failed().await > 0);
+    apply(5).ok();
+    assert_eq!(failed().await, 0);
+    apply(0).ok();
+    assert!(failed().await > 0);
+    // What is refused changes nothing.
+    let error = apply(11).failed();
+    assert!(error.contains("policies[0].spec.retry.attempts: 11 is above 10"), "{error}");
 }

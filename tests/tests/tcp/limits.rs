@@ -6,7 +6,7 @@ use rustix::process::Signal;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use weir_tests::{DEADLINE, Mesh, eventually, free_port, process, weir};
 
-use crate::world::{connect, read_all};
+use crate::world::{connect, is_echoed, is_reset, read_all};
 
 const FILE: &str = r#"apiVersion: weir.dev/v1alpha1
 kind: Mesh
@@ -36,8 +36,7 @@ async fn connections_are_bounded_and_idle_ones_end() {
 
     let (mut first, mut second) = (connect(port).await, connect(port).await);
     assert!(echoes(&mut first).await && echoes(&mut second).await);
-    let mut third = connect(port).await;
-    assert!(third.read(&mut [0]).await.is_err(), "a third was taken");
+    assert!(is_reset(port).await, "a third was taken");
     // Both are idle now, and end; a reset, for nobody was done.
     for stream in [&mut first, &mut second] {
         let mut byte = [0];
@@ -45,11 +44,7 @@ async fn connections_are_bounded_and_idle_ones_end() {
         assert!(ended.is_err(), "{ended:?}");
     }
     // And there is room again.
-    eventually("a connection", || async {
-        let mut stream = connect(port).await;
-        echoes(&mut stream).await.then_some(())
-    })
-    .await;
+    eventually("a connection", || async { is_echoed(port).await.then_some(()) }).await;
     let flags = |wanted: &str| {
         let lines = mesh.access_log();
         lines

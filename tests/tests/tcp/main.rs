@@ -2,6 +2,7 @@
 //! gateway's TCP and TLS listeners, and what leaves the mesh.
 
 mod egress;
+mod imposter;
 mod limits;
 mod passthrough;
 mod redirected;
@@ -13,7 +14,7 @@ use serde_json::Value;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use weir_tests::eventually;
-use world::{connect, metric, read_all, world};
+use world::{connect, is_reset, metric, read_all, world};
 
 #[tokio::test]
 async fn bytes_go_through_both_ways_unchanged() {
@@ -133,10 +134,7 @@ async fn a_process_without_a_router_is_reached_directly() {
 
 #[tokio::test]
 async fn nothing_there_is_a_reset_with_a_flag() {
-    let mut stream = connect(world().port("nobody")).await;
-    let mut byte = [0];
-    let end = stream.read(&mut byte).await;
-    assert!(end.is_err(), "{end:?}");
+    assert!(is_reset(world().port("nobody")).await);
     let line = line_of("nobody", "UF").await;
     assert!(line["error"].as_str().unwrap().contains("cannot connect to nobody-v1"), "{line}");
 }
@@ -207,6 +205,18 @@ async fn requests_to_a_tcp_service_say_what_to_do() {
     let forged = world().outbound("echo").call(http::Method::POST, "/weir.tcp.v1");
     let reply = forged.header("content-type", "application/vnd.weir.tcp").body("x").send().await;
     assert_eq!(reply.status, 501, "{}", reply.text());
+}
+
+#[tokio::test]
+async fn routes_of_connections_are_listed_beside_others() {
+    let table = world().mesh.weir(&["get", "routes"]).ok();
+    let line = |name: &str| {
+        let mut lines = table.lines().map(str::trim_start);
+        lines.find(|line| line.starts_with(name)).unwrap_or_else(|| panic!("{name}: {table}"))
+    };
+    assert!(line("split ").contains("TCPRoute") && line("split ").contains("service/split"));
+    assert!(line("a ").contains("TLSRoute") && line("a ").contains("gateway/gateway/secure"));
+    assert!(line("b ").contains("*.example.com"), "{table}");
 }
 
 #[tokio::test]

@@ -46,6 +46,7 @@ services:
     versions: [{name: v1, command: [python3, server.py, tls, $PORT, "{directory}/b"]}]
   - {name: elsewhere, protocol: tcp, versions: [{name: v1, addresses: ["127.0.0.1:{elsewhere}"]}]}
   - {name: nobody, protocol: tcp, versions: [{name: v1, addresses: ["127.0.0.1:1"]}]}
+  - {name: faked, protocol: tcp, versions: [{name: v1, addresses: ["127.0.0.1:1"]}]}
 {redis}  - name: caller
     protocol: tcp
     versions: [{name: v1, command: [python3, server.py, echo, $PORT]}]
@@ -85,8 +86,19 @@ services:
       rules: [{backendRefs: [{name: tls-b}]}]
 "#;
 
-const UPSTREAMS: [&str; 10] =
-    ["echo", "told", "count", "first", "greet", "reset", "name", "split", "elsewhere", "nobody"];
+const UPSTREAMS: [&str; 11] = [
+    "echo",
+    "told",
+    "count",
+    "first",
+    "greet",
+    "reset",
+    "name",
+    "split",
+    "elsewhere",
+    "nobody",
+    "faked",
+];
 
 /// A mesh and what it was told.
 pub struct World {
@@ -94,6 +106,10 @@ pub struct World {
     ports: BTreeMap<String, u16>,
     /// Where the caller's router listens for redis, if there is one.
     pub redis: Option<u16>,
+    /// Of a process without a router: sends back what it gets.
+    pub elsewhere: u16,
+    /// Nobody's.
+    pub free: u16,
     /// Of a process that is outside the mesh, and allowed.
     pub open: u16,
     /// The same, but its address is not listed.
@@ -165,7 +181,8 @@ fn start() -> World {
     fs::write(&file, text).unwrap();
     let mesh = Mesh::start(weir!(), &["--file", file.to_str().unwrap()]);
     let redis = ports.get("redis").copied();
-    World { mesh, ports, redis, open, inner, _directory: directory }
+    let free = fresh(&ports);
+    World { mesh, ports, redis, elsewhere, free, open, inner, _directory: directory }
 }
 
 fn fresh(ports: &BTreeMap<String, u16>) -> u16 {
@@ -239,6 +256,24 @@ pub fn http_server() -> u16 {
         }
     });
     port
+}
+
+/// Whether a connection to a port is reset before a byte comes. A reset may be
+/// there before the connection is ours.
+pub async fn is_reset(port: u16) -> bool {
+    match TcpStream::connect(("127.0.0.1", port)).await {
+        Ok(mut stream) => stream.read(&mut [0]).await.is_err(),
+        Err(error) => error.kind() == std::io::ErrorKind::ConnectionReset,
+    }
+}
+
+/// Whether what is sent to a port comes back.
+pub async fn is_echoed(port: u16) -> bool {
+    use tokio::io::AsyncWriteExt as _;
+    let Ok(mut stream) = TcpStream::connect(("127.0.0.1", port)).await else { return false };
+    let mut back = [0; 4];
+    let said = stream.write_all(b"ping").await.is_ok();
+    said && stream.read_exact(&mut back).await.is_ok() && &back == b"ping"
 }
 
 /// A connection to a port of this machine.

@@ -312,7 +312,80 @@ fn anything() -> impl Strategy<Value = Value> {
     })
 }
 
+/// Every place of a document, as a JSON pointer.
+fn places(value: &Value, at: &str, found: &mut Vec<String>) {
+    found.push(at.to_owned());
+    match value {
+        Value::Object(map) => {
+            for (key, value) in map {
+                let key = key.replace('~', "~0").replace('/', "~1");
+                places(value, &format!("{at}/{key}"), found);
+            }
+        }
+        Value::Array(list) => {
+            for (i, value) in list.iter().enumerate() {
+                places(value, &format!("{at}/{i}"), found);
+            }
+        }
+        _ => {}
+    }
+}
+
+/// One thing somewhere in a document becomes another.
+fn with_mistake(route: &Route, place: usize, mistake: Value) -> Value {
+    let mut document = to_document(route);
+    let mut found = Vec::new();
+    places(&document, "", &mut found);
+    let at = &found[place % found.len()];
+    if let Some(value) = document.pointer_mut(at) {
+        match value {
+            // A field too many.
+            Value::Object(map) if mistake == json!("field") => {
+                map.insert("more".to_owned(), json!(1));
+            }
+            _ => *value = mistake,
+        }
+    }
+    document
+}
+
+fn mistake() -> impl Strategy<Value = Value> {
+    prop_oneof![
+        Just(Value::Null),
+        Just(json!("field")),
+        Just(json!("")),
+        Just(json!([])),
+        Just(json!({})),
+        any::<bool>().prop_map(Value::from),
+        (-2i64..700).prop_map(Value::from),
+        "[a-zA-Z/*:.]{1,6}".prop_map(Value::from),
+    ]
+}
+
 proptest! {
+    /// The schema refuses nothing that the parser reads, and everything that has
+    /// another form than the parser wants.
+    #[test]
+    fn schema_and_parser_agree_on_mistakes(
+        route in route(), place in any::<usize>(), mistake in mistake(),
+    ) {
+        let document = with_mistake(&route, place, mistake);
+        // Which schema a document is for, its kind says.
+        prop_assume!(document["kind"] == "HTTPRoute" || document["kind"] == "GRPCRoute");
+        let misfit = super::schema::misfit(&document);
+        match parse_route(&document, "", &services()) {
+            Ok(_) => prop_assert_eq!(misfit, None, "{}", document),
+            Err(invalid) => {
+                let form = |v: &&crate::model::Violation| {
+                    v.description.starts_with("must be ") || v.description.starts_with("is not known; there")
+                };
+                if let Some(violation) = invalid.0.iter().find(form) {
+                    prop_assert!(misfit.is_some(), "{}: {}", violation, document);
+                }
+            }
+        }
+    }
+
     #[test]
     fn what_is_written_is_read_again(route in route()) {
         let document = to_document(&route);

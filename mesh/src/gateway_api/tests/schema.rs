@@ -1,5 +1,7 @@
 //! The schema and the parser agree on what has a form at all.
 
+use std::sync::LazyLock;
+
 use serde_json::{Value, json};
 
 use super::{rule_with, services};
@@ -7,8 +9,9 @@ use crate::gateway_api::{parse_route, schema};
 
 /// Where a document does not fit the schema of its kind.
 pub(super) fn misfit(document: &Value) -> Option<String> {
-    let kind = document["kind"].as_str().unwrap_or("HTTPRoute");
-    check(&schema(kind), document, "").err()
+    static SCHEMAS: LazyLock<[Value; 2]> = LazyLock::new(|| ["HTTPRoute", "GRPCRoute"].map(schema));
+    let of = &SCHEMAS[usize::from(document["kind"] == "GRPCRoute")];
+    check(of, document, "").err()
 }
 
 /// As much of JSON Schema as ours uses; anything else is a mistake of ours.
@@ -18,7 +21,21 @@ fn check(schema: &Value, value: &Value, at: &str) -> Result<(), String> {
         let number = || want.as_u64().unwrap() as usize;
         let each = || want.as_array().unwrap().iter();
         match keyword.as_str() {
-            "$schema" | "title" | "properties" => {}
+            "$schema" | "title" => {}
+            "properties" => {
+                for (field, of) in want.as_object().unwrap() {
+                    if let Some(value) = value.get(field) {
+                        check(of, value, &format!("{at}.{field}"))?;
+                    }
+                }
+            }
+            "propertyNames" => {
+                for name in value.as_object().into_iter().flat_map(|map| map.keys()) {
+                    check(want, &json!(name), &format!("{at} {name}"))?;
+                }
+            }
+            "not" if check(want, value, at).is_ok() => return wrong(format!("fits {want}")),
+            "not" => {}
             "const" if want != value => return wrong(format!("is not {want}")),
             "enum" if each().all(|one| one != value) => return wrong(format!("not in {want}")),
             "const" | "enum" => {}
@@ -31,11 +48,10 @@ fn check(schema: &Value, value: &Value, at: &str) -> Result<(), String> {
                 }
             }
             "additionalProperties" => {
-                for (field, value) in value.as_object().into_iter().flatten() {
-                    match schema["properties"].get(field) {
-                        Some(of) => check(of, value, &format!("{at}.{field}"))?,
-                        None => return wrong(format!("{field} is not known")),
-                    }
+                let mut fields = value.as_object().into_iter().flat_map(|map| map.keys());
+                let known = &schema["properties"];
+                if let Some(field) = fields.find(|field| known.get(field).is_none()) {
+                    return wrong(format!("{field} is not known"));
                 }
             }
             "items" => {

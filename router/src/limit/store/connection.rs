@@ -33,6 +33,8 @@ const CONNECT: Duration = Duration::from_secs(1);
 const STALL: Duration = Duration::from_millis(250);
 /// Questions on the way; further ones wait in the queue.
 const FLIGHT: usize = 1024;
+/// Between two errors that are told: each request may meet one.
+const COMPLAIN: Duration = Duration::from_secs(10);
 /// What is read at once.
 const READ: usize = 8 * 1024;
 
@@ -46,8 +48,13 @@ pub(super) async fn keep(store: Store, mut asked: mpsc::Receiver<Question>, heal
             Ok(Ok(stream)) => {
                 health.set(true);
                 tracing::info!(store = %store.url, "connected to the store of rate limits");
-                backoff = BACKOFF;
-                match serve(stream, &mut asked, STALL.max(2 * store.timeout)).await {
+                let began = Instant::now();
+                let served = serve(stream, &mut asked, STALL.max(2 * store.timeout)).await;
+                // One that takes connections and breaks them is not well.
+                if began.elapsed() > BACKOFF_MAX {
+                    backoff = BACKOFF;
+                }
+                match served {
                     Ok(()) => return health.set(false),
                     Err(error) => error,
                 }
@@ -129,6 +136,8 @@ struct Line {
     out: BytesMut,
     input: BytesMut,
     sent: VecDeque<Sent>,
+    /// When an error was last told.
+    complained: Option<Instant>,
 }
 
 /// Asks and answers until nobody can ask any more.
@@ -138,8 +147,12 @@ async fn serve(
     stall: Duration,
 ) -> Result<(), Error> {
     let (mut reader, mut writer) = stream.split();
-    let mut line =
-        Line { out: BytesMut::new(), input: BytesMut::with_capacity(READ), sent: VecDeque::new() };
+    let mut line = Line {
+        out: BytesMut::new(),
+        input: BytesMut::with_capacity(READ),
+        sent: VecDeque::new(),
+        complained: None,
+    };
     loop {
         let oldest = line.sent.front().map(|sent| sent.at + stall);
         tokio::select! {
@@ -208,7 +221,11 @@ impl Line {
                 }
                 // Loading, read-only, out of memory: the next one may answer.
                 Reply::Error(text) => {
-                    tracing::warn!(error = text, "the store of rate limits cannot count");
+                    let now = Instant::now();
+                    if self.complained.is_none_or(|at| now - at > COMPLAIN) {
+                        self.complained = Some(now);
+                        tracing::warn!(error = text, "the store of rate limits cannot count");
+                    }
                 }
                 other => return Err(format!("{other:?} is no answer of the script").into()),
             }

@@ -77,7 +77,7 @@ impl Sending<'_> {
             return None;
         }
         let Next::Here(place) = self.next(call) else { return None };
-        if !self.spend(call) {
+        if !self.spend() {
             return None;
         }
         let labels = [("weir_service", self.service.name.as_str())];
@@ -96,7 +96,7 @@ impl Sending<'_> {
         let watched = Watched::new(self.service.clone(), place.host.clone());
         let pending = Pending::watched(place.upstream.clone(), watched);
         let traffic = &self.service.traffic;
-        let of_policy = self.retry.as_ref().and_then(|retry| retry.per_try_timeout);
+        let of_policy = self.retry().and_then(|retry| retry.per_try_timeout);
         let of_rule = call.action().and_then(|action| action.backend_timeout);
         let limit = of_policy.into_iter().chain(of_rule).min();
         let connections = traffic.connections.clone();
