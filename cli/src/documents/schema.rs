@@ -40,7 +40,32 @@ pub fn any() -> Value {
 /// rules say.
 fn route(kind: &str) -> Value {
     let list = |items: Value| json!({"type": "array", "minItems": 1, "items": items});
-    let parent = json!({
+    json!({
+        "$schema": DRAFT,
+        "title": kind,
+        "type": "object",
+        "properties": {
+            "apiVersion": {"const": gateway_api::API_VERSION},
+            "kind": {"const": kind},
+            "metadata": metadata(),
+            "spec": {
+                "type": "object",
+                "properties": {
+                    "parentRefs": list(parent_ref()),
+                    "hostnames": {"type": "array", "items": {"type": "string"}},
+                    "rules": list(route_rule()),
+                },
+                "required": ["parentRefs", "rules"],
+                "additionalProperties": false,
+            },
+        },
+        "required": ["apiVersion", "kind", "metadata", "spec"],
+        "additionalProperties": false,
+    })
+}
+
+fn parent_ref() -> Value {
+    json!({
         "type": "object",
         "required": ["name"],
         "additionalProperties": false,
@@ -51,8 +76,11 @@ fn route(kind: &str) -> Value {
             "namespace": {"const": "default"},
             "port": {"type": "integer", "minimum": 1, "maximum": 65535},
         },
-    });
-    let rule = json!({
+    })
+}
+
+fn route_rule() -> Value {
+    json!({
         "type": "object",
         "properties": {
             "name": {"type": "string"},
@@ -84,28 +112,6 @@ fn route(kind: &str) -> Value {
                 "properties": {"request": {"type": "string"}},
             },
         },
-    });
-    json!({
-        "$schema": DRAFT,
-        "title": kind,
-        "type": "object",
-        "properties": {
-            "apiVersion": {"const": gateway_api::API_VERSION},
-            "kind": {"const": kind},
-            "metadata": metadata(),
-            "spec": {
-                "type": "object",
-                "properties": {
-                    "parentRefs": list(parent),
-                    "hostnames": {"type": "array", "items": {"type": "string"}},
-                    "rules": list(rule),
-                },
-                "required": ["parentRefs", "rules"],
-                "additionalProperties": false,
-            },
-        },
-        "required": ["apiVersion", "kind", "metadata", "spec"],
-        "additionalProperties": false,
     })
 }
 
@@ -127,51 +133,6 @@ fn metadata() -> Value {
 fn mesh() -> Value {
     let text = json!({"type": "string"});
     let port = json!({"type": "integer", "minimum": 1, "maximum": 65535});
-    let version = json!({
-        "type": "object",
-        "required": ["name"],
-        "properties": {
-            "name": text,
-            "weight": {
-                "type": "integer", "minimum": 0, "maximum": 1_000_000,
-                "description": "Its part of the sum, not percent.",
-            },
-            "replicas": {"type": "integer", "minimum": 1, "maximum": 64},
-            "port": port,
-            "command": {
-                "type": "array", "items": text, "minItems": 1,
-                "description": "What is run; it listens on $PORT.",
-            },
-            "builtin": {"type": "string", "description": "A service that ships with weir."},
-            "addresses": {
-                "type": "array", "items": text, "minItems": 1,
-                "description": "ip:port of processes without a router; weir starts nothing.",
-            },
-            "env": {"type": "object"},
-            "workingDirectory": text,
-        },
-    });
-    let service = json!({
-        "type": "object",
-        "required": ["name", "protocol", "versions"],
-        "properties": {
-            "name": {
-                "type": "string", "maxLength": 63,
-                "description": "A DNS label: lower-case letters, digits and '-'.",
-            },
-            "protocol": {"type": "string", "description": "What its instances speak: http1, http2, grpc."},
-            "sticky": {
-                "type": "object",
-                "description": "What keeps a user on a version; one of header, cookie, user.",
-            },
-            "joinToken": text,
-            "descriptorSet": {
-                "type": "string",
-                "description": "A file of a google.protobuf.FileDescriptorSet, or builtin.",
-            },
-            "versions": {"type": "array", "minItems": 1, "items": version},
-        },
-    });
     let mut definitions = Map::new();
     let policies = PolicyKind::ALL.iter().map(|kind| part(policy::schema(*kind), &mut definitions));
     let policies: Vec<Value> = policies.collect();
@@ -202,9 +163,63 @@ fn mesh() -> Value {
                     "corsOrigins": {"type": "array", "items": text},
                 },
             },
-            "services": {"type": "array", "minItems": 1, "items": service},
+            "services": {"type": "array", "minItems": 1, "items": mesh_service()},
             "routes": {"type": "array", "items": by_kind(&routes)},
             "policies": {"type": "array", "items": by_kind(&policies)},
+        },
+    })
+}
+
+fn mesh_service() -> Value {
+    let text = json!({"type": "string"});
+    json!({
+        "type": "object",
+        "required": ["name", "protocol", "versions"],
+        "properties": {
+            "name": {
+                "type": "string", "maxLength": 63,
+                "description": "A DNS label: lower-case letters, digits and '-'.",
+            },
+            "protocol": {"type": "string", "description": "What its instances speak: http1, http2, grpc."},
+            "sticky": {
+                "type": "object",
+                "description": "What keeps a user on a version; one of header, cookie, user.",
+            },
+            "joinToken": text,
+            "descriptorSet": {
+                "type": "string",
+                "description": "A file of a google.protobuf.FileDescriptorSet, or builtin.",
+            },
+            "versions": {"type": "array", "minItems": 1, "items": mesh_version()},
+        },
+    })
+}
+
+fn mesh_version() -> Value {
+    let text = json!({"type": "string"});
+    let port = json!({"type": "integer", "minimum": 1, "maximum": 65535});
+    json!({
+        "type": "object",
+        "required": ["name"],
+        "properties": {
+            "name": text,
+            "weight": {
+                "type": "integer", "minimum": 0, "maximum": 1_000_000,
+                "description": "Its part of the sum, not percent.",
+            },
+            "replicas": {"type": "integer", "minimum": 1, "maximum": 64},
+            "port": port,
+            "command": {
+                "type": "array", "items": text, "minItems": 1,
+                "description": "What is run; it listens on $PORT.",
+            },
+            "builtin": {"type": "string", "description": "A service that ships with weir."},
+            "addresses": {
+                "type": "array", "items": text, "minItems": 1,
+                "description": "ip:port of processes without a router; weir starts nothing.",
+            },
+            "env": {"type": "object"},
+            "workingDirectory": text,
         },
     })
 }
