@@ -42,70 +42,6 @@ pub fn any() -> Value {
 /// The mesh file's. Its lists of routes and policies hold the other kinds.
 fn mesh() -> Value {
     let text = json!({"type": "string"});
-    let port = json!({"type": "integer", "minimum": 1, "maximum": 65535});
-    let version = json!({
-        "type": "object",
-        "required": ["name"],
-        "properties": {
-            "name": text,
-            "weight": {
-                "type": "integer", "minimum": 0, "maximum": 1_000_000,
-                "description": "Its part of the sum, not percent.",
-            },
-            "replicas": {"type": "integer", "minimum": 1, "maximum": 64},
-            "port": port,
-            "command": {
-                "type": "array", "items": text, "minItems": 1,
-                "description": "What is run; it listens on $PORT.",
-            },
-            "builtin": {"type": "string", "description": "A service that ships with weir."},
-            "addresses": {
-                "type": "array", "items": text, "minItems": 1,
-                "description": "ip:port of processes without a router; weir starts nothing.",
-            },
-            "env": {"type": "object"},
-            "workingDirectory": text,
-        },
-    });
-    let upstream = json!({
-        "type": "object",
-        "required": ["service"],
-        "properties": {"service": text, "port": port},
-    });
-    let listener = json!({
-        "type": "object",
-        "required": ["name", "port", "protocol"],
-        "properties": {
-            "name": {"type": "string", "maxLength": 63, "description": "sectionName of routes."},
-            "port": port,
-            "protocol": {"enum": ["TCP", "TLS"], "description": "TLS is passed through."},
-        },
-    });
-    let service = json!({
-        "type": "object",
-        "required": ["name", "protocol", "versions"],
-        "properties": {
-            "name": {
-                "type": "string", "maxLength": 63,
-                "description": "A DNS label: lower-case letters, digits and '-'.",
-            },
-            "protocol": {"type": "string", "description": "What its instances speak: http1, http2, grpc, tcp."},
-            "sticky": {
-                "type": "object",
-                "description": "What keeps a user on a version; one of header, cookie, user.",
-            },
-            "joinToken": text,
-            "upstreams": {
-                "type": "array", "items": upstream,
-                "description": "Services with protocol tcp that it connects to.",
-            },
-            "descriptorSet": {
-                "type": "string",
-                "description": "A file of a google.protobuf.FileDescriptorSet, or builtin.",
-            },
-            "versions": {"type": "array", "minItems": 1, "items": version},
-        },
-    });
     let mut definitions = Map::new();
     let policies = PolicyKind::ALL.iter().map(|kind| part(policy::schema(*kind), &mut definitions));
     let policies: Vec<Value> = policies.collect();
@@ -128,27 +64,8 @@ fn mesh() -> Value {
                     "otlpEndpoint": text,
                 },
             },
-            "gateway": {
-                "type": "object",
-                "properties": {
-                    "port": port,
-                    "showVersion": {"type": "boolean"},
-                    "corsOrigins": {"type": "array", "items": text},
-                    "listeners": {"type": "array", "items": listener},
-                },
-            },
-            "egress": {
-                "type": "object",
-                "description": "What may leave the mesh; left out: nothing.",
-                "properties": {
-                    "default": {"enum": ["Allow", "Deny"]},
-                    "hosts": {"type": "array", "items": {"anyOf": [text, {
-                        "type": "object",
-                        "required": ["host"],
-                        "properties": {"host": text, "ports": {"type": "array", "items": port}},
-                    }]}},
-                },
-            },
+            "gateway": mesh_gateway(),
+            "egress": mesh_egress(),
             "tcp": {
                 "type": "object",
                 "properties": {
@@ -168,9 +85,115 @@ fn mesh() -> Value {
                     "explain": {"type": "boolean"},
                 },
             },
-            "services": {"type": "array", "minItems": 1, "items": service},
+            "services": {"type": "array", "minItems": 1, "items": mesh_service()},
             "routes": {"type": "array", "items": by_kind(&routes)},
             "policies": {"type": "array", "items": by_kind(&policies)},
+        },
+    })
+}
+
+fn port() -> Value {
+    json!({"type": "integer", "minimum": 1, "maximum": 65535})
+}
+
+fn mesh_gateway() -> Value {
+    let listener = json!({
+        "type": "object",
+        "required": ["name", "port", "protocol"],
+        "properties": {
+            "name": {"type": "string", "maxLength": 63, "description": "sectionName of routes."},
+            "port": port(),
+            "protocol": {"enum": ["TCP", "TLS"], "description": "TLS is passed through."},
+        },
+    });
+    json!({
+        "type": "object",
+        "properties": {
+            "port": port(),
+            "showVersion": {"type": "boolean"},
+            "corsOrigins": {"type": "array", "items": {"type": "string"}},
+            "listeners": {"type": "array", "items": listener},
+        },
+    })
+}
+
+fn mesh_egress() -> Value {
+    let host = json!({
+        "type": "object",
+        "required": ["host"],
+        "properties": {
+            "host": {"type": "string"},
+            "ports": {"type": "array", "items": port()},
+        },
+    });
+    json!({
+        "type": "object",
+        "description": "What may leave the mesh; left out: nothing.",
+        "properties": {
+            "default": {"enum": ["Allow", "Deny"]},
+            "hosts": {"type": "array", "items": {"anyOf": [{"type": "string"}, host]}},
+        },
+    })
+}
+
+fn mesh_service() -> Value {
+    let text = json!({"type": "string"});
+    let upstream = json!({
+        "type": "object",
+        "required": ["service"],
+        "properties": {"service": text, "port": port()},
+    });
+    json!({
+        "type": "object",
+        "required": ["name", "protocol", "versions"],
+        "properties": {
+            "name": {
+                "type": "string", "maxLength": 63,
+                "description": "A DNS label: lower-case letters, digits and '-'.",
+            },
+            "protocol": {"type": "string", "description": "What its instances speak: http1, http2, grpc, tcp."},
+            "sticky": {
+                "type": "object",
+                "description": "What keeps a user on a version; one of header, cookie, user.",
+            },
+            "joinToken": text,
+            "upstreams": {
+                "type": "array", "items": upstream,
+                "description": "Services with protocol tcp that it connects to.",
+            },
+            "descriptorSet": {
+                "type": "string",
+                "description": "A file of a google.protobuf.FileDescriptorSet, or builtin.",
+            },
+            "versions": {"type": "array", "minItems": 1, "items": mesh_version()},
+        },
+    })
+}
+
+fn mesh_version() -> Value {
+    let text = json!({"type": "string"});
+    json!({
+        "type": "object",
+        "required": ["name"],
+        "properties": {
+            "name": text,
+            "weight": {
+                "type": "integer", "minimum": 0, "maximum": 1_000_000,
+                "description": "Its part of the sum, not percent.",
+            },
+            "replicas": {"type": "integer", "minimum": 1, "maximum": 64},
+            "port": port(),
+            "command": {
+                "type": "array", "items": text, "minItems": 1,
+                "description": "What is run; it listens on $PORT.",
+            },
+            "builtin": {"type": "string", "description": "A service that ships with weir."},
+            "addresses": {
+                "type": "array", "items": text, "minItems": 1,
+                "description": "ip:port of processes without a router; weir starts nothing.",
+            },
+            "env": {"type": "object"},
+            "workingDirectory": text,
         },
     })
 }
