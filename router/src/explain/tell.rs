@@ -215,7 +215,8 @@ pub struct PolicyTold {
     pub name: String,
     /// What it is attached to.
     pub target: String,
-    /// What it says, as it was written, without its targetRefs.
+    /// Of a BackendTrafficPolicy, what it says, as it was written; null for others,
+    /// which are told by what they do.
     pub spec: serde_json::Value,
 }
 

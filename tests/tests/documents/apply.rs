@@ -182,3 +182,62 @@ async fn a_mesh_file_beside_documents_prunes_what_neither_names() {
     assert_eq!(names(&weir(&["get", "routes", "-o", "json"]).json()), ["front"]);
     assert_eq!(sidecar("web").get("/").send().await.status, 200);
 }
+
+const TCP: &str = "apiVersion: gateway.networking.k8s.io/v1
+kind: TCPRoute
+metadata: {name: bytes}
+spec:
+  parentRefs: [{group: \"\", kind: Service, name: db}]
+  rules:
+    - backendRefs: [{name: db-v1}]
+";
+
+#[tokio::test]
+async fn routes_of_connections_are_documents_too() {
+    let _turn = turn().await;
+    let path = file("bytes.yaml", TCP);
+    let path = path.to_str().unwrap();
+    let diff = weir(&["diff", "-f", path]);
+    assert_eq!(diff.code, Some(1), "{diff:?}");
+    assert!(diff.stdout.contains("+kind: TCPRoute\n"), "{diff:?}");
+    weir(&["apply", "-f", path, "--wait"]).ok();
+    assert_eq!(weir(&["diff", "-f", path]).code, Some(0));
+    assert_eq!(names(&weir(&["get", "routes", "-o", "json"]).json()), ["front", "bytes"]);
+    let yaml = weir(&["get", "routes", "bytes", "-o", "yaml"]).ok();
+    let again = weir_with_input(&["apply", "-f", "-", "-o", "json"], &yaml).json();
+    assert_eq!(again["unchanged"], true, "{yaml}: {again}");
+    // What only the control plane knows is told by its place.
+    let wrong = TCP.replace("name: db-v1", "name: web-v1");
+    let error = weir_with_input(&["apply", "-f", "-"], &wrong).failed();
+    assert!(
+        error.contains("standard input:7:28: spec.rules[0].backendRefs[0].name: the protocol"),
+        "{error}"
+    );
+    weir(&["delete", "tcproute", "bytes"]).ok();
+    assert_eq!(names(&weir(&["get", "routes", "-o", "json"]).json()), ["front"]);
+}
+
+#[tokio::test]
+async fn what_is_hardly_meant_is_warned_of_by_its_place() {
+    let _turn = turn().await;
+    let shadowed = ROUTE
+        .replace("NAME", "twice")
+        .replace("PathPrefix, value: /twice}}]", "PathPrefix, value: /other}}]");
+    let first = ROUTE.replace("NAME", "first").replace("/first", "/other");
+    let path = file("shadowed.yaml", &format!("{first}---\n{shadowed}"));
+    let text = path.to_str().unwrap();
+    for args in [&["apply", "-f", text, "--dry-run"][..], &["apply", "-f", text]] {
+        let output = weir(args);
+        assert_eq!(output.code, Some(0), "{output:?}");
+        let warning = format!(
+            "warning: UnreachableRule: {text}:20:7: spec.rules[1]: takes nothing: first.rules[1]"
+        );
+        assert!(output.stderr.contains(&warning), "{output:?}");
+    }
+    // Old news is none.
+    let other = ROUTE.replace("NAME", "unrelated");
+    let output = weir_with_input(&["apply", "-f", "-"], &other);
+    assert_eq!((output.code, output.stderr.contains("warning")), (Some(0), false), "{output:?}");
+    weir(&["delete", "route", "unrelated"]).ok();
+    weir(&["delete", "-f", text]).ok();
+}

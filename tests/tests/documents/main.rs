@@ -37,6 +37,9 @@ services:
     versions:
       - {name: v1, weight: 50, addresses: [{shop-1}]}
       - {name: v2, weight: 50, addresses: [{shop-2}]}
+  - name: db
+    protocol: tcp
+    versions: [{name: v1, addresses: [{shop-1}]}]
   - name: caller
     protocol: grpc
     versions: [{name: v1, builtin: users}]
