@@ -1,8 +1,8 @@
 use http::{HeaderName, Method};
 use proptest::prelude::*;
 use weir_mesh::model::{
-    BackendRef, HostPattern, PathMatch, Pattern, RouteKind, RouteMatch, RouteRule, ValueMatch,
-    Weight,
+    BackendRef, Cors, ForceVersion, HeaderModifier, HostPattern, Names, OriginPattern, PathMatch,
+    Pattern, RouteFilter, RouteKind, RouteMatch, RouteRule, ValueMatch, Weight,
 };
 use weir_mesh::wire;
 use weir_proto::weir::mesh::v1 as pb;
@@ -166,6 +166,86 @@ fn a_thousand_routes_are_told_in_short() {
     let compiled = Compiled::new(snapshot(routes.chain([last]).collect())).unwrap();
     let told = compiled.explain(&Caller::Gateway.into(), &request("GET", "http://x/x", &[]));
     assert_eq!((told.tried.len(), told.not_told), (1, 1000));
+}
+
+#[test]
+fn a_preflight_takes_the_rule_of_the_call_to_come() {
+    let cors = Cors {
+        allow_origins: vec![OriginPattern::parse("https://*.shop.test").unwrap()],
+        allow_credentials: false,
+        allow_methods: Names::Any,
+        allow_headers: Names::Any,
+        expose_headers: Names::default(),
+        max_age: 5,
+    };
+    let post = RouteMatch { method: Some(Method::POST), ..prefix("/web") };
+    let with = RouteRule {
+        filters: vec![RouteFilter::Cors(cors)],
+        ..rule(vec![post], &[("web", None, 1)])
+    };
+    let routes = vec![route("front", Parent::Gateway, &[], vec![with])];
+    let compiled = Compiled::new(snapshot(routes)).unwrap();
+    for (origin, allowed) in [("https://a.shop.test", true), ("https://evil.test", false)] {
+        let headers = [("origin", origin), ("access-control-request-method", "POST")];
+        let asked = request("OPTIONS", "http://x/web", &headers);
+        let told = compiled.explain(&Caller::Gateway.into(), &asked);
+        assert!(told.preflight && told.answer.is_none() && told.upstream.is_none());
+        assert_eq!((&*told.label, told.matched.unwrap().index), ("front/0", 0));
+        assert_eq!(told.does.cors.unwrap().allowed, Some(allowed));
+    }
+}
+
+#[test]
+fn a_backend_that_cannot_be_used_is_answered() {
+    let mut broken = rule(vec![prefix("")], &[("web", None, 1), ("shop", None, 0)]);
+    broken.backends[0].invalid = Some("it is of another namespace".into());
+    let routes = vec![route("front", Parent::Gateway, &[], vec![broken])];
+    let compiled = Compiled::new(snapshot(routes)).unwrap();
+    let told = compiled.explain(&Caller::Gateway.into(), &request("GET", "http://x/", &[]));
+    assert_eq!(told.backends[0].service, "web");
+    assert!(told.backends[0].invalid.is_some() && told.backends[1].invalid.is_none());
+    assert_eq!(told.answer.map(|answer| answer.status), Some(500));
+    assert_eq!(told.upstream.map(|upstream| upstream.backend), None);
+}
+
+#[test]
+fn a_user_sticks_by_the_header_that_a_filter_sets() {
+    let set = HeaderModifier {
+        set: vec![(HeaderName::from_static("x-user"), "7".parse().unwrap())],
+        ..HeaderModifier::default()
+    };
+    let with = RouteRule {
+        filters: vec![RouteFilter::RequestHeaderModifier(set)],
+        ..rule(vec![prefix("")], &[("shop", None, 1)])
+    };
+    let routes = vec![route("front", Parent::Gateway, &[], vec![with])];
+    let compiled = Compiled::new(snapshot(routes)).unwrap();
+    let gets = |told: Explanation| told.gets.map(|gets| (gets.version, gets.by));
+    let inside = request("GET", "http://shop/", &[("x-user", "7")]);
+    let direct = gets(compiled.explain(&Caller::Service(None).into(), &inside));
+    for user in ["1", "2", "3", "4", "5"] {
+        let asked = request("GET", "http://x/", &[("x-user", user)]);
+        assert_eq!(gets(compiled.explain(&Caller::Gateway.into(), &asked)), direct, "{user}");
+    }
+    assert_eq!(direct.unwrap().1, "sticky");
+}
+
+#[test]
+fn panic_and_a_forced_version_are_told() {
+    let mut snapshot = snapshot(vec![Route {
+        force_version: Some(ForceVersion::Header(HeaderName::from_static("x-want"))),
+        pin_versions: true,
+        ..route("f", Parent::Gateway, &[], vec![rule(vec![prefix("")], &[("web", None, 1)])])
+    }]);
+    snapshot.instances[0].healthy = false;
+    let compiled = Compiled::new(snapshot).unwrap();
+    let asked =
+        request("GET", "http://x/", &[("x-want", "v2"), ("baggage", "weir.version=web:v1")]);
+    let told = compiled.explain(&Caller::Gateway.into(), &asked);
+    assert!(told.backends[0].versions[0].panic && !told.backends[0].versions[1].panic);
+    assert_eq!(told.gets.map(|gets| (gets.version, gets.by)), Some(("v2".to_owned(), "forced")));
+    let baggage = ("baggage".to_owned(), "weir.version=web:v2".to_owned());
+    assert!(told.does.pins_version && told.upstream.unwrap().headers.contains(&baggage));
 }
 
 fn some_value() -> impl Strategy<Value = ValueMatch> {

@@ -45,7 +45,15 @@ fn explained((gateway, method, path, headers): &Asked) -> Value {
 
 /// Headers that depend on the connection, or on the trace.
 fn is_of_this_call(name: &str) -> bool {
-    let own = ["host", "x-forwarded-for", "x-forwarded-host", "connection", "traceparent"];
+    let own = [
+        "host",
+        "x-forwarded-for",
+        "x-forwarded-host",
+        "connection",
+        "traceparent",
+        // What is left of the deadline then.
+        "x-envoy-expected-rq-timeout-ms",
+    ];
     own.contains(&name) || name.starts_with("x-b3") || name == "tracestate" || name == "b3"
 }
 
@@ -280,6 +288,7 @@ fn verdict(args: &[&str]) -> Value {
 
 #[tokio::test]
 async fn who_may_is_told_by_identity_and_claims() {
+    let _turn = turn().await;
     let allowed = |verdict: &Value| verdict["allowed"].as_bool().unwrap();
     let open = verdict(&["--from", "caller", "http://web/open/x"]);
     assert_eq!((allowed(&open), &open["rule"]), (true, &json!("callers")), "{open:#}");
