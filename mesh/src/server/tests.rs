@@ -32,13 +32,6 @@ impl UsersService for Misbehaving {
     async fn create_user(&self, _: Request<pb::CreateUserRequest>) -> Answer<pb::Profile> {
         panic!("the secret is swordfish");
     }
-    /// Is not asked here.
-    async fn check_active(
-        &self,
-        _: Request<pb::CheckActiveRequest>,
-    ) -> Answer<pb::CheckActiveResponse> {
-        Err(Status::unimplemented("not here"))
-    }
     /// Never answers.
     async fn get_me(&self, _: Request<pb::GetMeRequest>) -> Answer<pb::Profile> {
         std::future::pending().await

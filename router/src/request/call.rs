@@ -232,6 +232,14 @@ impl Call {
         self.deadline = Some(Deadline::from_std(self.began) + budget);
     }
 
+    /// Whether the client gave it less time than its route does: being late says
+    /// nothing of an instance then, or clients could have good ones left out.
+    #[must_use]
+    pub fn is_hurried(&self) -> bool {
+        let route = self.action.as_deref().and_then(|action| action.timeout);
+        self.deadline.is_some() && route != Some(self.budget)
+    }
+
     /// When it must be answered.
     #[must_use]
     pub fn deadline(&self) -> Option<Deadline> {

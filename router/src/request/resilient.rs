@@ -188,7 +188,9 @@ impl Sending<'_> {
         permit: &mut Option<Permit>,
         call: &mut Call,
     ) -> Step {
-        if let Some(good) = answer::verdict(&sent.response) {
+        if let Some(good) = answer::verdict(&sent.response)
+            && !(answer::is_late(&sent.response) && call.is_hurried())
+        {
             pending.ended(good, &self.worker.shared.metrics);
         }
         if self.wants_another(&sent.response) && self.payload_is_whole() {
@@ -218,7 +220,7 @@ impl Sending<'_> {
         call: &mut Call,
     ) -> Step {
         let name = call.backend_name();
-        let mut reached = false;
+        let (mut reached, mut hurried) = (false, false);
         let step = match why {
             Why::Failed(Failure::Connect(error, request)) => {
                 self.payload.unread(request.into_body());
@@ -250,14 +252,16 @@ impl Sending<'_> {
                 self.again(RouterError::Timeout(limit), more, call)
             }
             Why::Deadline => {
-                reached = true;
+                (reached, hurried) = (true, call.is_hurried());
                 Step::Done(Err(RouterError::Timeout(call.budget())))
             }
         };
         if !reached {
             place.upstream.load.failed();
         }
-        pending.ended(false, &self.worker.shared.metrics);
+        if !hurried {
+            pending.ended(false, &self.worker.shared.metrics);
+        }
         step
     }
 

@@ -24,6 +24,8 @@ pub fn services() -> Vec<Service> {
         ("outlier", "http1", 3, with(json!({"baseEjectionTime": "1s"}))),
         ("grpc-outlier", "http2", 2, with(json!({}))),
         ("most", "http1", 2, with(json!({}))),
+        ("hurried", "http1", 2, with(json!({}))),
+        ("late-outlier", "http1", 2, with(json!({}))),
         ("panicky", "http1", 3, panicky),
         ("rated", "http1", 3, with(rate)),
     ]
@@ -112,4 +114,19 @@ async fn one_that_fails_often_is_left_out_though_it_answers_well_between() {
     })
     .await;
     assert!(!ask("/rated", 20).await.contains(&"rated-3".to_owned()));
+}
+
+#[tokio::test]
+async fn who_is_in_a_hurry_has_nobody_left_out() {
+    for service in ["hurried", "late-outlier"] {
+        states(service).iter().for_each(|state| state.set(Manner::Hangs));
+    }
+    for _ in 0..10 {
+        // The client's own time, and the 400 ms of a route.
+        let reply = http().get("/hurried").header("grpc-timeout", "10m").send().await;
+        assert_eq!(reply.status, 504);
+        assert_eq!(http().get("/late-outlier").send().await.status, 504);
+    }
+    assert_eq!(ejections("hurried").await, 0.0);
+    assert_eq!(ejections("late-outlier").await, 1.0);
 }

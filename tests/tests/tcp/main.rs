@@ -14,7 +14,7 @@ use serde_json::Value;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use weir_tests::eventually;
-use world::{connect, is_reset, metric, read_all, world};
+use world::{connect, is_echoed, is_reset, metric, read_all, world};
 
 #[tokio::test]
 async fn bytes_go_through_both_ways_unchanged() {
@@ -71,6 +71,19 @@ async fn what_is_cut_off_does_not_look_whole() {
     let end = stream.read(&mut some).await;
     assert!(end.is_err(), "a reset looks like an end: {end:?}");
     line_of("reset", "UC").await;
+}
+
+#[tokio::test]
+async fn policies_say_who_may_connect() {
+    assert!(is_echoed(world().port("granted")).await, "the caller may");
+    assert!(is_reset(world().port("guarded")).await, "only others may");
+    let line = eventually("a denial in the access log", || async {
+        let lines = world().mesh.access_log().into_iter();
+        lines.map(|(_, line)| line).find(|line| line["flags"][0] == "RBAC_ACCESS_DENIED")
+    })
+    .await;
+    let error = line["error"].as_str().unwrap();
+    assert!(error.contains("/sa/caller"), "{error}");
 }
 
 #[tokio::test]

@@ -25,6 +25,8 @@ egress:
     - {host: 127.0.0.1, ports: [{egress-open}]}
 services:
   - {name: echo, protocol: tcp, versions: [{name: v1, command: [python3, server.py, echo, $PORT]}]}
+  - {name: guarded, protocol: tcp, versions: [{name: v1, command: [python3, server.py, echo, $PORT]}]}
+  - {name: granted, protocol: tcp, versions: [{name: v1, command: [python3, server.py, echo, $PORT]}]}
   - {name: told, protocol: tcp, versions: [{name: v1, command: [python3, server.py, echo, $PORT]}]}
   - {name: count, protocol: tcp, versions: [{name: v1, command: [python3, server.py, count, $PORT]}]}
   - {name: first, protocol: tcp, versions: [{name: v1, command: [python3, server.py, first, $PORT]}]}
@@ -51,7 +53,22 @@ services:
     protocol: tcp
     versions: [{name: v1, command: [python3, server.py, echo, $PORT]}]
     upstreams:
-{upstreams}routes:
+{upstreams}policies:
+  - apiVersion: weir.dev/v1alpha1
+    kind: AuthorizationPolicy
+    metadata: {name: others}
+    spec:
+      targetRefs: [{kind: Service, name: guarded}]
+      action: Allow
+      rules: [{from: {services: [told]}}]
+  - apiVersion: weir.dev/v1alpha1
+    kind: AuthorizationPolicy
+    metadata: {name: caller}
+    spec:
+      targetRefs: [{kind: Service, name: granted}]
+      action: Allow
+      rules: [{from: {services: [caller]}}]
+routes:
   - apiVersion: gateway.networking.k8s.io/v1
     kind: TCPRoute
     metadata: {name: split}
@@ -86,8 +103,10 @@ services:
       rules: [{backendRefs: [{name: tls-b}]}]
 "#;
 
-const UPSTREAMS: [&str; 11] = [
+const UPSTREAMS: [&str; 13] = [
     "echo",
+    "guarded",
+    "granted",
     "told",
     "count",
     "first",

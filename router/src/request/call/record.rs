@@ -20,8 +20,10 @@ impl Call {
         let took = self.began.elapsed();
         let failed = self.is_server_fault();
         let worker = self.worker.clone();
-        // One that its client gave up says nothing of the instance.
+        // One that its client gave up, or gave no time, says nothing of the instance.
+        let late = self.grpc == Some(grpc::DEADLINE_EXCEEDED) && self.is_hurried();
         if (whole || failed)
+            && !late
             && let Some((_, Some(pending))) = &mut self.held
         {
             pending.ended(!failed, &worker.shared.metrics);

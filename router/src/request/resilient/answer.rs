@@ -18,6 +18,11 @@ pub(super) fn verdict<B>(response: &Response<B>) -> Option<bool> {
     }
 }
 
+/// Whether the server says that the call's deadline passed.
+pub(super) fn is_late<B>(response: &Response<B>) -> bool {
+    grpc_status(response.headers()) == Some(grpc::DEADLINE_EXCEEDED)
+}
+
 /// Whether the rules want another try after this answer.
 pub(super) fn is_for_retry<B>(retry: &Retry, response: &Response<B>, idempotent: bool) -> bool {
     match grpc_status(response.headers()) {

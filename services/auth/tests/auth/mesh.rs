@@ -89,12 +89,6 @@ impl users::users_service_server::UsersService for Others {
             Ok(Response::new(users::Profile { user_id, ..Default::default() }))
         })
     }
-    async fn check_active(
-        &self,
-        _: Request<users::CheckActiveRequest>,
-    ) -> Answer<users::CheckActiveResponse> {
-        unimplemented()
-    }
     async fn get_me(&self, _: Request<users::GetMeRequest>) -> Answer<users::Profile> {
         unimplemented()
     }
