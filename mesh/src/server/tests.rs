@@ -53,6 +53,13 @@ impl UsersService for Misbehaving {
     async fn get_user(&self, _: Request<pb::GetUserRequest>) -> Answer<pb::Profile> {
         self.next.clone().update_me(pb::UpdateMeRequest::default()).await
     }
+    /// Does nothing.
+    async fn check_active(
+        &self,
+        _: Request<pb::CheckActiveRequest>,
+    ) -> Answer<pb::CheckActiveResponse> {
+        Err(Status::unimplemented("nothing"))
+    }
     type WatchMeStream = Pin<Box<dyn Stream<Item = Result<pb::WatchMeResponse, Status>> + Send>>;
     /// Begins well, then never goes on.
     async fn watch_me(&self, _: Request<pb::WatchMeRequest>) -> Answer<Self::WatchMeStream> {

@@ -95,6 +95,12 @@ impl users::users_service_server::UsersService for Others {
     async fn update_me(&self, _: Request<users::UpdateMeRequest>) -> Answer<users::Profile> {
         unimplemented()
     }
+    async fn check_active(
+        &self,
+        _: Request<users::CheckActiveRequest>,
+    ) -> Answer<users::CheckActiveResponse> {
+        unimplemented()
+    }
     async fn get_user(&self, _: Request<users::GetUserRequest>) -> Answer<users::Profile> {
         unimplemented()
     }
