@@ -103,11 +103,10 @@ impl Compiled {
             Ok((upstream, _)) => told.upstream = Some(upstream),
             Err(why) => ended(told, why),
         }
-        for target in services(action) {
-            if let Ok((_, there)) =
-                upstream::of(connected, action, target, None, before, parts.clone())
-            {
-                self.at_service(told, asking, connected, target, there);
+        for (i, target) in services(action, target).into_iter().enumerate() {
+            let there = upstream::of(connected, action, target, None, before, parts.clone());
+            if let Ok((_, there)) = there {
+                self.at_service(told, asking, connected, (target, i == 0), there);
             }
         }
     }
@@ -118,7 +117,7 @@ impl Compiled {
         told: &mut Explanation,
         asking: &Asking,
         connected: &Connected,
-        target: &Target,
+        (target, is_chosen): (&Target, bool),
         mut parts: request::Parts,
     ) {
         let service = &target.service;
@@ -147,6 +146,12 @@ impl Compiled {
         };
         let name = service.name.as_str();
         let asked = auth::told::incoming(guards, name, &identity, &parts, asking.claims.as_ref());
+        if let Some(error) = asked.refusal.as_ref().filter(|_| asked.claims.is_empty())
+            && let Some(upstream) = &mut told.upstream
+            && is_chosen
+        {
+            upstream.notes.push(format!("refused there: {error}"));
+        }
         told.verdicts.push(Verdict::of(name, &asked));
     }
 }
@@ -192,9 +197,9 @@ fn heaviest(action: &Action) -> Option<&Target> {
     most.map(|(_, target)| target)
 }
 
-/// A backend of each service.
-fn services(action: &Action) -> Vec<&Target> {
-    let mut found: Vec<&Target> = Vec::new();
+/// A backend of each service, the chosen one first.
+fn services<'a>(action: &'a Action, chosen: &'a Target) -> Vec<&'a Target> {
+    let mut found: Vec<&Target> = vec![chosen];
     for backend in &action.backends {
         if let Backend::Service(target) = backend
             && !found.iter().any(|other| other.service.name == target.service.name)

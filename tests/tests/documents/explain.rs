@@ -305,6 +305,7 @@ async fn who_may_is_told_by_identity_and_claims() {
     assert_eq!(claims("reader")["dependsOnClaims"], json!([]));
     let text = weir_with_input(&["explain", "-f", "-", "--from", "shop", "http://web/open"], WHO);
     assert!(text.stdout.contains("at web: denied"), "{text:?}");
+    assert!(text.stdout.contains("  refused there: access denied: no rule of"), "{text:?}");
     let wrong = weir(&["explain", "http://web/", "--claims", "[]"]).failed();
     assert!(wrong.contains("--claims is no JSON object"), "{wrong}");
 }

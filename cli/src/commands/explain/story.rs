@@ -45,13 +45,12 @@ pub fn tell(told: &Explanation, colours: bool) -> String {
     if let Some(answer) = &told.answer {
         story.heading("the router answers itself");
         let error = story.red(&answer.error);
-        story.line(
-            1,
-            &format!(
-                "{} (gRPC {}, flag {}): {error}",
-                answer.status, answer.grpc_status, answer.flag
-            ),
-        );
+        let flag = match answer.flag {
+            "" => String::new(),
+            flag => format!(", flag {flag}"),
+        };
+        let line = format!("{} (gRPC {}{flag}): {error}", answer.status, answer.grpc_status);
+        story.line(1, &line);
     }
     story.text
 }

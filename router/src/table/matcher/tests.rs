@@ -195,6 +195,15 @@ fn many_rules_that_differ_by_a_header_are_found_by_it() {
     assert_eq!(find_with(&m, "x", "/p", &headers).unwrap(), "t1234");
     headers.insert("x-env", HeaderValue::from_static("b"));
     assert_eq!(find_with(&m, "x", "/p", &headers).unwrap(), "rest");
+    // A value need not be ASCII (RFC 9110 §5.5).
+    let odd = RouteMatch {
+        headers: vec![(http::HeaderName::from_static("x-env"), ValueMatch::Exact("\u{e4}".into()))],
+        ..prefix("/p")
+    };
+    rules.push(("odd", &[], odd));
+    let m = matcher(&rules);
+    headers.insert("x-env", HeaderValue::from_bytes("\u{e4}".as_bytes()).unwrap());
+    assert_eq!(find_with(&m, "x", "/p", &headers).unwrap(), "odd");
 }
 
 /// What the Gateway API says of precedence, as it says it, beside our place for
