@@ -11,5 +11,14 @@ fn main() {
         // 10,000 relocations takes some bits instead of 24 bytes.
         println!("cargo:rustc-link-arg-bins=-Wl,--icf=all");
         println!("cargo:rustc-link-arg-bins=-Wl,-z,pack-relative-relocs");
+        // What ships aborts on a panic and has no symbols: nobody could use half a
+        // megabyte of tables for unwinding its stack.
+        let script = std::path::Path::new(&out).join("no-unwinding.ld");
+        let sections = "*(.eh_frame) *(.eh_frame_hdr) *(.gcc_except_table*)";
+        let text = format!("SECTIONS {{ /DISCARD/ : {{ {sections} }} }} INSERT AFTER .text;\n");
+        if std::fs::write(&script, text).is_ok() {
+            println!("cargo:rustc-link-arg-bins=-Wl,--no-eh-frame-hdr");
+            println!("cargo:rustc-link-arg-bins=-Wl,-T,{}", script.display());
+        }
     }
 }
