@@ -16,6 +16,28 @@ WHY = [
     # Methods and routing.
     ("route: method in lower case", ALL, "methods are case-sensitive (RFC 9110 §9.1): `post` is "
      "another method, for which there is no route"),
+    # Paths. Weir brings each to one form, by which it routes and decides who may, and
+    # sends on that form: so the upstream cannot understand another.
+    ("path: escaped slash*", NGINX, "nginx takes it for a slash and passes it on as it came; Weir "
+     "and Envoy refuse what two readers may read in two ways"),
+    ("path: escaped slash*", HAPROXY, "HAProxy compares texts: no route; Weir refuses"),
+    ("path: *backslash", NGINX + HAPROXY, "no route for them; Weir refuses a separator of some systems"),
+    ("path: backslash", ENVOY, "Envoy makes it a slash; Weir refuses, as it may not be one upstream"),
+    ("path: dot-dot with a parameter", NGINX + HAPROXY, "no route for them; Weir refuses what some "
+     "servers read as `..`"),
+    ("path: dot-dot with a parameter", ENVOY, "Envoy reads it as `..`; Weir refuses"),
+    ("path: NUL escaped", HAPROXY, "HAProxy compares texts: no route; Weir refuses"),
+    ("path: broken escape*", HAPROXY + ENVOY, "no route for them; Weir refuses what is no path (RFC 3986 §2.1)"),
+    ("path: dot-dot out", NGINX, "nginx refuses to go above the root; RFC 3986 §5.2.4 stays there"),
+    ("path: fragment", HAPROXY + ENVOY, "a fragment is for user agents; Weir cuts it off, these refuse"),
+    ("path: fragment", NGINX, "nginx routes without it and passes it on"),
+    ("path: raw UTF-8", HAPROXY + ENVOY, "they refuse; Weir escapes it, as RFC 3987 §3.1 does"),
+    ("path: brackets", ALL, "Weir escapes what no path may hold (RFC 3986 §3.3); these pass it on"),
+    ("path: *", HAPROXY, "HAProxy compares paths as they came, unless it is told to normalise"),
+    ("path: *", NGINX, "nginx routes by the one form and passes on what came"),
+    ("route: letter escaped", NGINX, "nginx routes by the one form and passes on what came"),
+    ("route: letter escaped", HAPROXY, "HAProxy compares paths as they came"),
+    ("route: lower-case escape", ALL, "Weir writes escapes in capitals (RFC 3986 §6.2.2.1)"),
     # Hosts.
     ("host: none", HAPROXY, "HAProxy lets HTTP/1.1 without Host through to routing"),
     ("host: none, HTTP/1.0", NGINX + HAPROXY, "Weir routes by host: without one it is a bad "
@@ -39,6 +61,7 @@ WHY = [
      "9112 §3.2.2 says to ignore it"),
     ("host: absolute form*", HAPROXY, "HAProxy passes the absolute form on; to an origin the origin "
      "form is sent (RFC 9112 §3.2.1)"),
+    ("host: asterisk form of GET", HAPROXY, "no route there; `*` is for OPTIONS only: 400"),
     ("host: asterisk form of OPTIONS", ALL, "`*` is about the proxy itself; Weir has nothing to say there"),
     ("host: CONNECT", ALL, "Weir has no CONNECT and says 501"),
     # Framing.
@@ -125,6 +148,10 @@ def why(case, peer, used):
     return None
 
 
-def unused(used):
-    """Explanations that explained nothing."""
-    return [f"{pattern} ({', '.join(peers)})" for i, (pattern, peers, _) in enumerate(WHY) if i not in used]
+def unused(used, there):
+    """Explanations that explained nothing, of peers that are there."""
+    return [
+        f"{pattern} ({', '.join(peers)})"
+        for i, (pattern, peers, _) in enumerate(WHY)
+        if i not in used and any(peer in there for peer in peers)
+    ]

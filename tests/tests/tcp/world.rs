@@ -7,7 +7,7 @@ use std::sync::OnceLock;
 
 use tokio::io::AsyncReadExt as _;
 use tokio::net::TcpStream;
-use weir_tests::{Http, Mesh, free_port, weir};
+use weir_tests::{Http, Mesh, free_port, installed, weir};
 
 /// What an application of a mesh runs.
 const SERVER: &str = include_str!("server.py");
@@ -168,12 +168,7 @@ fn start() -> World {
     }
     let elsewhere = echo();
     let (open, inner) = (http_server(), http_server());
-    let has_redis = Command::new("redis-server")
-        .arg("--version")
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .status()
-        .is_ok_and(|status| status.success());
+    let has_redis = installed("redis-server");
     let redis = "  - name: redis\n    protocol: tcp\n    versions: [{name: v1, command: \
                  [redis-server, --port, $PORT, --bind, 127.0.0.1, --save, \"\"]}]\n";
     let mut ports: BTreeMap<String, u16> = BTreeMap::new();
