@@ -68,8 +68,14 @@ fn world() -> &'static World {
                 });
                 writeln!(policies, "  - {policy}").unwrap();
             }
-            let timeout =
-                if name.starts_with("late") { "timeouts: {request: 400ms}, " } else { "" };
+            let timeout = match name {
+                "by-route" => "retry: {codes: [500], attempts: 3, backoff: 1ms}, ",
+                "by-route-late" => {
+                    "retry: {attempts: 1, backoff: 1ms}, timeouts: {backendRequest: 150ms}, "
+                }
+                late if late.starts_with("late") => "timeouts: {request: 400ms}, ",
+                _ => "",
+            };
             writeln!(
                 rules,
                 "        - {{matches: [{{path: {{type: PathPrefix, value: /{name}}}}}], {timeout}\

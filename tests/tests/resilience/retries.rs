@@ -21,6 +21,8 @@ pub fn services() -> Vec<Service> {
         ("unavailable", "http2", 2, retry(json!({"backoff": backoff}))),
         ("hedged", "http1", 2, json!({"hedging": {"delay": "50ms"}})),
         ("changed", "http1", 2, serde_json::Value::Null),
+        ("by-route", "http1", 2, serde_json::Value::Null),
+        ("by-route-late", "http1", 2, serde_json::Value::Null),
     ]
 }
 
@@ -38,6 +40,22 @@ async fn a_bad_answer_is_tried_again_where_that_is_safe() {
     let after: u64 = states("flaky").iter().map(|state| state.count()).sum();
     assert_eq!(after - before, 20);
     assert!(refused > 0);
+}
+
+/// A rule's own `retry` and `timeouts.backendRequest`, at services without a policy.
+#[tokio::test]
+async fn a_route_says_for_itself_when_to_try_again() {
+    states("by-route").iter().for_each(|state| state.set(Manner::Half(500)));
+    ask("/by-route", 8).await;
+    // Another status than the rule names goes to the client.
+    states("by-route").iter().for_each(|state| state.set(Manner::Status(503)));
+    let before: u64 = states("by-route").iter().map(|state| state.count()).sum();
+    assert_eq!(http().get("/by-route").send().await.status, 503);
+    let after: u64 = states("by-route").iter().map(|state| state.count()).sum();
+    assert_eq!(after - before, 1);
+
+    states("by-route-late")[0].set(Manner::Hangs);
+    assert!(ask("/by-route-late", 6).await.iter().all(|name| name == "by-route-late-2"));
 }
 
 #[tokio::test]
