@@ -8,7 +8,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use prost::Message as _;
-use weir_mesh::model::{Instance, Parent, Route, ServiceName, Snapshot, VersionName};
+use weir_mesh::model::{Instance, Parent, Route, RouteFilter, ServiceName, Snapshot, VersionName};
+use weir_mesh::policy::PolicyKind;
 use weir_proto::weir::mesh::v1 as pb;
 
 use crate::registry::Role;
@@ -54,9 +55,10 @@ pub enum SnapshotError {
         /// What is there.
         versions: Vec<String>,
     },
-    /// A TCPRoute or TLSRoute names what is not there, or what takes no connections.
+    /// A TCPRoute or TLSRoute names what is not there, or what takes no connections;
+    /// or a rule refers to a filter that is not there.
     #[error("{why}")]
-    UnknownToTcpRoute {
+    Dangling {
         /// The route's name.
         route: Arc<str>,
         /// Below the route.
@@ -91,7 +93,7 @@ impl SnapshotError {
     pub fn route(&self) -> &Arc<str> {
         match self {
             Self::UnknownService { at, .. } | Self::UnknownVersion { at, .. } => &at.route,
-            Self::UnknownParent { route, .. } | Self::UnknownToTcpRoute { route, .. } => route,
+            Self::UnknownParent { route, .. } | Self::Dangling { route, .. } => route,
         }
     }
 
@@ -101,7 +103,7 @@ impl SnapshotError {
         let (at, field) = match self {
             Self::UnknownService { at, .. } => (at, "service"),
             Self::UnknownVersion { at, .. } => (at, "version"),
-            Self::UnknownToTcpRoute { field, .. } => return field.clone(),
+            Self::Dangling { field, .. } => return field.clone(),
             Self::UnknownParent { parent, .. } => return format!("parentRefs[{parent}].name"),
         };
         format!("rules[{}].{}.{field}", at.rule, at.place)
@@ -208,6 +210,19 @@ fn check_backends(desired: &Desired, name: &Arc<str>, route: &Route) -> Vec<Snap
         for (place, service, version) in content.targets() {
             let at = BackendPath { route: name.clone(), rule, place };
             errors.extend(check_backend(desired, service, version, at));
+        }
+        for (i, filter) in content.filters.iter().enumerate() {
+            if let RouteFilter::Extension { name: wanted, .. } = filter
+                && !desired.policies.contains_key(&(PolicyKind::Filter, wanted.clone()))
+            {
+                let there = desired.policies.keys().filter(|(kind, _)| *kind == PolicyKind::Filter);
+                let names: Vec<_> = there.map(|(_, name)| name.to_string()).collect();
+                errors.push(SnapshotError::Dangling {
+                    route: name.clone(),
+                    field: format!("rules[{rule}].filters[{i}].extensionRef.name"),
+                    why: format!("no HTTPRouteFilter {wanted:?}; {}", known("filters", &names)),
+                });
+            }
         }
     }
     errors

@@ -213,7 +213,16 @@ impl Policy {
             return None;
         }
         let spec = kind.read(rest, at, bad)?;
-        Some(Self { kind, name: name.into(), targets: targets?, spec, document })
+        let targets = targets?;
+        if let PolicySpec::Authentication(tokens) = &spec
+            && targets.contains(&Target::Mesh)
+            && let Some(i) = tokens.issuers.iter().position(|issuer| !issuer.forward)
+        {
+            let why = "is false for the whole mesh: the gateway would take the token away that \
+                       the next router asks for; attach the policy to the Gateway";
+            bad.add(format!("{at}.issuers[{i}].forward"), why);
+        }
+        Some(Self { kind, name: name.into(), targets, spec, document })
     }
 
     /// The services that its spec names beside its targets, each with its path

@@ -27,9 +27,7 @@ use weir_mesh::policy::authorization::Mode;
 use weir_mesh::transcode::Found;
 
 pub use claims::VerifiedClaims;
-#[cfg(test)]
-pub use decide::Decision;
-pub use decide::{Finding, Scope, Subject, Why, decide};
+pub use decide::{Decision, Finding, Scope, Subject, Why, decide};
 pub use denial::{Denial, Unauthenticated};
 pub use guard::{Guard, Guards, Memory};
 
@@ -38,6 +36,7 @@ use crate::error::RouterError;
 use crate::request::adapt::is_grpc;
 use crate::request::call::Call;
 use crate::request::target;
+use crate::request::{filters, grpc_web};
 use crate::table::{Action, Backend, ServiceEntry, Table};
 use crate::worker::Worker;
 
@@ -50,8 +49,10 @@ struct Place<'a> {
     identity: &'a str,
     /// The service that is asked for, as far as it is known.
     service: &'a str,
-    /// The gRPC method that a JSON request stands for.
-    mapped: Option<String>,
+    /// The gRPC methods that a JSON request may stand for.
+    mapped: Vec<String>,
+    /// A router asks this for its own policies: it has no token.
+    asks_for_policy: bool,
 }
 
 /// The guards that a request must pass before it is sent on, if there are any.
@@ -80,11 +81,6 @@ pub async fn outgoing(
     call: &mut Call,
 ) -> Result<(), RouterError> {
     let gateway = connected.side == Side::Gateway;
-    if gateway {
-        for name in &guards.claim_headers {
-            parts.headers.remove(name);
-        }
-    }
     let held = held(guards, action, gateway);
     let mapped = mapped_by(&held, action, parts);
     let service = match action.map(|action| action.backends.as_slice()) {
@@ -97,7 +93,8 @@ pub async fn outgoing(
         deny_by_default: gateway && guards.deny_by_default,
     };
     let identity = &*connected.peer;
-    let place = Place { scope, guards, connected, identity, service, mapped };
+    let asks_for_policy = false;
+    let place = Place { scope, guards, connected, identity, service, mapped, asks_for_policy };
     pass(worker, &place, parts, call).await
 }
 
@@ -107,11 +104,15 @@ fn held<'a>(guards: &'a Guards, action: Option<&'a Action>, gateway: bool) -> Ve
     route.into_iter().chain(gateway.then_some(&guards.gateway)).collect()
 }
 
-/// The gRPC method that a JSON request would become, if one of these asks for it.
-fn mapped_by(held: &[&Guard], action: Option<&Action>, parts: &request::Parts) -> Option<String> {
-    match held.iter().any(|guard| guard.asks_grpc) && !is_grpc(&parts.headers) {
-        true => action.and_then(|action| mapped(action, parts)),
-        false => None,
+/// The gRPC methods that a JSON request may become, by the rule's backends, if one
+/// of these asks for it.
+fn mapped_by(held: &[&Guard], action: Option<&Action>, parts: &request::Parts) -> Vec<String> {
+    let is_http = !is_grpc(&parts.headers) && grpc_web::Encoding::of(&parts.headers).is_none();
+    match action {
+        Some(action) if is_http && held.iter().any(|guard| guard.asks_grpc) => {
+            mapped(action, parts)
+        }
+        _ => Vec::new(),
     }
 }
 
@@ -129,19 +130,15 @@ pub async fn incoming(
     parts: &mut request::Parts,
     call: &mut Call,
 ) -> Result<(), RouterError> {
-    let guard = guards.of_service(service);
-    if let Some(token) = &guard.authentication {
-        for name in token.policy.headers() {
-            parts.headers.remove(name);
-        }
-    }
-    let held = [guard];
+    let held = [guards.of_service(service)];
     let scope = Scope {
         guards: &held,
         trust_domain: &guards.trust_domain,
         deny_by_default: guards.deny_by_default,
     };
-    let place = Place { scope, guards, connected, identity, service, mapped: None };
+    let asks_for_policy = guards.asks_for_policy(service, parts.uri.path());
+    let mapped = Vec::new();
+    let place = Place { scope, guards, connected, identity, service, mapped, asks_for_policy };
     pass(worker, &place, parts, call).await
 }
 
@@ -166,23 +163,22 @@ pub async fn stand_in(
     parts: &mut request::Parts,
     call: &mut Call,
 ) -> Result<(), RouterError> {
-    let own = worker.shared.identity.current();
-    let own = own.map(|(svid, _)| svid.id().to_string()).unwrap_or_default();
+    let own = own_identity(worker);
     incoming(worker, connected, guards, service.name.as_str(), &own, parts, call).await
 }
 
-/// Asks about a connection of bytes to the service beside us, of which only is
-/// known who makes it.
+/// Asks about a connection of bytes to a service, of which only is known who makes
+/// it.
 ///
 /// # Errors
 /// Which policy denies it, and whom.
-pub fn incoming_tcp(
+pub fn connection(
     worker: &Rc<Worker>,
-    connected: &Connected,
     table: &Table,
+    service: &str,
+    identity: &str,
 ) -> Result<(), String> {
     let Some(guards) = table.guards.as_deref() else { return Ok(()) };
-    let (service, identity) = (worker.shared.config.service.as_str(), &*connected.peer);
     let decision = guards.decide_tcp(identity, service);
     let tell = |finding: &Finding, mode| {
         denied(worker, service, finding, mode);
@@ -194,12 +190,19 @@ pub fn incoming_tcp(
     if !decision.allowed {
         return Err(tell(&decision.finding(), Mode::Enforce));
     }
-    if guards.asks_elsewhere(service) {
+    if guards.must_ask_elsewhere(service) {
         return Err("an AuthorizationPolicy asks elsewhere about requests to this service, and \
                     nobody can be asked about bytes; attach it to routes instead"
             .to_owned());
     }
     Ok(())
+}
+
+/// Who this router is: what the routers of others would see.
+#[must_use]
+pub fn own_identity(worker: &Worker) -> String {
+    let own = worker.shared.identity.current();
+    own.map(|(svid, _)| svid.id().to_string()).unwrap_or_default()
 }
 
 /// Tokens first, then policies, then those who decide elsewhere.
@@ -213,7 +216,11 @@ async fn pass(
     let claims = match authentication {
         None => parts.extensions.get::<VerifiedClaims>().cloned(),
         Some(authentication) => {
-            let verified = token::check(worker, authentication, parts, call).await;
+            for name in authentication.policy.headers() {
+                parts.headers.remove(name);
+            }
+            let required = authentication.policy.required && !place.asks_for_policy;
+            let verified = token::check(worker, authentication, required, parts, call).await;
             verified.inspect_err(|error| count(worker, place, &authentication.name, error))?
         }
     };
@@ -225,12 +232,12 @@ async fn pass(
         identity: place.identity,
         host: &host,
         path: parts.uri.path(),
-        grpc: place.mapped.as_deref().unwrap_or_else(|| parts.uri.path()),
+        grpc: parts.uri.path(),
         method: &parts.method,
         headers: &parts.headers,
         claims: claims.as_ref().map(|claims| &*claims.0),
     };
-    let decision = decide(&place.scope, &subject);
+    let decision = decide_all(&place.scope, &subject, &place.mapped);
     if let Some(finding) = &decision.audited {
         audit(worker, place, finding, call);
     }
@@ -241,12 +248,25 @@ async fn pass(
         return Err(Denial::by_policy(&finding, place.identity, place.guards.hide_policies).into());
     }
     for external in place.scope.externals(&subject) {
+        // Who decides is not asked about being asked.
+        if place.asks_for_policy && external.1.service.as_str() == place.service {
+            continue;
+        }
         external::ask(worker, place, &external, parts, call).await?;
     }
     if let Some(claims) = claims {
         parts.extensions.insert(claims);
     }
     Ok(())
+}
+
+/// What is decided of a request that may become any of these gRPC methods: none of
+/// them may be denied.
+fn decide_all(scope: &Scope<'_>, subject: &Subject<'_>, mapped: &[String]) -> Decision {
+    let each = |method: &String| decide(scope, &Subject { grpc: method, ..*subject });
+    let decided = mapped.iter().map(each);
+    let worst = decided.min_by_key(|decision| (decision.allowed, decision.audited.is_none()));
+    worst.unwrap_or_else(|| decide(scope, subject))
 }
 
 fn audit(worker: &Rc<Worker>, place: &Place<'_>, finding: &Finding, call: &mut Call) {
@@ -282,14 +302,21 @@ fn count(worker: &Rc<Worker>, place: &Place<'_>, policy: &str, error: &RouterErr
     registry.counter("weir.router.authentication.refused", help, "", &labels).inc();
 }
 
-/// The gRPC method that a JSON request would become.
-fn mapped(action: &Action, parts: &request::Parts) -> Option<String> {
-    let transcoders = action.backends.iter().filter_map(|backend| match backend {
-        Backend::Service(target) => target.service.transcoder.as_ref(),
-        Backend::Invalid(_) => None,
-    });
-    transcoders.into_iter().find_map(|t| match t.find(&parts.method, parts.uri.path()) {
-        Found::Call(call) => Some(call.grpc_path().to_owned()),
-        _ => None,
-    })
+/// The same, each once: of the request as the rule's filters leave it.
+fn mapped(action: &Action, parts: &request::Parts) -> Vec<String> {
+    let mut methods = Vec::new();
+    for backend in &action.backends {
+        let Backend::Service(target) = backend else { continue };
+        let Some(transcoder) = &target.service.transcoder else { continue };
+        let mut parts = parts.clone();
+        filters::request(action.filters.as_deref(), &mut parts);
+        filters::request(target.filters.as_deref(), &mut parts);
+        if let Found::Call(call) = transcoder.find(&parts.method, parts.uri.path()) {
+            let method = call.grpc_path().to_owned();
+            if !methods.contains(&method) {
+                methods.push(method);
+            }
+        }
+    }
+    methods
 }

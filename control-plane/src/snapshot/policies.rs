@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::sync::Arc;
 
-use weir_mesh::model::RouteKind;
+use weir_mesh::model::{Protocol, RouteKind};
 use weir_mesh::policy::{Policy, PolicyKind, PolicySpec, Target, TargetKind};
 
 use crate::store::Desired;
@@ -61,6 +61,9 @@ pub fn check(desired: &Desired) -> Vec<PolicyFault> {
             if let Some((part, why)) = missing(desired, target) {
                 faults.push(fault(part, why));
             }
+            if let Some(why) = idle(desired, policy.kind, target) {
+                faults.push(fault("name", why));
+            }
             if policy.kind.one_per_target()
                 && let Some(other) = taken.insert((policy.kind, target), policy)
             {
@@ -81,6 +84,16 @@ pub fn check(desired: &Desired) -> Vec<PolicyFault> {
     faults
 }
 
+/// Why a policy would do nothing for a target that is there.
+fn idle(desired: &Desired, kind: PolicyKind, target: &Target) -> Option<String> {
+    let Target::Service(name) = target else { return None };
+    let service = desired.services.get(name)?;
+    let of_requests = !matches!(kind, PolicyKind::Authorization);
+    (of_requests && service.value.protocol == Protocol::Tcp).then(|| {
+        format!("{name} speaks opaque TCP, and a {kind} is about requests: it would do nothing")
+    })
+}
+
 /// Services that a BackendTrafficPolicy names to stand in.
 fn stand_ins<'a>(desired: &'a Desired, policy: &'a Policy) -> impl Iterator<Item = PolicyFault> {
     let failover = match &policy.spec {
@@ -92,6 +105,9 @@ fn stand_ins<'a>(desired: &'a Desired, policy: &'a Policy) -> impl Iterator<Item
             None => {
                 let names = list(desired.services.keys().map(ToString::to_string));
                 ("service", format!("no service {:?}; services: {names}", one.service.as_str()))
+            }
+            Some(service) if service.value.protocol == Protocol::Tcp => {
+                ("service", format!("{} speaks opaque TCP: it takes no requests", one.service))
             }
             Some(service) => {
                 let wanted = one.version.as_ref()?;

@@ -45,7 +45,7 @@ pub fn check_tcp(desired: &Desired, route: &TcpRoute) -> Vec<SnapshotError> {
 }
 
 fn error(route: &TcpRoute, field: String, why: String) -> SnapshotError {
-    SnapshotError::UnknownToTcpRoute { route: route.name.clone(), field, why }
+    SnapshotError::Dangling { route: route.name.clone(), field, why }
 }
 
 fn no_tcp_service(desired: &Desired, name: &ServiceName) -> Option<String> {

@@ -61,6 +61,11 @@ fn filter(
         bad.add(object.path("type"), unknown(given, place));
         return None;
     };
+    if given == "ExtensionRef" && !place.of_rule {
+        let why = "ExtensionRef belongs to the rule; in a backendRef it is not supported";
+        bad.add(object.path("type"), why);
+        return None;
+    }
     if given == "CORS" && !place.of_rule {
         let why = "CORS belongs to the rule: a preflight comes before any backend is chosen";
         bad.add(object.path("type"), why);

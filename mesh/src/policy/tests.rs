@@ -12,6 +12,26 @@ fn a_spec_survives_the_wire() {
 }
 
 #[test]
+fn a_token_that_the_whole_mesh_asks_for_must_be_passed_on() {
+    let told = |target: Value, forward: bool| {
+        let spec = json!({
+            "targetRefs": [target],
+            "issuers": [{
+                "issuer": "https://id.example.com", "audiences": ["shop"], "forward": forward,
+                "algorithms": ["ES256"], "jwks": {"service": "auth"},
+            }],
+        });
+        let read = Policy::read("AuthenticationPolicy", "tokens", &spec, "");
+        read.err().map(|error| error.to_string()).unwrap_or_default()
+    };
+    let mesh = json!({ "kind": "Mesh", "name": "mesh" });
+    assert_eq!(told(json!({ "kind": "Gateway", "name": "gateway" }), false), "");
+    assert_eq!(told(mesh.clone(), true), "");
+    let error = told(mesh, false);
+    assert!(error.starts_with("spec.issuers[0].forward: is false"), "{error}");
+}
+
+#[test]
 fn durations_are_read_and_printed() {
     let read: value::DurationText = serde_json::from_value(json!("1m30s")).unwrap();
     assert_eq!(read.0.as_secs(), 90);

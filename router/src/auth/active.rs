@@ -14,6 +14,9 @@ use super::rpc;
 use crate::error::RouterError;
 use crate::worker::Worker;
 
+/// What is asked.
+pub(super) const PATH: &str = "/weir.users.v1.UsersService/CheckActive";
+
 /// For one answer.
 const PATIENCE: Duration = Duration::from_secs(1);
 /// Of an answer.
@@ -54,7 +57,7 @@ impl Active {
             Some(active) => active,
             None => {
                 let question = CheckActiveRequest { user_id: user.to_owned() };
-                let path = "/weir.users.v1.UsersService/CheckActive";
+                let path = PATH;
                 let limits = (PATIENCE, LIMIT);
                 let answer: Result<CheckActiveResponse, _> =
                     rpc::unary(worker, &self.service, path, &question, limits).await;

@@ -17,7 +17,8 @@ use crate::request::call::Call;
 use crate::request::headers as names;
 use crate::worker::Worker;
 
-const PATH: &str = "/envoy.service.auth.v3.Authorization/Check";
+/// What is asked.
+pub(super) const PATH: &str = "/envoy.service.auth.v3.Authorization/Check";
 /// Of an answer.
 const LIMIT: usize = 256 * 1024;
 

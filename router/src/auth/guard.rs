@@ -9,9 +9,10 @@ use weir_mesh::policy::authentication::{Authentication, Keys};
 use weir_mesh::policy::authorization::{Action, Authorization, External, Mode};
 use weir_mesh::policy::{Attached, Policy, PolicyKind, PolicySpec};
 
-use super::active::Active;
+use super::active::{self, Active};
 use super::decide::{Decision, Scope, decide_tcp};
-use super::keys::Cached;
+use super::external;
+use super::keys::{self, Cached};
 use crate::table::Map;
 
 /// A policy of one target.
@@ -63,9 +64,11 @@ pub struct Guards {
     services: Map<ServiceName, Guard>,
     /// Headers that only verified claims set, wherever it is: the gateway takes
     /// none of them from outside.
-    pub(super) claim_headers: Vec<HeaderName>,
+    pub claim_headers: Vec<HeaderName>,
     /// Services that have instances without a router, and something to be asked.
     plain: Vec<ServiceName>,
+    /// What routers call themselves for the policies: services and gRPC paths.
+    asked: Vec<(ServiceName, &'static str)>,
 }
 
 /// What outlives tables: keys that were fetched, and who was active.
@@ -73,6 +76,30 @@ pub struct Guards {
 pub struct Memory {
     keys: HashMap<String, Arc<Cached>>,
     active: HashMap<ServiceName, Arc<Active>>,
+}
+
+/// What policies have routers ask of services.
+fn asked(snapshot: &Snapshot) -> Vec<(ServiceName, &'static str)> {
+    let mut asked = Vec::new();
+    for policy in &snapshot.policies {
+        match &policy.spec {
+            PolicySpec::Authorization(policy) => {
+                if let Action::External(external) = &policy.action {
+                    asked.push((external.service.clone(), external::PATH));
+                }
+            }
+            PolicySpec::Authentication(policy) => {
+                for issuer in &policy.issuers {
+                    if let Keys::Service(service) = &issuer.keys {
+                        asked.push((service.clone(), keys::PATH));
+                    }
+                }
+                asked.extend(policy.active_user.iter().map(|a| (a.service.clone(), active::PATH)));
+            }
+            _ => {}
+        }
+    }
+    asked
 }
 
 impl Guards {
@@ -120,6 +147,7 @@ impl Guards {
             services,
             claim_headers,
             plain: Vec::new(),
+            asked: asked(snapshot),
         };
         let plain = snapshot.instances.iter().filter(|i| i.transport == Transport::Plain);
         let mut plain: Vec<_> = plain.map(|instance| instance.service.clone()).collect();
@@ -161,8 +189,16 @@ impl Guards {
     /// Whether somebody else must be asked about requests to a service: of a
     /// connection of bytes there is nothing to ask about.
     #[must_use]
-    pub(super) fn asks_elsewhere(&self, service: &str) -> bool {
-        !self.of_service(service).external.is_empty()
+    pub(super) fn must_ask_elsewhere(&self, service: &str) -> bool {
+        let external = &self.of_service(service).external;
+        external.iter().any(|(held, ext)| held.policy.mode == Mode::Enforce && !ext.fail_open)
+    }
+
+    /// Whether routers themselves call this, for what a policy says: keys, whether
+    /// a user is active, a decision.
+    #[must_use]
+    pub(super) fn asks_for_policy(&self, service: &str, path: &str) -> bool {
+        self.asked.iter().any(|(asked, method)| asked.as_str() == service && *method == path)
     }
 
     /// Of what is asked of a service, at its own router.

@@ -21,6 +21,9 @@ use weir_proto::weir::auth::v1::{GetJwksRequest, Jwks};
 use super::rpc;
 use crate::worker::Worker;
 
+/// What is asked of a service of the mesh.
+pub(super) const PATH: &str = "/weir.auth.v1.AuthService/GetJwks";
+
 /// However many unknown keys are asked for, no more than one fetch in this.
 const BETWEEN: Duration = Duration::from_secs(1);
 /// For one fetch.
@@ -161,7 +164,7 @@ async fn fetch(worker: &Rc<Worker>, from: &Keys) -> Result<(KeySet, HeaderMap), 
 /// `GetJwks` of our own auth service, as the document that it stands for.
 async fn of_service(worker: &Rc<Worker>, name: &ServiceName) -> Result<Bytes, String> {
     let limits = (PATIENCE, KeySet::MAX_BYTES);
-    let path = "/weir.auth.v1.AuthService/GetJwks";
+    let path = PATH;
     let answer: Jwks = rpc::unary(worker, name, path, &GetJwksRequest {}, limits).await?;
     let keys = answer.keys.iter().map(|key| {
         let mut json = json!({

@@ -24,12 +24,13 @@ use crate::worker::Worker;
 pub(super) async fn check(
     worker: &Rc<Worker>,
     tokens: &Tokens,
+    required: bool,
     parts: &mut request::Parts,
     call: &mut Call,
 ) -> Result<Option<VerifiedClaims>, RouterError> {
     let cookie = tokens.policy.cookie.as_deref();
-    let Some((text, place)) = find(&parts.headers, cookie, tokens.policy.required)? else {
-        if !tokens.policy.required {
+    let Some((text, place)) = find(&parts.headers, cookie, required)? else {
+        if !required {
             return Ok(None);
         }
         let text = "no token: send Authorization: Bearer TOKEN".to_owned();

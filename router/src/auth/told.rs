@@ -5,10 +5,10 @@ use std::sync::Arc;
 use http::{HeaderName, header, request};
 use serde_json::{Map, Value};
 
-use super::decide::{Decision, Scope, Subject, decide};
+use super::decide::{Decision, Scope, Subject};
 use super::denial::{Denial, Unauthenticated};
 use super::guard::{Guard, Guards, Tokens};
-use super::{concerned, held, mapped_by};
+use super::{concerned, decide_all, held, mapped_by};
 use crate::connection::{Connected, Side};
 use crate::error::RouterError;
 use crate::request::{choose, target};
@@ -57,11 +57,6 @@ pub fn outgoing(
 ) -> Option<Told> {
     let guards = concerned(table, connected, Some(action))?;
     let gateway = connected.side == Side::Gateway;
-    if gateway {
-        for name in &guards.claim_headers {
-            parts.headers.remove(name);
-        }
-    }
     let guard_list = held(guards, Some(action), gateway);
     let mapped = mapped_by(&guard_list, Some(action), parts);
     let scope = Scope {
@@ -69,7 +64,7 @@ pub fn outgoing(
         trust_domain: &guards.trust_domain,
         deny_by_default: gateway && guards.deny_by_default,
     };
-    Some(told(&scope, &connected.peer, mapped.as_deref(), parts, claims))
+    Some(told(&scope, &connected.peer, &mapped, parts, claims))
 }
 
 /// At the router of a service.
@@ -88,13 +83,13 @@ pub fn incoming(
     };
     // Without a policy about tokens nothing there knows of claims.
     let knows = guard_list[0].authentication.is_some();
-    told(&scope, identity, None, parts, claims.filter(|_| knows))
+    told(&scope, identity, &[], parts, claims.filter(|_| knows))
 }
 
 fn told(
     scope: &Scope<'_>,
     identity: &str,
-    mapped: Option<&str>,
+    mapped: &[String],
     parts: &request::Parts,
     claims: Option<&Map<String, Value>>,
 ) -> Told {
@@ -103,14 +98,14 @@ fn told(
         identity,
         host: &host,
         path: parts.uri.path(),
-        grpc: mapped.unwrap_or_else(|| parts.uri.path()),
+        grpc: parts.uri.path(),
         method: &parts.method,
         headers: &parts.headers,
         claims,
     };
     let tokens = scope.guards.iter().find_map(|guard: &&Guard| guard.authentication.as_ref());
     let unknown = claims.is_none() && tokens.is_some();
-    let decision = decide(scope, &subject);
+    let decision = decide_all(scope, &subject, mapped);
     let missing = claims.is_none()
         && tokens.is_some_and(|tokens| tokens.policy.required && !has_token(tokens, parts));
     let refusal = match decision.allowed {

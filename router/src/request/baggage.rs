@@ -51,6 +51,10 @@ pub fn version(headers: &HeaderMap, service: &ServiceName) -> Option<String> {
 
 /// Takes away what the outside says of versions.
 pub fn strip(headers: &mut HeaderMap) {
+    // What cannot be read here may be read further in.
+    if headers.get_all(BAGGAGE).iter().any(|value| value.to_str().is_err()) {
+        headers.remove(BAGGAGE);
+    }
     if is_pinned(headers) {
         let kept: Vec<&str> = members(headers).filter(|member| !is_ours(member)).collect();
         let kept = kept.join(",");

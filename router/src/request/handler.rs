@@ -48,6 +48,7 @@ async fn steps(
     }
     let (options, slashes) = (request.method() == Method::OPTIONS, table.options.escaped_slashes);
     canonical::apply(request.uri_mut(), options, slashes, call)?;
+    headers::distrust(request.headers_mut(), connected, &table);
     if let Some(preflight) = cors::preflight(connected, &table, &request, call) {
         return Ok(preflight);
     }

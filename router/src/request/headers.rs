@@ -121,6 +121,19 @@ fn keep_te_trailers(headers: &mut HeaderMap) {
     }
 }
 
+/// Takes from what comes from outside the headers by which the mesh speaks of
+/// identity, before anything is decided by them.
+pub fn distrust(headers: &mut HeaderMap, connected: &Connected, table: &Table) {
+    if connected.side != Side::Gateway {
+        return;
+    }
+    headers.remove(CLIENT_CERT);
+    headers.remove(VERSION);
+    for name in table.guards.iter().flat_map(|guards| &guards.claim_headers) {
+        headers.remove(name);
+    }
+}
+
 /// Makes a request fit to be sent on: hop-by-hop headers and claims of identity
 /// go (invariant 3); at the gateway, who sent it is added.
 pub fn forwarded(parts: &mut request::Parts, connected: &Connected) {

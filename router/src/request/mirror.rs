@@ -18,6 +18,7 @@ use tokio::time::timeout;
 use super::body::{BodyError, UpBody};
 use super::call::Call;
 use super::forward::{Payload, formed};
+use crate::auth;
 use crate::table::{Filters, ServiceEntry};
 use crate::upstream::{Pending, Pick, pick};
 use crate::worker::Worker;
@@ -93,6 +94,7 @@ pub fn send(
     if filters.iter().flatten().all(|filters| filters.mirrors.is_empty()) {
         return;
     }
+    let table = worker.table();
     let mut copies = Vec::new();
     for mirror in filters.into_iter().flatten().flat_map(|filters| &filters.mirrors) {
         if mirror.part.as_ref().is_some_and(|part| worker.next_of(part) != 0) {
@@ -104,6 +106,11 @@ pub fn send(
             _ => mirror.service.splitter.sticky(fastrand::u64(..)),
         });
         let copy = Copy { service: mirror.service.clone(), version, _place: None };
+        // Nobody would ask whether this copy may go there.
+        if table.as_ref().is_some_and(|t| auth::in_place_of(t, &copy.service).is_some()) {
+            copy.count(worker, "denied");
+            continue;
+        }
         match Place::take() {
             Some(place) => copies.push(Copy { _place: Some(place), ..copy }),
             None => copy.count(worker, "overflow"),

@@ -46,6 +46,8 @@ struct Sending<'a> {
     tried: Vec<u32>,
     /// Another service may stand in.
     may_fail_over: bool,
+    /// No more connections may be opened to it.
+    only_connected: bool,
 }
 
 /// What a try came to.
@@ -54,6 +56,8 @@ enum Step {
     Done(Result<Response<Incoming>, RouterError>),
     /// Nothing was done there: another try costs nobody anything.
     Free(RouterError),
+    /// As many connections as may be are open.
+    Full(RouterError),
     /// Something may have been done there: another try is added load.
     Charged(RouterError),
 }
@@ -81,6 +85,7 @@ pub async fn send(
         key: key::of(service, &parts, call),
         tried: Vec::new(),
         may_fail_over: true,
+        only_connected: false,
     };
     let permit = admit::enter(worker, service, call).await?;
     match sending.send(permit, call).await? {
@@ -88,6 +93,7 @@ pub async fn send(
         Outcome::Elsewhere(other, choice) => {
             call.to(&other);
             call.flag("FO");
+            other.traffic.budget.request(clock::now());
             let permit = admit::enter(worker, &other, call).await?;
             let mut instead = Sending {
                 service: &other,
@@ -96,6 +102,7 @@ pub async fn send(
                 key: key::of(&other, &parts, call),
                 tried: Vec::new(),
                 may_fail_over: false,
+                only_connected: false,
                 ..sending
             };
             match instead.send(permit, call).await? {
@@ -129,7 +136,9 @@ impl Sending<'_> {
         let mut permit = permit;
         let attempts = self.retry().map_or(ATTEMPTS, |retry| retry.attempts as usize + 1);
         let mut last = None;
-        for attempt in 1..=attempts {
+        let mut attempt = 0;
+        while attempt < attempts {
+            attempt += 1;
             let place = match self.next(call) {
                 Next::Here(place) => place,
                 Next::Elsewhere(service, choice) => return Ok(Outcome::Elsewhere(service, choice)),
@@ -144,6 +153,13 @@ impl Sending<'_> {
             let Some(ended) = self.race(place, call).await else { break };
             match self.step(ended, attempt < attempts, &mut permit, call) {
                 Step::Done(result) => return result.map(Outcome::Answer),
+                Step::Full(error) => {
+                    // It was our own limit: those that are connected can be asked.
+                    if !self.only_connected {
+                        (self.only_connected, attempt) = (true, attempt - 1);
+                    }
+                    last = Some(error);
+                }
                 Step::Free(error) => last = Some(error),
                 Step::Charged(error) if attempt == attempts => return Err(error),
                 Step::Charged(error) => {
@@ -226,7 +242,7 @@ impl Sending<'_> {
                 self.payload.unread(request.into_body());
                 if error.kind() == std::io::ErrorKind::QuotaExceeded {
                     let service = &self.service.name;
-                    return Step::Free(RouterError::Overflow(format!(
+                    return Step::Full(RouterError::Overflow(format!(
                         "this router has as many connections to {service} as the limit \
                          maxConnections of its BackendTrafficPolicy allows; try again later"
                     )));

@@ -41,7 +41,8 @@ pub async fn handle(
         Err(h2::Reason::REFUSED_STREAM.into())
     };
     let Some(table) = worker.table() else { return refused(record, &Refused::NotReady) };
-    if let Err(why) = auth::incoming_tcp(&worker, &connected, &table) {
+    let own = worker.shared.config.service.as_str();
+    if let Err(why) = auth::connection(&worker, &table, own, &connected.peer) {
         record.refused(&Refused::Denied(why));
         let mut response = Response::new(DownBody::empty());
         *response.status_mut() = StatusCode::FORBIDDEN;

@@ -18,6 +18,7 @@ use weir_mesh::model::Protocol;
 use super::flow::{self, Flow, Near, NearBody};
 use super::record::Record;
 use super::{permit, refuse};
+use crate::auth;
 use crate::request::body::UpBody;
 use crate::table::{ServiceEntry, Table, TcpAction, TcpBackend, VersionEntry};
 use crate::upstream::{Failure, Lease, Pending, Pick, Reach, Upstream, pick};
@@ -201,7 +202,7 @@ async fn open(
         tried.push(index.unwrap_or(u32::MAX));
         let pending = Pending::new(upstream.clone());
         let began = Instant::now();
-        match reach(&upstream, service).await {
+        match reach(worker, &upstream, service).await {
             Ok(far) => {
                 upstream.load.answered(began.elapsed());
                 let instance = Some(upstream.id.clone());
@@ -247,8 +248,16 @@ fn next<'a>(
     fallback
 }
 
-async fn reach(upstream: &Rc<Upstream>, service: &Arc<ServiceEntry>) -> Result<Far, String> {
+async fn reach(
+    worker: &Rc<Worker>,
+    upstream: &Rc<Upstream>,
+    service: &Arc<ServiceEntry>,
+) -> Result<Far, String> {
     if upstream.reach != Reach::Mesh {
+        // It has no router that could ask: its caller's does, as for requests.
+        if let Some(table) = worker.table() {
+            auth::connection(worker, &table, service.name.as_str(), &auth::own_identity(worker))?;
+        }
         let stream = dial(upstream.address).await.map_err(|error| error.to_string())?;
         return Ok(Far::Plain(stream));
     }

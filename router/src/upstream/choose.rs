@@ -15,6 +15,8 @@ pub struct Asked<'a> {
     pub traffic: &'a Traffic,
     /// Instances that were asked already, by index.
     pub tried: &'a [u32],
+    /// Only those that no connection has to be opened to.
+    pub only_connected: bool,
     /// What the request hashes to, if it has what is hashed.
     pub key: Option<u64>,
     /// Where this router runs; may be empty.
@@ -35,6 +37,7 @@ impl<'a> Asked<'a> {
     ) -> Pick {
         let all = &self.version.1.endpoints;
         let usable = all.iter().filter(|e| self.is_usable(e)).map(|e| (e, upstream(e)));
+        let usable = usable.filter(|(_, u)| !self.only_connected || u.pool.has_room());
         let mut good: Vec<One<'a>> = usable.filter(|(_, u)| !u.load.is_out()).collect();
         let healthy = good.len();
         let threshold = self.traffic.policy.panic_threshold as usize;
@@ -196,7 +199,15 @@ mod tests {
     impl World {
         fn asked<'a>(&'a self, tried: &'a [u32], now: u64) -> Asked<'a> {
             let version = (0, &self.version);
-            Asked { version, traffic: &self.traffic, tried, key: None, zone: "a", now }
+            Asked {
+                version,
+                traffic: &self.traffic,
+                tried,
+                only_connected: false,
+                key: None,
+                zone: "a",
+                now,
+            }
         }
 
         /// How many of 1,000 requests each instance gets.

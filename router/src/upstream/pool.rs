@@ -111,6 +111,13 @@ impl Pool {
         }
     }
 
+    /// Whether a request can be sent without opening a connection.
+    #[must_use]
+    pub fn has_room(&self) -> bool {
+        let open = |c: &Rc<Http2>| !c.sender.is_closed() && c.streams.get() < STREAMS;
+        self.http2.borrow().iter().any(open) || !self.http1.borrow().is_empty()
+    }
+
     /// Closes connections that wait for a request, but for the newest.
     pub fn close_spare(&self) {
         let mut idle = self.http1.borrow_mut();

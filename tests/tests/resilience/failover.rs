@@ -15,10 +15,34 @@ pub fn services() -> Vec<Service> {
         "healthCheck": check,
     });
     vec![
+        ("open", "http1", 1, json!({"failover": [{"service": "walled"}], "healthCheck": check})),
+        // An AuthorizationPolicy of the mesh denies it to everybody.
+        ("walled", "http1", 1, Value::Null),
         ("first", "http1", 2, policy),
         ("first-also", "http1", 1, json!({"healthCheck": check})),
         ("spare", "http1", 1, Value::Null),
     ]
+}
+
+#[tokio::test]
+async fn nobody_gets_by_a_stand_in_where_they_may_not_go() {
+    assert_eq!(http().get("/walled").send().await.status, 403);
+    assert_eq!(http().get("/open").send().await.status, 200);
+    let own = states("open")[0].clone();
+    own.set(Manner::Status(500));
+    own.set_health(Manner::Status(503));
+    eventually("the ill one is known", || async {
+        let reply = http().get("/open/logged").send().await;
+        (reply.status == 500).then_some(())
+    })
+    .await;
+    let checks = own.checks.load(std::sync::atomic::Ordering::SeqCst);
+    eventually("it was asked for its health again", || async {
+        (own.checks.load(std::sync::atomic::Ordering::SeqCst) > checks + 5).then_some(())
+    })
+    .await;
+    assert_eq!(http().get("/open").send().await.status, 500, "nothing stands in");
+    assert_eq!(states("walled")[0].count(), 0);
 }
 
 #[tokio::test]

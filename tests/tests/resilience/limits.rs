@@ -19,6 +19,7 @@ pub fn services() -> Vec<Service> {
         ("impatient", "http1", 1, queue("100ms")),
         // Its route has a deadline of 400 ms.
         ("late-queue", "http1", 1, queue("20s")),
+        ("few-wires", "http1", 4, limits(json!({"maxConnections": 2}))),
         ("wired", "http1", 1, limits(json!({"maxConnections": 1}))),
         (
             "adaptive",
@@ -49,6 +50,15 @@ async fn over_the_limit_requests_are_refused_at_once() {
     assert!(!refusal.header("retry-after").is_empty());
     state.set(Manner::Good);
     assert_eq!(statuses(&at_once("/narrow", 2).await).0, 2, "there is room again");
+}
+
+/// Fewer connections than instances: what is connected is asked.
+#[tokio::test]
+async fn one_after_another_needs_no_more_connections_than_may_be() {
+    for i in 0..30 {
+        let reply = crate::http().get("/few-wires").send().await;
+        assert_eq!(reply.status, 200, "request {i}: {}", reply.text());
+    }
 }
 
 #[tokio::test]

@@ -69,7 +69,7 @@ fn world() -> &'static World {
                 writeln!(policies, "  - {policy}").unwrap();
             }
             let timeout = match name {
-                "by-route" => "retry: {codes: [500], attempts: 3, backoff: 1ms}, ",
+                "by-route" | "beside-ill" => "retry: {codes: [500], attempts: 3, backoff: 1ms}, ",
                 "by-route-late" => {
                     "retry: {attempts: 1, backoff: 1ms}, timeouts: {backendRequest: 150ms}, "
                 }
@@ -102,6 +102,15 @@ fn world() -> &'static World {
             });
             writeln!(policies, "  - {policy}").unwrap();
         }
+        let walled = json!({
+            "apiVersion": "weir.dev/v1alpha1", "kind": "AuthorizationPolicy",
+            "metadata": {"name": "walled"},
+            "spec": {
+                "targetRefs": [{"kind": "Service", "name": "walled"}],
+                "action": "Deny", "rules": [{}],
+            },
+        });
+        writeln!(policies, "  - {walled}").unwrap();
         let text = format!(
             "apiVersion: weir.dev/v1alpha1\nkind: Mesh\nservices:\n{listed}policies:\n{policies}\
              routes:\n  - apiVersion: gateway.networking.k8s.io/v1\n    kind: HTTPRoute\n    \

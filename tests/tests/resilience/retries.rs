@@ -22,6 +22,14 @@ pub fn services() -> Vec<Service> {
         ("hedged", "http1", 2, json!({"hedging": {"delay": "50ms"}})),
         ("changed", "http1", 2, serde_json::Value::Null),
         ("by-route", "http1", 2, serde_json::Value::Null),
+        (
+            "beside-ill",
+            "http1",
+            2,
+            json!({"healthCheck": {
+                "type": "HTTP", "path": "/health", "interval": "100ms", "healthyThreshold": 1,
+            }}),
+        ),
         ("by-route-late", "http1", 2, serde_json::Value::Null),
     ]
 }
@@ -56,6 +64,18 @@ async fn a_route_says_for_itself_when_to_try_again() {
 
     states("by-route-late")[0].set(Manner::Hangs);
     assert!(ask("/by-route-late", 6).await.iter().all(|name| name == "by-route-late-2"));
+}
+
+#[tokio::test]
+async fn the_only_one_that_is_well_is_asked_again() {
+    let (well, ill) = (states("beside-ill")[0].clone(), states("beside-ill")[1].clone());
+    ill.set_health(Manner::Status(503));
+    eventually("the ill one is left out", || async {
+        ask("/beside-ill", 10).await.iter().all(|name| name == "beside-ill-1").then_some(())
+    })
+    .await;
+    well.set(Manner::Half(500));
+    assert!(ask("/beside-ill", 8).await.iter().all(|name| name == "beside-ill-1"));
 }
 
 #[tokio::test]

@@ -77,6 +77,7 @@ async fn what_is_cut_off_does_not_look_whole() {
 async fn policies_say_who_may_connect() {
     assert!(is_echoed(world().port("granted")).await, "the caller may");
     assert!(is_reset(world().port("guarded")).await, "only others may");
+    assert!(is_reset(world().port("walled")).await, "also where no router stands");
     let line = eventually("a denial in the access log", || async {
         let lines = world().mesh.access_log().into_iter();
         lines.map(|(_, line)| line).find(|line| line["flags"][0] == "RBAC_ACCESS_DENIED")

@@ -47,6 +47,7 @@ services:
     protocol: tcp
     versions: [{name: v1, command: [python3, server.py, tls, $PORT, "{directory}/b"]}]
   - {name: elsewhere, protocol: tcp, versions: [{name: v1, addresses: ["127.0.0.1:{elsewhere}"]}]}
+  - {name: walled, protocol: tcp, versions: [{name: v1, addresses: ["127.0.0.1:{elsewhere}"]}]}
   - {name: nobody, protocol: tcp, versions: [{name: v1, addresses: ["127.0.0.1:1"]}]}
   - {name: faked, protocol: tcp, versions: [{name: v1, addresses: ["127.0.0.1:1"]}]}
 {redis}  - name: caller
@@ -58,7 +59,7 @@ services:
     kind: AuthorizationPolicy
     metadata: {name: others}
     spec:
-      targetRefs: [{kind: Service, name: guarded}]
+      targetRefs: [{kind: Service, name: guarded}, {kind: Service, name: walled}]
       action: Allow
       rules: [{from: {services: [told]}}]
   - apiVersion: weir.dev/v1alpha1
@@ -103,8 +104,9 @@ routes:
       rules: [{backendRefs: [{name: tls-b}]}]
 "#;
 
-const UPSTREAMS: [&str; 13] = [
+const UPSTREAMS: [&str; 14] = [
     "echo",
+    "walled",
     "guarded",
     "granted",
     "told",

@@ -10,6 +10,7 @@ use serde::Deserialize;
 use super::{
     KeyPart, LimitMatch, LimitMode, LimitRule, MAX_RULES, OnFailure, RateLimit, Scope, Store,
 };
+use crate::canonical::{self, Slashes};
 use crate::duration;
 use crate::model::{PathMatch, ServiceName, Violations};
 use crate::policy::value::DurationText;
@@ -305,8 +306,18 @@ impl MatchDocument {
         let path = match self.path {
             None => None,
             Some(path) => {
-                if !path.value.starts_with('/') {
-                    let why = format!("{:?} does not begin with a slash", path.value);
+                let form = match canonical::path(&path.value, Slashes::Keep) {
+                    Ok(None) => None,
+                    Ok(Some(form)) => Some(format!(
+                        "{:?} is not in the form that requests are brought to, so it would fit \
+                         none; write {form:?}",
+                        path.value
+                    )),
+                    Err(error) => {
+                        Some(format!("{:?} can be no request's path: {error}", path.value))
+                    }
+                };
+                if let Some(why) = form {
                     bad.add(format!("{at}.path.value"), why);
                     return None;
                 }

@@ -4,6 +4,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use super::{Call, Choice, Sending};
+use crate::auth;
 use crate::clock;
 use crate::table::{Endpoint, ServiceEntry};
 use crate::upstream::{Asked, Host, Pick, Upstream};
@@ -34,7 +35,12 @@ impl Sending<'_> {
         let fallback = match self.pick(self.service, chosen) {
             Pick::Good(upstream) => return self.here(chosen, upstream),
             Pick::Panic(upstream) => Some(upstream),
-            Pick::None => None,
+            // All that are well were asked: one of them again, before one that the
+            // request was not for.
+            Pick::None => match self.pick_but(self.service, chosen, &[]) {
+                Pick::Good(upstream) => return self.here(chosen, upstream),
+                Pick::Panic(_) | Pick::None => None,
+            },
         };
         if self.choice.may_fall_over {
             for (version, entry) in self.service.versions.iter().enumerate() {
@@ -61,12 +67,28 @@ impl Sending<'_> {
         }
     }
 
+    /// A well instance of the chosen version that was not asked yet.
+    pub(super) fn another(&self) -> Option<Place> {
+        match self.pick(self.service, self.choice.version) {
+            Pick::Good(upstream) => match self.here(self.choice.version, upstream) {
+                Next::Here(place) => Some(place),
+                _ => None,
+            },
+            Pick::Panic(_) | Pick::None => None,
+        }
+    }
+
     fn pick(&self, service: &ServiceEntry, version: usize) -> Pick {
+        self.pick_but(service, version, &self.tried)
+    }
+
+    fn pick_but(&self, service: &ServiceEntry, version: usize, tried: &[u32]) -> Pick {
         let entry = &service.versions[version];
         let asked = Asked {
             version: (version, entry),
             traffic: &service.traffic,
-            tried: &self.tried,
+            tried,
+            only_connected: self.only_connected,
             key: self.key,
             zone: &self.worker.shared.config.args.zone,
             now: clock::now(),
@@ -91,6 +113,11 @@ impl Sending<'_> {
         let table = self.worker.table()?;
         failover.iter().find_map(|one| {
             let service = &table.services.get(&one.service)?.service;
+            // Nobody would ask whether this request may go there: its own router
+            // does that for others.
+            if auth::in_place_of(&table, service).is_some() {
+                return None;
+            }
             let version = match &one.version {
                 Some(name) => service.version(name)?,
                 None => next_version(self.worker, service),

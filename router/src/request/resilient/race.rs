@@ -10,7 +10,7 @@ use futures_util::stream::FuturesUnordered;
 use http::Request;
 use tokio::time::{Instant as Deadline, sleep_until, timeout_at};
 
-use super::place::{Next, Place};
+use super::place::Place;
 use super::{Call, Sending};
 use crate::request::body::UpBody;
 use crate::request::forward::outgoing;
@@ -54,7 +54,7 @@ impl Sending<'_> {
                         return Some(ended);
                     }
                     // One of several: the others may do better.
-                    ended.pending.ended(false, &self.worker.shared.metrics);
+                    self.lost(&mut ended, call);
                 }
                 () = sleep_until(at), if left > 0 => {
                     left -= 1;
@@ -68,6 +68,26 @@ impl Sending<'_> {
         }
     }
 
+    /// Notes what one of several says of its instance, as for one alone.
+    fn lost(&self, ended: &mut Ended, call: &Call) {
+        let fault = match &ended.result {
+            Err(Why::Failed(Failure::Connect(error, _)))
+                if error.kind() == std::io::ErrorKind::QuotaExceeded =>
+            {
+                false
+            }
+            Err(Why::Failed(_)) => {
+                ended.place.upstream.load.failed();
+                true
+            }
+            Err(Why::Deadline) => !call.is_hurried(),
+            Ok(_) | Err(Why::Slow(_)) => true,
+        };
+        if fault {
+            ended.pending.ended(false, &self.worker.shared.metrics);
+        }
+    }
+
     fn is_good(&self, ended: &Ended) -> bool {
         ended.result.as_ref().is_ok_and(|sent| !self.wants_another(&sent.response))
     }
@@ -76,7 +96,7 @@ impl Sending<'_> {
         if !self.payload.is_held() || self.all_tried() {
             return None;
         }
-        let Next::Here(place) = self.next(call) else { return None };
+        let place = self.another()?;
         if !self.spend() {
             return None;
         }
