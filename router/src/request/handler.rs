@@ -29,11 +29,14 @@ pub async fn handle(
 ) -> Result<Response<DownBody>, Infallible> {
     let mut call = Call::begin(&worker, &connected, &request);
     let origin = cors::origin(&request);
-    let answer = match steps(&worker, &connected, request, &mut call).await {
+    let mut answer = match steps(&worker, &connected, request, &mut call).await {
         Ok(response) => response,
         Err(error) => answer::of_error(&error, &mut call),
     };
-    Ok(answer::finish(cors::allow(&worker, &call, origin, answer), call))
+    if let Some(origin) = origin {
+        cors::allow(&worker, &call, origin, &mut answer);
+    }
+    Ok(answer::finish(answer, call))
 }
 
 async fn steps(

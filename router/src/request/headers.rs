@@ -284,6 +284,20 @@ mod tests {
     }
 
     #[test]
+    fn each_hop_by_hop_header_goes_and_claims_are_told() {
+        for name in &HOP_BY_HOP {
+            let mut headers = HeaderMap::new();
+            headers.insert(name, "x".parse().unwrap());
+            headers.insert("x-kept", "1".parse().unwrap());
+            assert!(!strip(&mut headers), "{name}");
+            assert!(headers.len() == 1 && headers.contains_key("x-kept"), "{name}");
+        }
+        for name in [CLIENT_CERT, header::EXPECT] {
+            assert!(strip(&mut HeaderMap::from_iter([(name, "x".parse().unwrap())])));
+        }
+    }
+
+    #[test]
     fn http1_gets_origin_form_a_host_and_one_cookie_header() {
         let mut headers = HeaderMap::new();
         headers.insert(header::HOST, "other".parse().unwrap());

@@ -142,6 +142,14 @@ mod tests {
         assert_eq!(of("/x", Some("shop:1:1")), None);
     }
 
+    proptest::proptest! {
+        #[test]
+        fn a_plain_name_always_is_an_authority(host in "[-.:@/%_a-zA-Z0-9]{0,20}") {
+            let parsed = host.parse::<http::uri::Authority>().is_ok();
+            proptest::prop_assert!(parsed || !is_name(&host), "{host}");
+        }
+    }
+
     #[test]
     fn only_our_own_suffixes_are_taken_off() {
         assert_eq!(service_label("products.default.svc.cluster.local"), "products");
