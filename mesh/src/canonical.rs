@@ -62,7 +62,8 @@ pub enum PathError {
 
 /// What a byte of a path makes necessary.
 const PLAIN: u8 = 0;
-const SLASH: u8 = 1;
+/// A slash or a dot: it matters after a slash.
+const SEGMENT: u8 = 1;
 const OTHER: u8 = 2;
 
 static CLASS: [u8; 256] = {
@@ -74,7 +75,8 @@ static CLASS: [u8; 256] = {
         }
         byte += 1;
     }
-    class[b'/' as usize] = SLASH;
+    class[b'/' as usize] = SEGMENT;
+    class[b'.' as usize] = SEGMENT;
     class
 };
 
@@ -107,19 +109,21 @@ const fn is_unreserved(byte: u8) -> bool {
 ///
 /// # Errors
 /// [`PathError`], when servers would not agree on what is meant.
+#[inline]
 pub fn path(path: &str, slashes: Slashes) -> Result<Option<String>, PathError> {
     let bytes = path.as_bytes();
     if bytes.first() != Some(&b'/') {
         return Err(PathError::Relative);
     }
-    let mut before = b' ';
-    for byte in bytes {
+    for (at, byte) in bytes.iter().enumerate() {
         let class = CLASS[usize::from(*byte)];
+        if class == PLAIN {
+            continue;
+        }
         // After a slash, another one and a dot need a closer look.
-        if class == OTHER || (before == b'/' && matches!(byte, b'/' | b'.')) {
+        if class == OTHER || (at > 0 && bytes[at - 1] == b'/') {
             return rewrite(path, slashes).map(|new| (new != path).then_some(new));
         }
-        before = *byte;
     }
     Ok(None)
 }

@@ -179,7 +179,7 @@ async fn serve_inbound(
                 return Box::pin(drive_http2(TokioIo::new(stream), service, closing)).await;
             }
             let service = service_fn(move |request: Request<Incoming>| {
-                inbound::handle(worker.clone(), connected.clone(), request)
+                Box::pin(inbound::handle(worker.clone(), connected.clone(), request))
             });
             Box::pin(drive_http2(TokioIo::new(stream), service, closing))
         }
@@ -246,7 +246,8 @@ async fn serve_plain(
     let connected = Connected::new(side, peer_address, peer, None);
     if http2 {
         let service = service_fn(move |request: Request<Incoming>| {
-            handler::handle(worker.clone(), connected.clone(), request)
+            // In a box, for its task is moved about before it runs.
+            Box::pin(handler::handle(worker.clone(), connected.clone(), request))
         });
         return Box::pin(drive_http2(TokioIo::new(stream), service, closing)).await;
     }

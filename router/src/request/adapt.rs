@@ -25,20 +25,22 @@ pub enum Adapter {
     Web(grpc_web::Encoding),
 }
 
-/// Turns a request into what its service speaks.
+/// Whether a request may need [`request`]; else it is sent on as it is.
+#[must_use]
+pub fn concerns(connected: &Connected, service: &ServiceEntry) -> bool {
+    connected.side == Side::Gateway && service.protocol == Protocol::Grpc
+}
+
+/// Turns a request at the gateway into what its service speaks, which is gRPC.
 ///
 /// # Errors
 /// When there is no mapping, or the request does not fit it.
 pub async fn request(
-    connected: &Connected,
     service: &Arc<ServiceEntry>,
     parts: &mut request::Parts,
     body: Incoming,
     deadline: Option<Deadline>,
 ) -> Result<(Adapter, Payload), RouterError> {
-    if connected.side != Side::Gateway || service.protocol != Protocol::Grpc {
-        return Ok((Adapter::None, Payload::stream(body)));
-    }
     if let Some(encoding) = grpc_web::Encoding::of(&parts.headers) {
         let body = grpc_web::request(encoding, parts, body);
         return Ok((Adapter::Web(encoding), Payload::Once(Some(body))));
@@ -66,19 +68,27 @@ impl Adapter {
         mut response: Response<Incoming>,
         call: &mut Call,
     ) -> Result<Response<DownBody>, RouterError> {
-        headers::strip_hop_by_hop(response.headers_mut());
         match self {
-            Self::None => {
-                call.answered(&response);
-                Ok(response.map(DownBody::stream))
-            }
+            Self::None => Ok(passed(response, call)),
             Self::Web(encoding) => {
+                headers::strip_hop_by_hop(response.headers_mut());
                 call.answered(&response);
                 Ok(grpc_web::response(encoding, response))
             }
-            Self::Json(transcoding) => Box::pin(transcoding.response(response, call)).await,
+            Self::Json(transcoding) => {
+                headers::strip_hop_by_hop(response.headers_mut());
+                Box::pin(transcoding.response(response, call)).await
+            }
         }
     }
+}
+
+/// An answer that goes back as it is.
+#[must_use]
+pub fn passed(mut response: Response<Incoming>, call: &mut Call) -> Response<DownBody> {
+    headers::strip_hop_by_hop(response.headers_mut());
+    call.answered(&response);
+    response.map(DownBody::stream)
 }
 
 /// Whether a message is gRPC, and not gRPC-Web.

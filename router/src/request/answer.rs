@@ -199,13 +199,12 @@ impl Drop for DownBody {
 }
 
 /// Binds an answer to what is remembered of its request.
-pub fn finish(response: Response<DownBody>, mut call: Box<Call>) -> Response<DownBody> {
+pub fn finish(mut response: Response<DownBody>, mut call: Box<Call>) -> Response<DownBody> {
     call.status(response.status());
-    response.map(|mut body| {
-        body.deadline = call.deadline().map(|at| Box::pin(tokio::time::sleep_until(at)));
-        body.call = Some(call);
-        body
-    })
+    let body = response.body_mut();
+    body.deadline = call.deadline().map(|at| Box::pin(tokio::time::sleep_until(at)));
+    body.call = Some(call);
+    response
 }
 
 /// Tells a client why there is no answer, in what it speaks.

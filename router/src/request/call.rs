@@ -78,13 +78,7 @@ impl Call {
         connected: &Rc<Connected>,
         request: &Request<B>,
     ) -> Box<Self> {
-        let speaks = if is_grpc(request.headers()) {
-            Speaks::Grpc
-        } else if is_grpc_web(request.headers()) {
-            Speaks::GrpcWeb
-        } else {
-            Speaks::Http
-        };
+        let speaks = speaks(request.headers());
         let context = SpanContext::accept(request.headers(), || sample(worker));
         let name = match context.is_sampled() {
             true => Cow::Owned(span_name(speaks, request)),
@@ -407,7 +401,9 @@ impl Call {
     }
 
     fn read_grpc_status(&mut self, headers: &HeaderMap) {
-        if let Some(value) = headers.get(GRPC_STATUS) {
+        // Here and below: in the few headers of an answer, or where there is none,
+        // a look at each name costs less than a hash.
+        if let Some((_, value)) = headers.iter().find(|(name, _)| **name == GRPC_STATUS) {
             let code = value.to_str().ok().and_then(|value| value.parse().ok());
             self.grpc = Some(code.unwrap_or(grpc::UNKNOWN));
         }
@@ -467,7 +463,8 @@ fn authority<B>(request: &Request<B>) -> Option<Box<str>> {
 
 /// The time that a gRPC client gives a call.
 pub fn grpc_timeout(headers: &HeaderMap) -> Option<Duration> {
-    headers.get(GRPC_TIMEOUT).and_then(|value| timeout::parse(value.as_bytes()))
+    let (_, value) = headers.iter().find(|(name, _)| **name == GRPC_TIMEOUT)?;
+    timeout::parse(value.as_bytes())
 }
 
 fn sample(worker: &Rc<Worker>) -> bool {
@@ -485,8 +482,11 @@ fn span_name<B>(speaks: Speaks, request: &Request<B>) -> String {
     }
 }
 
-fn is_grpc_web(headers: &HeaderMap) -> bool {
-    headers
-        .get(header::CONTENT_TYPE)
-        .is_some_and(|value| value.as_bytes().starts_with(b"application/grpc-web"))
+fn speaks(headers: &HeaderMap) -> Speaks {
+    let value = headers.get(header::CONTENT_TYPE).map(HeaderValue::as_bytes);
+    match value.and_then(|value| value.strip_prefix(b"application/grpc")) {
+        None => Speaks::Http,
+        Some(rest) if rest.starts_with(b"-web") => Speaks::GrpcWeb,
+        Some(_) => Speaks::Grpc,
+    }
 }

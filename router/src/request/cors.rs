@@ -124,13 +124,7 @@ fn names<T: Display>(names: &Names<T>) -> Option<HeaderValue> {
 }
 
 /// Lets the page read the answer, where the rule or the mesh allows its origin.
-pub fn allow(
-    worker: &Worker,
-    call: &Call,
-    origin: Option<HeaderValue>,
-    mut response: Response<DownBody>,
-) -> Response<DownBody> {
-    let Some(origin) = origin else { return response };
+pub fn allow(worker: &Worker, call: &Call, origin: HeaderValue, response: &mut Response<DownBody>) {
     if let Some(cors) = call.action().and_then(|action| action.cors()) {
         rule_allow(cors, origin, response.headers_mut());
     } else if call.side() == Side::Gateway
@@ -142,7 +136,6 @@ pub fn allow(
         headers.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, EXPOSED);
         headers.append(header::VARY, HeaderValue::from_static("origin"));
     }
-    response
 }
 
 fn rule_allow(cors: &Cors, origin: HeaderValue, headers: &mut HeaderMap) {

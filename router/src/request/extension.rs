@@ -98,15 +98,6 @@ fn content_length(headers: &HeaderMap) -> Option<u64> {
     headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }
 
-/// Watches the size of a body while it is sent.
-#[must_use]
-pub fn payload(filtering: Option<&Filtering>, payload: Payload) -> Payload {
-    match filtering.and_then(|filtering| filtering.request.as_ref()) {
-        None => payload,
-        Some(cap) => payload.capped(cap),
-    }
-}
-
 /// Why sending failed: when a body grew too large, that is why.
 #[must_use]
 pub fn error(filtering: Option<&Filtering>, error: RouterError) -> RouterError {
@@ -117,6 +108,15 @@ pub fn error(filtering: Option<&Filtering>, error: RouterError) -> RouterError {
 }
 
 impl Filtering {
+    /// Watches the size of a body while it is sent.
+    #[must_use]
+    pub fn payload(&self, payload: Payload) -> Payload {
+        match &self.request {
+            None => payload,
+            Some(cap) => payload.capped(cap),
+        }
+    }
+
     /// Measures an answer, and makes it smaller.
     ///
     /// # Errors

@@ -9,9 +9,17 @@ use super::headers;
 use crate::table::Filters;
 
 /// The answer of a redirect, if there is one.
+#[inline]
 pub fn redirect(filters: Option<&Filters>, request: &request::Parts) -> Option<Response<DownBody>> {
     let filters = filters?;
-    let redirect = filters.redirect.as_ref()?;
+    redirected(filters, filters.redirect.as_ref()?, request)
+}
+
+fn redirected(
+    filters: &Filters,
+    redirect: &Redirect,
+    request: &request::Parts,
+) -> Option<Response<DownBody>> {
     let mut response = Response::new(DownBody::empty());
     *response.status_mut() = StatusCode::from_u16(redirect.status).unwrap_or(StatusCode::FOUND);
     if let Some(location) = location(redirect, filters.prefix, request)

@@ -127,8 +127,8 @@ pub async fn send(
     worker: &Rc<Worker>,
     service: &Arc<ServiceEntry>,
     choice: &Choice,
-    parts: request::Parts,
-    mut payload: Payload,
+    parts: &request::Parts,
+    payload: &mut Payload,
     call: &mut Call,
 ) -> Result<Response<Incoming>, RouterError> {
     if service.protocol == Protocol::Tcp {
@@ -155,7 +155,7 @@ pub async fn send(
             call.retried();
         }
         call.tries(version, &upstream);
-        let request = outgoing(&parts, body, upstream.reach, call);
+        let request = outgoing(parts, body, upstream.reach, call);
         let pending = Pending::new(upstream.clone());
         let began = std::time::Instant::now();
         let result = match call.try_deadline() {
@@ -172,7 +172,7 @@ pub async fn send(
         };
         let failed = match result {
             Ok(mut sent) => {
-                upstream.load.answered(began.elapsed());
+                upstream.load.answers(began);
                 payload.settle();
                 call.hold(sent.lease, pending);
                 // What an HTTP/1.0 server said of itself is not true of us.
@@ -207,7 +207,7 @@ pub async fn send(
                 upstream.load.failed();
                 tried.extend(index);
                 let error = RouterError::Upstream(name(), error);
-                if !is_idempotent(&parts) {
+                if !is_idempotent(parts) {
                     return Err(error);
                 }
                 if !traffic.budget.spend(clock::now()) {

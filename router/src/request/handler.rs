@@ -6,8 +6,10 @@ use std::rc::Rc;
 use http::{Method, Request, Response};
 use hyper::body::Incoming;
 
+use super::adapt::Adapter;
 use super::answer::{self, DownBody};
 use super::call::Call;
+use super::forward::Payload;
 use super::{
     adapt, canonical, choose, cors, extension, filters, forward, headers, limit, mirror, target,
 };
@@ -27,11 +29,14 @@ pub async fn handle(
 ) -> Result<Response<DownBody>, Infallible> {
     let mut call = Call::begin(&worker, &connected, &request);
     let origin = cors::origin(&request);
-    let answer = match steps(&worker, &connected, request, &mut call).await {
+    let mut answer = match steps(&worker, &connected, request, &mut call).await {
         Ok(response) => response,
         Err(error) => answer::of_error(&error, &mut call),
     };
-    Ok(answer::finish(cors::allow(&worker, &call, origin, answer), call))
+    if let Some(origin) = origin {
+        cors::allow(&worker, &call, origin, &mut answer);
+    }
+    Ok(answer::finish(answer, call))
 }
 
 async fn steps(
@@ -101,19 +106,26 @@ async fn steps(
     filters::request(of_rule, &mut parts);
     filters::request(of_backend, &mut parts);
     call.set_deadline(&parts, action.timeout);
-    let (adapter, mut payload) =
-        adapt::request(connected, service, &mut parts, body, call.deadline()).await?;
+    let (adapter, mut payload) = match adapt::concerns(connected, service) {
+        true => Box::pin(adapt::request(service, &mut parts, body, call.deadline())).await?,
+        false => (Adapter::None, Payload::stream(body)),
+    };
     let version = choose::version(worker, connected, &picked, &mut parts.headers);
     if let Some(guards) = auth::in_place_of(&table, service) {
         let asking = auth::stand_in(worker, connected, guards, service, &mut parts, call);
         Box::pin(asking).await?;
     }
     mirror::send(worker, [of_rule, of_backend], &parts, &mut payload, call);
-    let payload = extension::payload(filtering.as_deref(), payload);
-    let sent = forward::send(worker, service, &version, parts, payload, call).await;
+    if let Some(filtering) = &filtering {
+        payload = filtering.payload(payload);
+    }
+    let sent = forward::send(worker, service, &version, &parts, &mut payload, call).await;
     let sent = sent.map_err(|error| extension::error(filtering.as_deref(), error))?;
 
-    let mut response = adapter.response(sent, call).await?;
+    let mut response = match adapter {
+        Adapter::None => adapt::passed(sent, call),
+        some => Box::pin(some.response(sent, call)).await?,
+    };
     filters::response(of_backend, &mut response);
     filters::response(of_rule, &mut response);
     headers::reveal(&mut response, connected, &table, call);

@@ -23,7 +23,7 @@ const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 
 const HOPS: usize = 5;
 /// Headers that belong to one connection (RFC 9110 §7.6.1), and those that
-/// HTTP/2 forbids (RFC 9113 §8.2.2).
+/// HTTP/2 forbids (RFC 9113 §8.2.2). [`strip`] knows their places.
 static HOP_BY_HOP: [HeaderName; HOPS] = [
     header::CONNECTION,
     HeaderName::from_static("keep-alive"),
@@ -61,15 +61,33 @@ pub fn check(headers: &HeaderMap) -> Result<(), RouterError> {
 
 /// Takes away what belongs to the connection that the message came by.
 pub fn strip_hop_by_hop(headers: &mut HeaderMap) {
+    strip(headers);
+}
+
+/// The same. Says whether there was one of [`CLIENT_CERT`] and `Expect`.
+fn strip(headers: &mut HeaderMap) -> bool {
     // Few messages have any: one look at each header costs less than a search
-    // for each of these.
+    // for each of these, and most have another length than all of these.
     let mut found = [false; HOPS];
-    let mut te = false;
-    for name in headers.keys() {
-        te |= *name == header::TE;
-        if let Some(at) = HOP_BY_HOP.iter().position(|hop| hop == name) {
-            found[at] = true;
-        }
+    let (mut te, mut claims) = (false, false);
+    for (name, value) in &*headers {
+        let hop = match name.as_str() {
+            "connection" => 0,
+            "keep-alive" => 1,
+            "proxy-connection" => 2,
+            "transfer-encoding" => CODING,
+            "upgrade" => 4,
+            "te" => {
+                te |= value != "trailers";
+                continue;
+            }
+            "expect" | "x-forwarded-client-cert" => {
+                claims = true;
+                continue;
+            }
+            _ => continue,
+        };
+        found[hop] = true;
     }
     if found[0] {
         remove_named_by_connection(headers);
@@ -84,6 +102,7 @@ pub fn strip_hop_by_hop(headers: &mut HeaderMap) {
     if te {
         keep_te_trailers(headers);
     }
+    claims
 }
 
 fn remove_named_by_connection(headers: &mut HeaderMap) {
@@ -138,8 +157,7 @@ pub fn distrust(headers: &mut HeaderMap, connected: &Connected, table: &Table) {
 /// go (invariant 3); at the gateway, who sent it is added.
 pub fn forwarded(parts: &mut request::Parts, connected: &Connected) {
     let headers = &mut parts.headers;
-    strip_hop_by_hop(headers);
-    if headers.keys().any(|name| *name == CLIENT_CERT || *name == header::EXPECT) {
+    if strip(headers) {
         headers.remove(CLIENT_CERT);
         // Answered on each hop by the server that reads the body (RFC 9110 §10.1.1).
         headers.remove(header::EXPECT);
@@ -178,6 +196,14 @@ pub fn to_http1(uri: &mut Uri, headers: &mut HeaderMap, body: &UpBody) {
         }
     }
     *uri = uri.path_and_query().map_or_else(|| Uri::from_static("/"), |p| Uri::from(p.clone()));
+    // Else each header has one value.
+    if headers.len() > headers.keys_len() {
+        join_cookies(headers);
+    }
+    frame(headers, body);
+}
+
+fn join_cookies(headers: &mut HeaderMap) {
     let mut cookies = headers.get_all(header::COOKIE).iter();
     if let (Some(first), Some(second)) = (cookies.next(), cookies.next()) {
         let parts = [first, second].into_iter().chain(cookies).map(HeaderValue::as_bytes);
@@ -186,7 +212,6 @@ pub fn to_http1(uri: &mut Uri, headers: &mut HeaderMap, body: &UpBody) {
             headers.insert(header::COOKIE, joined);
         }
     }
-    frame(headers, body);
 }
 
 /// Says that a body follows whose length nobody knows: of a GET, say, HTTP/1.1
@@ -269,6 +294,20 @@ mod tests {
         headers.insert(header::CONTENT_LENGTH, HeaderValue::from_static("99"));
         strip_hop_by_hop(&mut headers);
         assert!(headers.is_empty(), "{headers:?}");
+    }
+
+    #[test]
+    fn each_hop_by_hop_header_goes_and_claims_are_told() {
+        for name in &HOP_BY_HOP {
+            let mut headers = HeaderMap::new();
+            headers.insert(name, "x".parse().unwrap());
+            headers.insert("x-kept", "1".parse().unwrap());
+            assert!(!strip(&mut headers), "{name}");
+            assert!(headers.len() == 1 && headers.contains_key("x-kept"), "{name}");
+        }
+        for name in [CLIENT_CERT, header::EXPECT] {
+            assert!(strip(&mut HeaderMap::from_iter([(name, "x".parse().unwrap())])));
+        }
     }
 
     #[test]

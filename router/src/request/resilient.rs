@@ -35,7 +35,7 @@ struct Sending<'a> {
     service: &'a Arc<ServiceEntry>,
     choice: &'a Choice,
     parts: &'a request::Parts,
-    payload: Payload,
+    payload: &'a mut Payload,
     /// When it is tried again; none: only when that costs nobody anything.
     retry: Option<Cow<'a, Retry>>,
     /// It may be sent twice without harm.
@@ -70,19 +70,19 @@ pub async fn send(
     worker: &Rc<Worker>,
     service: &Arc<ServiceEntry>,
     choice: &Choice,
-    parts: request::Parts,
-    payload: Payload,
+    parts: &request::Parts,
+    payload: &mut Payload,
     call: &mut Call,
 ) -> Result<Response<Incoming>, RouterError> {
     let mut sending = Sending {
         worker,
         service,
         choice,
-        parts: &parts,
+        parts,
         payload,
         retry: retry(service, call),
-        idempotent: is_idempotent(&parts),
-        key: key::of(service, &parts, call),
+        idempotent: is_idempotent(parts),
+        key: key::of(service, parts, call),
         tried: Vec::new(),
         may_fail_over: true,
         only_connected: false,
@@ -99,7 +99,7 @@ pub async fn send(
                 service: &other,
                 choice: &choice,
                 retry: retry(&other, call),
-                key: key::of(&other, &parts, call),
+                key: key::of(&other, parts, call),
                 tried: Vec::new(),
                 may_fail_over: false,
                 only_connected: false,
@@ -311,7 +311,7 @@ impl Sending<'_> {
     }
 
     fn payload_is_whole(&mut self) -> bool {
-        match &self.payload {
+        match &*self.payload {
             Payload::Stream(source) => source.attempt().is_some(),
             Payload::Full(_) => true,
             Payload::Once(body) => body.is_some(),

@@ -31,7 +31,9 @@ pub fn find_as<B>(
     method: &Method,
 ) -> Result<Arc<Action>, RouterError> {
     // RFC 9112 §3.2: two could mean one thing to us and another to the upstream.
-    if request.headers().get_all(http::header::HOST).iter().nth(1).is_some() {
+    let headers = request.headers();
+    let repeats = headers.len() > headers.keys_len();
+    if repeats && headers.get_all(http::header::HOST).iter().nth(1).is_some() {
         return Err(RouterError::BadRequest("more than one Host header".to_owned()));
     }
     let host = host(request).ok_or(RouterError::NoHost)?;
@@ -39,13 +41,8 @@ pub fn find_as<B>(
         let why = "the request's target must be a path that begins with /";
         return Err(RouterError::BadRequest(why.to_owned()));
     }
-    let query = Query {
-        host,
-        path: request.uri().path(),
-        query: request.uri().query(),
-        method,
-        headers: request.headers(),
-    };
+    let query =
+        Query { host, path: request.uri().path(), query: request.uri().query(), method, headers };
     if connected.side == Side::Gateway {
         let lower;
         let query = if host.bytes().any(|b| b.is_ascii_uppercase()) {
@@ -84,8 +81,11 @@ pub fn host_of<'a>(uri: &'a Uri, headers: &'a HeaderMap) -> Option<&'a str> {
         Some(authority) => authority.as_str(),
         None => {
             let host = headers.get(http::header::HOST)?.to_str().ok()?;
-            // What is no authority could not be sent on.
-            host.parse::<http::uri::Authority>().ok()?;
+            // What is no authority could not be sent on. A plain name, as most are,
+            // always is one.
+            if !is_name(host) {
+                host.parse::<http::uri::Authority>().ok()?;
+            }
             host
         }
     };
@@ -99,6 +99,12 @@ pub fn host_of<'a>(uri: &'a Uri, headers: &'a HeaderMap) -> Option<&'a str> {
     };
     let host = host.strip_suffix('.').unwrap_or(host);
     (!host.is_empty()).then_some(host)
+}
+
+/// Letters, digits, dots and hyphens alone, and of them at least one.
+fn is_name(host: &str) -> bool {
+    let plain = |b: u8| matches!(b, b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.');
+    !host.is_empty() && host.bytes().all(plain)
 }
 
 /// `products`, of `products`, `products.mesh`, `products.default` or
@@ -134,6 +140,14 @@ mod tests {
         assert_eq!(of("/x", Some("me@products")), None);
         assert_eq!(of("/x", Some("a/b")), None);
         assert_eq!(of("/x", Some("shop:1:1")), None);
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn a_plain_name_always_is_an_authority(host in "[-.:@/%_a-zA-Z0-9]{0,20}") {
+            let parsed = host.parse::<http::uri::Authority>().is_ok();
+            proptest::prop_assert!(parsed || !is_name(&host), "{host}");
+        }
     }
 
     #[test]

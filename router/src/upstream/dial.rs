@@ -165,6 +165,9 @@ where
     Ok(Connection::Http2(sender))
 }
 
+/// Bytes of a task that cost less to move than an allocation does.
+const IN_PLACE: usize = 512;
+
 /// Runs hyper's tasks on the worker that made them.
 #[derive(Debug, Clone, Copy)]
 pub struct LocalExecutor;
@@ -176,7 +179,12 @@ where
 {
     fn execute(&self, future: F) {
         // As it is: a block around it would hold it twice, and a stream's task
-        // would be twice as large.
-        tokio::task::spawn_local(future);
+        // would be twice as large. A large one in a box, for tokio moves it several
+        // times until it runs, and once more when it ends.
+        if size_of::<F>() > IN_PLACE {
+            tokio::task::spawn_local(Box::pin(future));
+        } else {
+            tokio::task::spawn_local(future);
+        }
     }
 }

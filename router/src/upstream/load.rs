@@ -83,17 +83,23 @@ impl Load {
     /// An answer began after `took`.
     pub fn answered(&self, took: Duration) {
         self.failures.set(0);
-        self.observe(took);
+        self.observe(took, Instant::now());
+    }
+
+    /// An answer to what was sent at `began` begins now.
+    pub fn answers(&self, began: Instant) {
+        self.failures.set(0);
+        let now = Instant::now();
+        self.observe(now.saturating_duration_since(began), now);
     }
 
     /// There was no answer within `took`.
     pub fn slow(&self, took: Duration) {
-        self.observe(took);
+        self.observe(took, Instant::now());
     }
 
-    fn observe(&self, took: Duration) {
+    fn observe(&self, took: Duration, now: Instant) {
         let took = took.as_secs_f64();
-        let now = Instant::now();
         let keep = self.kept(now);
         let faded = (self.latency.get() * keep).max(FLOOR);
         self.seen.set(now);

@@ -9,7 +9,7 @@ use std::time::Instant;
 
 use http::{Request, Response};
 use hyper::body::Incoming;
-use hyper::client::conn::{http1, http2};
+use hyper::client::conn::{TrySendError, http1, http2};
 
 use super::dial::Connection;
 use super::{Dial, Limiter};
@@ -57,6 +57,12 @@ pub struct Sent {
     pub response: Response<Incoming>,
     /// Frees the connection when dropped.
     pub lease: Lease,
+}
+
+/// What a request can be sent on.
+enum Ready {
+    Stream(StreamLease),
+    Connection(http1::SendRequest<UpBody>),
 }
 
 /// Holds a connection, or a stream of one.
@@ -136,8 +142,11 @@ impl Pool {
     ///
     /// # Errors
     /// [`Failure`] says whether it may be sent again.
-    pub async fn send(self: &Rc<Self>, request: Request<UpBody>) -> Result<Sent, Failure> {
-        self.send_within(request, None).await
+    pub fn send(
+        self: &Rc<Self>,
+        request: Request<UpBody>,
+    ) -> impl Future<Output = Result<Sent, Failure>> {
+        self.send_within(request, None)
     }
 
     /// The same, with a limit of connections: without room for one more, those
@@ -151,30 +160,52 @@ impl Pool {
         request: Request<UpBody>,
         limit: Option<&Arc<Limiter>>,
     ) -> Result<Sent, Failure> {
-        if self.dial.is_http1() {
-            return self.send_http1(request, limit).await;
-        }
-        let lease = match self.stream() {
-            Some(lease) => lease,
-            None => match self.connect_stream(limit).await {
-                Ok(lease) => lease,
+        let ready = match self.ready() {
+            Some(ready) => ready,
+            // Rare, so in a box.
+            None => match Box::pin(self.connect(limit)).await {
+                Ok(ready) => ready,
                 Err(error) => return Err(Failure::Connect(error, Box::new(request))),
             },
         };
-        let mut sender = lease.0.sender.clone();
-        match sender.try_send_request(request).await {
-            Ok(response) => Ok(Sent { response, lease: Lease::Stream(lease) }),
-            Err(mut error) => Err(match error.take_message() {
-                Some(request) => Failure::Unsent(error.into_error(), Box::new(request)),
-                None => {
-                    let error = error.into_error();
-                    if was_refused(&error) {
-                        Failure::Refused(error)
-                    } else {
-                        Failure::Broken(error)
-                    }
-                }
-            }),
+        // Both here: each function on the way would move request and answer once more.
+        let (sent, lease) = match ready {
+            Ready::Stream(lease) => {
+                let mut sender = lease.0.sender.clone();
+                (sender.try_send_request(request).await, Lease::Stream(lease))
+            }
+            Ready::Connection(mut sender) => {
+                let sent = sender.try_send_request(request).await;
+                let sender = sent.is_ok().then_some(sender);
+                (sent, Lease::Connection(ConnectionLease(sender, self.clone())))
+            }
+        };
+        match sent {
+            Ok(response) => Ok(Sent { response, lease }),
+            Err(error) => Err(failure(error)),
+        }
+    }
+
+    /// What can be sent on at once.
+    fn ready(&self) -> Option<Ready> {
+        if !self.dial.is_http1() {
+            return self.stream().map(Ready::Stream);
+        }
+        loop {
+            let sender = self.http1.borrow_mut().pop()?;
+            if !sender.is_closed() {
+                return Some(Ready::Connection(sender));
+            }
+        }
+    }
+
+    async fn connect(&self, limit: Option<&Arc<Limiter>>) -> io::Result<Ready> {
+        if !self.dial.is_http1() {
+            return self.connect_stream(limit).await.map(Ready::Stream);
+        }
+        match self.dial_http1(limit).await? {
+            Connection::Http1(sender) => Ok(Ready::Connection(sender)),
+            Connection::Http2(_) => Err(io::Error::other("dialled HTTP/2 for HTTP/1.1")),
         }
     }
 
@@ -238,39 +269,15 @@ impl Pool {
         };
         self.dial.connect(self.address, permit).await
     }
+}
 
-    async fn send_http1(
-        self: &Rc<Self>,
-        request: Request<UpBody>,
-        limit: Option<&Arc<Limiter>>,
-    ) -> Result<Sent, Failure> {
-        let idle = loop {
-            let idle = self.http1.borrow_mut().pop();
-            match idle {
-                Some(sender) if sender.is_closed() => {}
-                idle => break idle,
-            }
-        };
-        let mut sender = match idle {
-            Some(sender) => sender,
-            None => match self.dial_http1(limit).await {
-                Ok(Connection::Http1(sender)) => sender,
-                Ok(Connection::Http2(_)) => {
-                    let error = io::Error::other("dialled HTTP/2 for HTTP/1.1");
-                    return Err(Failure::Connect(error, Box::new(request)));
-                }
-                Err(error) => return Err(Failure::Connect(error, Box::new(request))),
-            },
-        };
-        match sender.try_send_request(request).await {
-            Ok(response) => {
-                let lease = ConnectionLease(Some(sender), self.clone());
-                Ok(Sent { response, lease: Lease::Connection(lease) })
-            }
-            Err(mut error) => Err(match error.take_message() {
-                Some(request) => Failure::Unsent(error.into_error(), Box::new(request)),
-                None => Failure::Broken(error.into_error()),
-            }),
+/// By the request that comes back, if it does, and what the peer says.
+fn failure(mut error: TrySendError<Request<UpBody>>) -> Failure {
+    match error.take_message() {
+        Some(request) => Failure::Unsent(error.into_error(), Box::new(request)),
+        None => {
+            let error = error.into_error();
+            if was_refused(&error) { Failure::Refused(error) } else { Failure::Broken(error) }
         }
     }
 }

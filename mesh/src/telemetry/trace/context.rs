@@ -72,6 +72,7 @@ impl SpanContext {
     /// incoming request had, if it had one. Replaces what is there.
     ///
     /// For tonic: `context.inject(request.metadata_mut().as_mut())`.
+    #[inline]
     pub fn inject(&self, headers: &mut HeaderMap) {
         propagate::inject(self, headers);
     }

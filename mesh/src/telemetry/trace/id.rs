@@ -49,6 +49,7 @@ macro_rules! id {
             }
 
             /// Writes lower-case hexadecimal digits to the front of `out`.
+            #[inline]
             pub(super) fn write_hex(self, out: &mut [u8]) {
                 for (pair, byte) in out.chunks_exact_mut(2).zip(self.to_bytes()) {
                     pair.copy_from_slice(&[DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 15)]]);

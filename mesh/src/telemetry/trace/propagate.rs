@@ -228,12 +228,15 @@ fn read_multi(headers: &HeaderMap, b3: &mut B3) -> (Option<Ids>, Decision) {
 }
 
 /// `text` is made of hexadecimal digits and hyphens, so it always is a value.
+#[inline]
 fn set(headers: &mut HeaderMap, name: HeaderName, text: &[u8]) {
     if let Ok(value) = HeaderValue::from_bytes(text) {
         headers.insert(name, value);
     }
 }
 
+// Inlined into programs that are built for speed where this crate is for size.
+#[inline]
 pub(super) fn inject(context: &SpanContext, headers: &mut HeaderMap) {
     let mut text = *b"00-________________________________-________________-00";
     context.trace_id.write_hex(&mut text[3..35]);

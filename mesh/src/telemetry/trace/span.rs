@@ -105,7 +105,8 @@ pub struct SpanData {
 #[derive(Debug)]
 pub struct Span {
     data: SpanData,
-    started: Instant,
+    /// None when nobody will read it.
+    started: Option<Instant>,
 }
 
 impl Span {
@@ -130,6 +131,7 @@ impl Span {
 
     fn begin(name: Cow<'static, str>, kind: SpanKind, context: SpanContext) -> Self {
         // Most requests of a busy mesh are not sampled: then nobody reads it.
+        let started = context.sampled.then(Instant::now);
         let start = if context.sampled {
             nanos(SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default())
         } else {
@@ -145,7 +147,7 @@ impl Span {
             events: Vec::new(),
             status: Status::Unset,
         };
-        Self { data, started: Instant::now() }
+        Self { data, started }
     }
 
     /// Its ids: for children, headers and logs.
@@ -159,12 +161,6 @@ impl Span {
     #[must_use]
     pub fn is_recording(&self) -> bool {
         self.data.context.sampled
-    }
-
-    /// Since it began.
-    #[must_use]
-    pub fn elapsed(&self) -> Duration {
-        self.started.elapsed()
     }
 
     /// Renames it, when the route is known only later.
@@ -219,7 +215,9 @@ impl Span {
     /// By the monotonic clock, so that a step of the wall clock makes no
     /// negative duration.
     fn now(&self) -> u64 {
-        self.data.start_unix_nanos.saturating_add(nanos(self.started.elapsed()))
+        self.data
+            .start_unix_nanos
+            .saturating_add(nanos(self.started.map_or(Duration::ZERO, |at| at.elapsed())))
     }
 }
 
