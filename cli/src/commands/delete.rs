@@ -59,12 +59,10 @@ impl Delete {
         block_on(async {
             let mut client = self.connect.client().await?;
             let current = Current::fetch(&mut client).await?;
-            let mut wanted: Vec<(Kind, String)> = match wanted {
+            let wanted: Vec<(Kind, String)> = match wanted {
                 Some(one) => vec![one],
                 None => named_by(self.file, &current)?,
             };
-            // A policy that is attached keeps its route from going.
-            wanted.sort_by_key(|(kind, _)| !matches!(kind, Kind::Policy(_)));
             let mut found = Vec::with_capacity(wanted.len());
             let mut missing = Vec::new();
             for (kind, name) in &wanted {
@@ -80,6 +78,13 @@ impl Delete {
                         .to_owned(),
                 ]));
             }
+            // A policy that is attached keeps its route from going, and a route the
+            // filters that it refers to.
+            found.sort_by_key(|object| match object {
+                Object::Policy(policy) if policy.targets.is_empty() => 2,
+                Object::Policy(_) => 0,
+                _ => 1,
+            });
             for object in found {
                 let revision = delete(&mut client, object, &self.reason).await?;
                 print(&format!(

@@ -55,8 +55,10 @@ async fn over_the_limit_requests_are_refused_at_once() {
 /// Fewer connections than instances: what is connected is asked.
 #[tokio::test]
 async fn one_after_another_needs_no_more_connections_than_may_be() {
+    // One connection, so one worker: each has connections of its own.
+    let http = crate::http();
     for i in 0..30 {
-        let reply = crate::http().get("/few-wires").send().await;
+        let reply = http.get("/few-wires").send().await;
         assert_eq!(reply.status, 200, "request {i}: {}", reply.text());
     }
 }

@@ -26,9 +26,12 @@ pub fn services() -> Vec<Service> {
             "beside-ill",
             "http1",
             2,
-            json!({"healthCheck": {
-                "type": "HTTP", "path": "/health", "interval": "100ms", "healthyThreshold": 1,
-            }}),
+            json!({
+                "loadBalancer": {"type": "RoundRobin"},
+                "healthCheck": {
+                    "type": "HTTP", "path": "/health", "interval": "100ms", "healthyThreshold": 1,
+                },
+            }),
         ),
         ("by-route-late", "http1", 2, serde_json::Value::Null),
     ]
