@@ -19,7 +19,6 @@ pub use tcp::check_tcp;
 /// Why a desired state makes no snapshot. `Display` says what is wrong without
 /// saying where: [`SnapshotError::field`] does.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[expect(clippy::enum_variant_names, reason = "each is something that is not known")]
 pub enum SnapshotError {
     /// A backend names a service that is not there.
     #[error("no service {service:?}; {}", known("services", services))]
