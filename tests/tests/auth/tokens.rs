@@ -38,6 +38,9 @@ async fn a_good_token_passes_and_its_claims_become_headers() {
         let reply = mesh().http().get(path).header("x-user", "root").send().await;
         assert_eq!(reply.json()["headers"]["x-user"], Value::Null, "{path}");
     }
+    // Nor does a route take it for one.
+    let reply = mesh().http().get("/claimed").header("x-roles", "admin").send().await;
+    assert_eq!(reply.status, 404, "{}", reply.text());
     let cookie = format!("a=b; session={token}");
     let reply = mesh().http().get("/jwt").header("cookie", &cookie).send().await;
     assert_eq!(reply.status, 200, "{}", reply.text());

@@ -40,14 +40,17 @@ async fn a_user_is_asked_for_and_grpc_is_told_in_its_own_words() {
     let status = client.update_me(update).await.unwrap_err();
     assert_eq!(status.code(), Code::PermissionDenied, "{status:?}");
     assert!(status.message().contains("no-admin-outside, rule no-change"), "{status:?}");
-    let reply = mesh()
-        .http()
-        .with_token(&account.access_token)
-        .call(http::Method::PATCH, "/v1/users/me")
-        .json(&json!({ "displayName": "Ada" }))
-        .send()
-        .await;
-    assert_eq!(reply.status, 403, "{}", reply.text());
+    // Also where a filter makes it what it is.
+    for path in ["/v1/users/me", "/api/v1/users/me"] {
+        let http = mesh().http().with_token(&account.access_token);
+        let call = http.call(http::Method::PATCH, path);
+        let reply = call.json(&json!({ "displayName": "Ada" })).send().await;
+        assert_eq!(reply.status, 403, "{path}: {}", reply.text());
+        assert!(reply.text().contains("no-change"), "{path}: {}", reply.text());
+    }
+    let http = mesh().http().with_token(&account.access_token);
+    let json = http.get("/api/v1/users/me").ok().await;
+    assert_eq!(json["userId"], account.user_id.as_str());
 }
 
 #[tokio::test]
