@@ -150,10 +150,7 @@ impl Control {
             let revision = desired.revision;
             return Ok(Made { revision, unchanged: true, at: Instant::now(), changes: Vec::new() });
         }
-        let mut next = (*desired).clone();
-        for edit in &edits {
-            next.set(edit, desired.revision + 1);
-        }
+        let next = desired.after(&edits);
         if let Some(error) = snapshot::introduced(&desired, &next).into_iter().next() {
             let field = format!("routes.{}.{}", error.route(), error.field());
             return Err(Invalid::one(field, error.to_string()).into());

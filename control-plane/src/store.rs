@@ -77,6 +77,16 @@ impl Desired {
         self.revision = self.revision.max(revision);
     }
 
+    /// The state that these edits would make, as the next revision.
+    #[must_use]
+    pub fn after(&self, edits: &[Edit]) -> Self {
+        let mut next = self.clone();
+        for edit in edits {
+            next.set(edit, self.revision + 1);
+        }
+        next
+    }
+
     /// What is held under a key.
     #[must_use]
     pub fn get(&self, key: &ObjectKey) -> Option<Object> {

@@ -189,12 +189,8 @@ fn check_backends(
     edits: &[Edit],
     at: impl Fn(&str) -> String,
 ) -> Result<(), Invalid> {
-    let mut next = desired.clone();
-    for edit in edits {
-        next.set(edit, desired.revision + 1);
-    }
     let mut bad = Violations::new();
-    for error in snapshot::introduced(desired, &next) {
+    for error in snapshot::introduced(desired, &desired.after(edits)) {
         bad.add(format!("{}.{}", at(error.route()), error.field()), &error);
     }
     bad.finish(Some(()))
@@ -205,21 +201,9 @@ pub(super) async fn delete_route(
     actor: String,
     request: pb::DeleteRouteRequest,
 ) -> Result<pb::ChangeResponse, Status> {
-    let mut bad = Violations::new();
-    check_reason(&request.reason, &mut bad);
-    bad.finish(Some(())).map_err(|e| error::invalid(&e))?;
+    let key = ObjectKey::Route(request.name.as_str().into());
     let author = Author { actor, reason: request.reason };
-    let name: Arc<str> = request.name.into();
-    let plan = move |desired: &Desired, _: &dyn Store| {
-        if !desired.routes.contains_key(&name) {
-            let name: String = name.chars().take(253).collect();
-            return Err(ChangeError::NotFound(format!("no route {name:?}")));
-        }
-        let edits = vec![Edit { key: ObjectKey::Route(name), after: None }];
-        Ok(Plan { action: Action::DeleteRoute, edits, dry_run: false })
-    };
-    let made = control.change(author, plan).await.map_err(error::change)?;
-    Ok(answer(control, made, None).await)
+    delete(control, author, Action::DeleteRoute, key, "route", &request.name).await
 }
 
 pub(super) async fn delete_policy(
@@ -231,15 +215,29 @@ pub(super) async fn delete_policy(
     check_reason(&request.reason, &mut bad);
     let kind = bad.take("kind", request.kind.parse::<PolicyKind>());
     let kind = bad.finish(kind).map_err(|e| error::invalid(&e))?;
+    let key = ObjectKey::Policy(kind, request.name.as_str().into());
     let author = Author { actor, reason: request.reason };
-    let name: Arc<str> = request.name.into();
+    delete(control, author, Action::DeletePolicy, key, kind.as_str(), &request.name).await
+}
+
+/// Removes one object; `what` and `name` are what it is called when it is not there.
+async fn delete(
+    control: &Arc<Control>,
+    author: Author,
+    action: Action,
+    key: ObjectKey,
+    what: &'static str,
+    name: &str,
+) -> Result<pb::ChangeResponse, Status> {
+    let mut bad = Violations::new();
+    check_reason(&author.reason, &mut bad);
+    bad.finish(Some(())).map_err(|e| error::invalid(&e))?;
+    let name: String = name.chars().take(253).collect();
     let plan = move |desired: &Desired, _: &dyn Store| {
-        if !desired.policies.contains_key(&(kind, name.clone())) {
-            let name: String = name.chars().take(253).collect();
-            return Err(ChangeError::NotFound(format!("no {kind} {name:?}")));
+        if desired.get(&key).is_none() {
+            return Err(ChangeError::NotFound(format!("no {what} {name:?}")));
         }
-        let edits = vec![Edit { key: ObjectKey::Policy(kind, name), after: None }];
-        Ok(Plan { action: Action::DeletePolicy, edits, dry_run: false })
+        Ok(Plan { action, edits: vec![Edit { key, after: None }], dry_run: false })
     };
     let made = control.change(author, plan).await.map_err(error::change)?;
     Ok(answer(control, made, None).await)

@@ -83,13 +83,7 @@ impl Authentication {
 impl Kind for Authentication {
     type Document = AuthenticationDocument;
 
-    const TARGETS: &'static [TargetKind] = &[
-        TargetKind::Mesh,
-        TargetKind::Gateway,
-        TargetKind::Service,
-        TargetKind::HttpRoute,
-        TargetKind::GrpcRoute,
-    ];
+    const TARGETS: &'static [TargetKind] = &TargetKind::ALL;
 
     const ONE_PER_TARGET: bool = true;
 

@@ -161,13 +161,7 @@ impl To {
 impl Kind for Authorization {
     type Document = AuthorizationDocument;
 
-    const TARGETS: &'static [TargetKind] = &[
-        TargetKind::Mesh,
-        TargetKind::Gateway,
-        TargetKind::Service,
-        TargetKind::HttpRoute,
-        TargetKind::GrpcRoute,
-    ];
+    const TARGETS: &'static [TargetKind] = &TargetKind::ALL;
 
     const ONE_PER_TARGET: bool = false;
 

@@ -124,13 +124,7 @@ pub enum KeyPart {
 impl Kind for RateLimit {
     type Document = RateLimitDocument;
 
-    const TARGETS: &'static [TargetKind] = &[
-        TargetKind::Mesh,
-        TargetKind::Gateway,
-        TargetKind::Service,
-        TargetKind::HttpRoute,
-        TargetKind::GrpcRoute,
-    ];
+    const TARGETS: &'static [TargetKind] = &TargetKind::ALL;
 
     const ONE_PER_TARGET: bool = false;
 

@@ -30,7 +30,8 @@ pub enum TargetKind {
 }
 
 impl TargetKind {
-    const ALL: [Self; 5] =
+    /// Every kind.
+    pub const ALL: [Self; 5] =
         [Self::Mesh, Self::Gateway, Self::Service, Self::HttpRoute, Self::GrpcRoute];
 
     /// Its name in documents.

@@ -147,12 +147,8 @@ fn after(desired: &Desired, services: &[Arc<Service>], prune: bool) -> Desired {
 impl Apply {
     /// Whether all that policies are attached to would be there, and only once.
     fn check_targets(&self, desired: &Desired, edits: &[Edit]) -> Result<(), Invalid> {
-        let mut next = desired.clone();
-        for edit in edits {
-            next.set(edit, desired.revision + 1);
-        }
         let mut bad = Violations::new();
-        for fault in policies::introduced(desired, &next) {
+        for fault in policies::introduced(desired, &desired.after(edits)) {
             let sent = self.policies.iter();
             let place =
                 sent.enumerate().find(|(_, p)| p.kind == fault.kind && p.name == fault.name);

@@ -11,7 +11,7 @@ use weir_proto::weir::mesh::v1 as mesh;
 
 use super::{answer, check_reason};
 use crate::api::error;
-use crate::control::{Author, ChangeError, Control, Plan};
+use crate::control::{Author, Control, Plan};
 use crate::snapshot;
 use crate::store::{Action, Desired, Edit, Object, ObjectKey, Store};
 
@@ -40,21 +40,10 @@ pub(in crate::api) async fn delete(
     actor: String,
     request: pb::DeleteTcpRouteRequest,
 ) -> Result<pb::ChangeResponse, Status> {
-    let mut bad = Violations::new();
-    check_reason(&request.reason, &mut bad);
-    bad.finish(Some(())).map_err(|e| error::invalid(&e))?;
+    let key = ObjectKey::TcpRoute(request.name.as_str().into());
     let author = Author { actor, reason: request.reason };
-    let name: Arc<str> = request.name.into();
-    let plan = move |desired: &Desired, _: &dyn Store| {
-        if !desired.tcp_routes.contains_key(&name) {
-            let name: String = name.chars().take(253).collect();
-            return Err(ChangeError::NotFound(format!("no TCPRoute or TLSRoute {name:?}")));
-        }
-        let edits = vec![Edit { key: ObjectKey::TcpRoute(name), after: None }];
-        Ok(Plan { action: Action::DeleteRoute, edits, dry_run: false })
-    };
-    let made = control.change(author, plan).await.map_err(error::change)?;
-    Ok(answer(control, made, None).await)
+    let what = "TCPRoute or TLSRoute";
+    super::delete(control, author, Action::DeleteRoute, key, what, &request.name).await
 }
 
 /// Reads those of a request. What they name must be `there`; none: that cannot be
