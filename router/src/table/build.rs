@@ -118,8 +118,12 @@ impl Builder {
         attached: &Attached<'_>,
     ) -> Result<ServiceEntry, Invalid> {
         let at = |error: String| Invalid::one(format!("services[{}]", service.name), error);
-        let identity = SpiffeId::new(trust_domain, "default", service.name.as_str())
-            .map_err(|error| at(error.to_string()))?;
+        let identity = SpiffeId::new(
+            trust_domain,
+            service.name.namespace().unwrap_or(SpiffeId::DEFAULT_NAMESPACE),
+            service.name.label(),
+        )
+        .map_err(|error| at(error.to_string()))?;
         let mut versions = Vec::new();
         for (name, weight) in service.split.versions() {
             let of_version = instances.get(&(service.name.as_str(), name.as_str()));

@@ -46,6 +46,7 @@ impl Builder {
                 let (matcher, hosts) = match parent {
                     Parent::Gateway => (&mut *gateway, route.hostnames.as_slice()),
                     Parent::Service(name) => (mesh.entry(name.clone()).or_default(), &[][..]),
+                    Parent::Consumer { .. } | Parent::Listener(_) => continue,
                 };
                 for wants in &rule.matches {
                     matcher.add(hosts, wants, origin, &action);
