@@ -9,7 +9,8 @@ use clap_complete::Shell;
 use crate::Error;
 use crate::client::{Connect, Target};
 use crate::commands::{
-    apply, certificates, change, delete, diff, explain, get, init, replay, schema, status, traces,
+    apply, certificates, change, check, delete, diff, explain, get, init, replay, schema, status,
+    traces,
 };
 use crate::exec_child::ExecChild;
 use crate::up::UpArgs;
@@ -34,6 +35,9 @@ Look:
   explain       What would happen to a request, and why?
   replay        Which recorded requests would documents send elsewhere?
   traces        List recent traces, or draw one as a tree
+
+On Kubernetes:
+  check         Is the cluster ready for Weir, and is Weir well in it?
 
 Secure:
   certificates  Rotate the mesh's certificates
@@ -105,6 +109,9 @@ enum Verb {
     Replay(replay::Replay),
     /// List recent traces, or draw one as a tree
     Traces(traces::Traces),
+    /// Is the cluster ready for Weir, and is Weir well in it? Exits with 1 when not
+    #[command(after_help = "Examples:\n  weir check --pre\n  weir check -n shop -o json")]
+    Check(check::Check),
     /// Rotate the mesh's certificates
     Certificates(certificates::Certificates),
     /// Run the control plane
@@ -177,6 +184,7 @@ impl Cli {
             Verb::Get(args) => args.run()?,
             Verb::Explain(args) => args.run()?,
             Verb::Replay(args) => return args.run(),
+            Verb::Check(args) => return args.run(),
             Verb::Traces(args) => args.run()?,
             Verb::Certificates(args) => args.run()?,
             Verb::ControlPlane(args) => weir_control_plane::run(args).map_err(told)?,
@@ -214,6 +222,7 @@ impl Verb {
             Self::Certificates(verb) => Some(verb.connect()),
             Self::Up(_)
             | Self::Init(_)
+            | Self::Check(_)
             | Self::ControlPlane(_)
             | Self::Router(_)
             | Self::Service(_)
