@@ -13,6 +13,7 @@ mod converge;
 mod edges;
 mod files;
 mod front;
+pub mod inject;
 mod metrics;
 mod publish;
 mod registry;
