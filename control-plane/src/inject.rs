@@ -6,10 +6,10 @@
 mod config;
 mod objects;
 mod probes;
+mod quantity;
 mod review;
 mod settings;
 mod sidecar;
-mod text;
 mod workload;
 
 #[cfg(test)]
@@ -19,14 +19,16 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use serde_json::{Map, Value, json};
+use weir_cni::{ADMIN_PORT, INBOUND_PORT, OUTBOUND_PORT, ROUTER_UID};
 use weir_mesh::model::{Invalid, Violations};
 
 pub use config::{
     AccessLog, Amounts, ImagePullPolicy, InjectConfig, LogLevel, Redirect, Resources, Switch,
 };
 pub use objects::{Injection, Objects, inject_object};
+pub use quantity::Quantity;
 pub use review::{Review, ReviewError};
-pub use text::{Cidr, PortRange, Quantity};
+pub use weir_cni::{Cidr, PortRange, Redirection};
 
 use settings::Settings;
 
@@ -44,14 +46,6 @@ pub const ROUTER: &str = "weir-router";
 
 /// Init container that sets up redirection.
 pub const REDIRECT: &str = "weir-redirect";
-
-/// User of the router, whose connections are not redirected.
-const ROUTER_UID: u32 = 15_000;
-
-/// Ports of the router in the pod: outbound, inbound, admin.
-const OUTBOUND_PORT: u16 = 15_001;
-const INBOUND_PORT: u16 = 15_006;
-const ADMIN_PORT: u16 = 15_020;
 
 /// Namespaces of Kubernetes itself.
 const SYSTEM_NAMESPACES: [&str; 3] = ["kube-system", "kube-public", "kube-node-lease"];

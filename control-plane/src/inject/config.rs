@@ -5,7 +5,11 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::text::{Cidr, PortRange, Quantity};
+use weir_cni::{Cidr, PortRange};
+use weir_mesh::model::Violations;
+
+use super::quantity::Quantity;
+use super::settings::Settings;
 
 /// Defaults of all injected pods: key `config.yaml` of ConfigMap `weir-injector`, and
 /// `--config` of `weir inject`. What is not named keeps its default.
@@ -87,6 +91,24 @@ impl Default for InjectConfig {
             opaque_ports: Vec::new(),
             environment: BTreeMap::new(),
         }
+    }
+}
+
+impl InjectConfig {
+    /// Reads the configuration's text, YAML or JSON.
+    ///
+    /// # Errors
+    /// What is wrong, with its field.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        let blank = text.lines().all(|line| matches!(line.trim().chars().next(), None | Some('#')));
+        let config: Self = if blank {
+            Self::default()
+        } else {
+            serde_saphyr::from_str(text).map_err(|error| error.without_snippet().to_string())?
+        };
+        let mut bad = Violations::new();
+        Settings::check(&config, &mut bad);
+        bad.finish(Some(config)).map_err(|invalid| invalid.to_string())
     }
 }
 

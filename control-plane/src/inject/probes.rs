@@ -8,8 +8,8 @@
 use std::collections::BTreeSet;
 
 use serde_json::{Value, json};
+use weir_cni::ADMIN_PORT;
 
-use super::ADMIN_PORT;
 use super::settings::Settings;
 
 const PROBES: [&str; 3] = ["startupProbe", "readinessProbe", "livenessProbe"];

@@ -5,10 +5,11 @@ use std::fmt::Display;
 use std::str::FromStr;
 
 use serde_json::{Map, Value};
+use weir_cni::{Cidr, PortRange, Redirection, list};
 use weir_mesh::model::Violations;
 
 use super::config::{AccessLog, InjectConfig, LogLevel, Redirect};
-use super::text::{Cidr, PortRange, Quantity, list};
+use super::quantity::Quantity;
 use super::{INJECT, INJECTED, PREFIX};
 
 /// Variables that the injector works out itself.
@@ -110,6 +111,26 @@ impl<'a> Settings<'a> {
         Some(settings)
     }
 
+    /// Notes what is wrong with the defaults, whatever a pod's annotations are.
+    pub fn check(config: &'a InjectConfig, bad: &mut Violations) {
+        for (field, text) in
+            [("routerImage", &config.router_image), ("cniImage", &config.cni_image)]
+        {
+            bad.take(field, image(text));
+        }
+        if let Some(text) = config.trace_endpoint.as_deref().filter(|text| !text.is_empty()) {
+            bad.take("traceEndpoint", endpoint(text));
+        }
+        let address = config.control.rsplit_once(':');
+        if !address.is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok()) {
+            bad.add("control", format!("{:?} is no host:port", config.control));
+        }
+        if !(600..=86_400).contains(&config.token_expiration_seconds) {
+            bad.add("tokenExpirationSeconds", "is not from 600 to 86400");
+        }
+        Self::read(config, &Value::Null, bad, &mut Vec::new());
+    }
+
     fn resources(&mut self, annotations: &mut Annotations<'_>) {
         let (requests, limits) = (&self.config.resources.requests, &self.config.resources.limits);
         let resources = [
@@ -124,6 +145,10 @@ impl<'a> Settings<'a> {
                 && low.thousandths() > high.thousandths()
             {
                 match asked {
+                    [None, None] => annotations.bad.add(
+                        format!("resources.requests.{resource}"),
+                        format!("{low} is above the limit: {high}"),
+                    ),
                     // One was asked for: the default of the other gives way.
                     [Some(_), None] => limit = request.clone(),
                     [None, Some(_)] => request = limit.clone(),
@@ -138,32 +163,21 @@ impl<'a> Settings<'a> {
         }
     }
 
-    /// What `weir-cni redirect` gets, without the word.
-    pub fn redirect_arguments(&self) -> Vec<String> {
-        let mut arguments = vec![
-            format!("--outbound-port={}", super::OUTBOUND_PORT),
-            format!("--inbound-port={}", super::INBOUND_PORT),
-            format!("--admin-port={}", super::ADMIN_PORT),
-            format!("--router-uid={}", super::ROUTER_UID),
-        ];
-        let mut skip = |name: &str, parts: String| {
-            if !parts.is_empty() {
-                arguments.push(format!("--{name}={parts}"));
-            }
-        };
-        skip("skip-outbound-ports", super::text::joined(&self.skip_outbound_ports));
-        skip("skip-inbound-ports", super::text::joined(&self.skip_inbound_ports));
-        skip("skip-outbound-cidrs", super::text::joined(&self.skip_outbound_cidrs));
-        if self.config.skip_ipv6 {
-            arguments.push("--skip-ipv6".into());
+    /// What is redirected.
+    pub fn redirection(&self) -> Redirection {
+        Redirection {
+            skip_outbound_ports: self.skip_outbound_ports.clone(),
+            skip_inbound_ports: self.skip_inbound_ports.clone(),
+            skip_outbound_cidrs: self.skip_outbound_cidrs.clone(),
+            skip_ipv6: self.config.skip_ipv6,
+            ..Redirection::default()
         }
-        arguments
     }
 
     /// Whether connections into the pod at this port come to the router.
     pub fn redirects_inbound(&self, port: u16) -> bool {
         let skipped = self.skip_inbound_ports.iter().any(|r| (r.first..=r.last).contains(&port));
-        self.redirect != Redirect::None && !skipped && port != super::ADMIN_PORT
+        self.redirect != Redirect::None && !skipped && port != weir_cni::ADMIN_PORT
     }
 }
 

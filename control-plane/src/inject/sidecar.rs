@@ -3,14 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Value, json};
+use weir_cni::{ADMIN_PORT, INBOUND_PORT, OUTBOUND_PORT, ROUTER_UID, joined};
 
 use super::config::{ImagePullPolicy, Redirect};
+use super::quantity::Quantity;
 use super::settings::{REDIRECT_ARGUMENTS, Settings};
-use super::text::{Quantity, joined};
-use super::{
-    ADMIN_PORT, INBOUND_PORT, INJECTED, OUTBOUND_PORT, REDIRECT, ROUTER, ROUTER_UID, array, object,
-    workload,
-};
+use super::{INJECTED, REDIRECT, ROUTER, array, object, workload};
 
 const TOKEN_VOLUME: &str = "weir-token";
 const TRUST_VOLUME: &str = "weir-trust";
@@ -54,7 +52,7 @@ pub fn add(pod: &mut Value, settings: &Settings<'_>, names: &Names, probes: &BTr
         Redirect::Init => first.push(redirect_container(settings)),
         Redirect::Cni => {
             if let Some(annotations) = object(&mut pod["metadata"], "annotations") {
-                let arguments = settings.redirect_arguments().join(" ");
+                let arguments = settings.redirection().arguments().join(" ");
                 annotations.insert("weir.dev/redirect".into(), Redirect::Cni.as_str().into());
                 annotations.insert(REDIRECT_ARGUMENTS.into(), arguments.into());
             }
@@ -115,7 +113,7 @@ fn router_container(settings: &Settings<'_>, names: &Names, probes: &BTreeSet<St
 
 fn redirect_container(settings: &Settings<'_>) -> Value {
     let mut arguments = vec!["redirect".to_owned()];
-    arguments.extend(settings.redirect_arguments());
+    arguments.extend(settings.redirection().arguments());
     let container = json!({
         "name": REDIRECT,
         "image": settings.config.cni_image,

@@ -394,3 +394,30 @@ fn the_configuration_is_read_strictly() {
     assert_eq!(schema["additionalProperties"], false);
     assert!(schema["properties"]["skipIPv6"].is_object(), "{schema:#}");
 }
+
+#[test]
+fn the_configuration_is_yaml() {
+    let config = InjectConfig::parse(
+        "# ours\nrouterImage: r:1\naccessLog: off\nskipOutboundPorts: [25, 9000-9010]\n\
+         resources: {requests: {cpu: 10m, memory: 64Mi}, limits: {memory: 128Mi}}\ntraceEndpoint: \"\"\n",
+    );
+    let config = config.unwrap();
+    assert_eq!(config.skip_outbound_ports, ["25", "9000-9010"].map(|text| text.parse().unwrap()));
+    assert_eq!(variable(&injected(&config, &pod()).pod, "OTEL_EXPORTER_OTLP_ENDPOINT"), None);
+    assert_eq!(InjectConfig::parse("# nothing\n"), Ok(InjectConfig::default()));
+    let wrong = "routerImage: \"\"\ntraceEndpoint: jaeger\ncontrol: here\ntokenExpirationSeconds: 1\n\
+                 environment: {WEIR_ROLE: x}\nresources: {requests: {memory: 1Gi}, limits: {memory: 1Mi}}\n";
+    let error = InjectConfig::parse(wrong).unwrap_err();
+    for field in [
+        "routerImage: ",
+        "traceEndpoint: ",
+        "control: ",
+        "tokenExpirationSeconds: ",
+        "environment.WEIR_ROLE: ",
+        "resources.requests.memory: ",
+    ] {
+        assert!(error.contains(field), "{field}{error}");
+    }
+    let error = InjectConfig::parse("redirect: iptables\n").unwrap_err();
+    assert!(error.contains("iptables") && error.contains("cni"), "{error}");
+}
