@@ -9,8 +9,8 @@ use clap_complete::Shell;
 use crate::Error;
 use crate::client::{Connect, Target};
 use crate::commands::{
-    apply, certificates, change, check, delete, diff, explain, get, init, replay, schema, status,
-    traces,
+    apply, certificates, change, check, delete, diff, explain, get, init, inject, replay, schema,
+    status, traces,
 };
 use crate::exec_child::ExecChild;
 use crate::up::UpArgs;
@@ -41,6 +41,9 @@ On Kubernetes:
 
 Secure:
   certificates  Rotate the mesh's certificates
+
+On Kubernetes:
+  inject        Put routers into the pods of YAML files
 
 Parts of a mesh (what `weir up` starts):
   control-plane, router, service
@@ -114,6 +117,9 @@ enum Verb {
     Check(check::Check),
     /// Rotate the mesh's certificates
     Certificates(certificates::Certificates),
+    /// Put routers into the pods of YAML files
+    #[command(after_help = "Example:\n  weir inject -f deployment.yaml | kubectl apply -f -")]
+    Inject(inject::Inject),
     /// Run the control plane
     ControlPlane(weir_control_plane::Args),
     /// Run a router
@@ -187,6 +193,7 @@ impl Cli {
             Verb::Check(args) => return args.run(),
             Verb::Traces(args) => args.run()?,
             Verb::Certificates(args) => args.run()?,
+            Verb::Inject(args) => args.run()?,
             Verb::ControlPlane(args) => weir_control_plane::run(args).map_err(told)?,
             Verb::Router(args) => weir_router::run(args).map_err(told)?,
             Verb::Service(args) => args.run()?,
@@ -223,6 +230,7 @@ impl Verb {
             Self::Up(_)
             | Self::Init(_)
             | Self::Check(_)
+            | Self::Inject(_)
             | Self::ControlPlane(_)
             | Self::Router(_)
             | Self::Service(_)

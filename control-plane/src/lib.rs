@@ -15,6 +15,7 @@ mod files;
 mod front;
 #[cfg(feature = "kubernetes")]
 mod kubernetes;
+pub mod inject;
 mod metrics;
 mod publish;
 mod registry;
