@@ -114,6 +114,7 @@ class Cluster:
             raise ClusterError(f"the cluster {self.name} runs already: tests/kubernetes/down {self.name}")
         self.clean()
         self.state.mkdir(parents=True)
+        (self.state / "owner").write_text(f"{os.getpid()} {start_time(os.getpid())}")
         try:
             self._certificates()
             self._kubeconfigs()
@@ -153,10 +154,17 @@ class Cluster:
     def alive(self):
         return self._node_pid() is not None
 
+    def starting(self):
+        """Whether the process that made it is still there."""
+        return self._process_of("owner") is not None
+
     def _node_pid(self):
         """The node's process, seen from outside; none when it is not there."""
+        return self._process_of("node.pid")
+
+    def _process_of(self, file):
         try:
-            pid, started = (self.state / "node.pid").read_text().split()
+            pid, started = (self.state / file).read_text().split()
         except (FileNotFoundError, ValueError):
             return None
         # Numbers of processes are used again.
@@ -371,6 +379,14 @@ def remove_cgroup(top):
         except OSError:
             return False
     return True
+
+
+def sweep():
+    """Removes what crashed clusters left. Those that run or start are not touched."""
+    for name in clusters():
+        it = Cluster(name)
+        if not it.alive() and not it.starting():
+            it.clean()
 
 
 def clusters():

@@ -8,7 +8,6 @@ import hashlib
 import os
 import pathlib
 import shutil
-import subprocess
 import tempfile
 
 from . import cluster
@@ -24,16 +23,17 @@ CONFORMANCE = "registry.k8s.io/gateway-api"
 class Image:
     """One image: its names, its program, and how it is put together."""
 
-    def __init__(self, names, program, containerfile=None, links=(), entrypoint=None):
+    def __init__(self, names, program, containerfile=None, links=(), entrypoint=None, user="65532:65532"):
         self.names = names
         self.program = program
         self.containerfile = containerfile
         # Further names of the program within the image.
         self.links = links
         self.entrypoint = entrypoint
+        self.user = user
 
     def digest(self):
-        parts = [repr((self.names, self.links, self.entrypoint)).encode(), self.program.read_bytes()]
+        parts = [repr((self.names, self.links, self.entrypoint, self.user)).encode(), self.program.read_bytes()]
         if self.containerfile:
             parts.append(self.containerfile.read_bytes())
         return hashlib.sha256(b"\0".join(parts)).hexdigest()[:16]
@@ -68,7 +68,7 @@ class Image:
             buildah.run("copy", "--quiet", container, str(root), "/")
             entrypoint = ",".join(f'"{word}"' for word in self.entrypoint)
             buildah.run(
-                *("config", "--entrypoint", f"[{entrypoint}]", "--user", "65532:65532"),
+                *("config", "--entrypoint", f"[{entrypoint}]", "--user", self.user),
                 # By which `exec` finds a program that is named without its place.
                 *("--env", "PATH=/usr/bin:/", container),
             )
@@ -128,6 +128,9 @@ def images(tag="dev"):
             entrypoint=["/echo-basic"],
         ),
     ]
+    # For rules of a pod's own network, without Weir.
+    if nft := shutil.which("nft"):
+        found.append(Image(["docker.io/local/nft:1"], pathlib.Path(nft), entrypoint=["/nft"], user="0:0"))
     if (programs / "jaeger").exists():
         found.append(
             Image(["docker.io/jaegertracing/all-in-one:1.62.0"], programs / "jaeger", entrypoint=["/jaeger"])

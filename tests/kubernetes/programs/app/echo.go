@@ -76,6 +76,7 @@ func (s *servers) httpServer(port int, withTLS bool) (*http.Server, error) {
 	routes.HandleFunc("/call/{next}/{rest...}", func(w http.ResponseWriter, r *http.Request) {
 		s.answer(w, r, port, r.PathValue("next")+"/"+r.PathValue("rest"))
 	})
+	routes.HandleFunc("POST /admit", admit)
 	routes.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 		s.answer(w, r, port, "")
 	})

@@ -5,6 +5,7 @@
 //	app serve --port 8080 --grpc 7070 --tcp 9090
 //	app load --url http://echo:8080/ --rate 50 --count 1000
 //	app stop
+//	app read FILE
 //	client http://echo/ --method GET -H name:value --count 10
 //
 // Under the name `client` it stands in for the client in the image echo-advanced
@@ -28,14 +29,29 @@ func main() {
 		"client": client,
 		"load":   load,
 		"stop":   stop,
+		"read":   read,
 	}
 	command, known := commands[name]
 	if !known {
-		fmt.Fprintln(os.Stderr, "usage: app serve|client|load|stop ...")
+		fmt.Fprintln(os.Stderr, "usage: app serve|client|load|stop|read ...")
 		os.Exit(2)
 	}
 	if err := command(arguments); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
+}
+
+// read prints files: the image holds no other program that could.
+func read(files []string) error {
+	for _, file := range files {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			return err
+		}
+		if _, err := os.Stdout.Write(text); err != nil {
+			return err
+		}
+	}
+	return nil
 }
