@@ -279,12 +279,28 @@ class Cluster:
         spaces = ["--net", "--mount", "--pid"] if mounts else ["--net"]
         return ["nsenter", f"--target={pid}", *spaces, "--", *map(str, command)]
 
+    def environment(self):
+        """The environment in which kubectl and helm speak to this cluster.
+
+        All clusters have the same address: what one of them was asked before must
+        not be taken for what another has.
+        """
+        cache = str(self.state / "client-cache")
+        return dict(
+            os.environ,
+            KUBECONFIG=str(self.kubeconfig),
+            KUBECACHEDIR=cache,
+            HELM_CACHE_HOME=cache,
+            HELM_CONFIG_HOME=cache,
+            HELM_DATA_HOME=cache,
+        )
+
     def run(self, *command, mounts=False, check=True, timeout=60, **options):
         """Runs a command in the cluster's network to its end; output as text."""
         return run(*self.inside(*command, mounts=mounts), check=check, timeout=timeout, **options)
 
     def kubectl(self, *arguments, **options):
-        return self.run("kubectl", f"--kubeconfig={self.kubeconfig}", *arguments, **options)
+        return self.run("kubectl", *arguments, env=self.environment(), **options)
 
     def import_image(self, archive):
         """Makes an image of an archive known to the node."""

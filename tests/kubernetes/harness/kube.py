@@ -22,7 +22,10 @@ SECONDS = 90
 
 
 class Kube:
-    """The API of one cluster, with `namespace` as the default of each call."""
+    """The API of one cluster, with `namespace` as the default of each call.
+
+    The environment says which cluster: see `Cluster.environment`.
+    """
 
     def __init__(self, it, namespace="default"):
         self.cluster = it
@@ -34,7 +37,7 @@ class Kube:
     def kubectl(self, *arguments, check=True, timeout=60, **options):
         """Runs kubectl; its output, or with check=False the whole result."""
         result = cluster.run(
-            *("kubectl", f"--kubeconfig={self.cluster.kubeconfig}", f"--namespace={self.namespace}"),
+            *("kubectl", f"--namespace={self.namespace}"),
             *map(str, arguments),
             check=check,
             timeout=timeout,
@@ -155,8 +158,8 @@ class Kube:
         """A local port (within the cluster's network) that leads to a pod's."""
         process = subprocess.Popen(
             [
-                *("kubectl", f"--kubeconfig={self.cluster.kubeconfig}"),
-                *(f"--namespace={self.namespace}", "port-forward", target, f":{port}"),
+                *("kubectl", f"--namespace={self.namespace}"),
+                *("port-forward", target, f":{port}"),
             ],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

@@ -75,7 +75,8 @@ def run(name, kube, only=None):
 def main(arguments):
     """NAME-OF-CLUSTER SUITE[:PART-OF-A-TEST'S-NAME] ..."""
     it = cluster.Cluster(arguments[0])
-    os.environ["KUBECONFIG"] = str(it.kubeconfig)
+    # For all that the suites start: kubectl, helm, weir.
+    os.environ.update(it.environment())
     kube = Kube(it)
     lines, failed = [], 0
     for wanted in arguments[1:] or names():
