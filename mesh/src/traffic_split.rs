@@ -13,7 +13,7 @@ use crate::wire;
 /// The kind.
 pub const KIND: &str = "TrafficSplit";
 
-/// Its spec as it is written.
+/// How requests are divided.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct SplitDocument {

@@ -37,10 +37,7 @@ fn kinds() -> Vec<Kind> {
         description: "How the requests of the Service of the same name and namespace are divided \
                       between its versions. `weir shift` writes it.",
         spec: traffic_split::spec_schema(),
-        columns: vec![
-            column("Versions", "string", ".spec.versions[*].name"),
-            column("Weights", "string", ".spec.versions[*].weight"),
-        ],
+        columns: vec![column("Split", "string", ".spec.versions")],
     });
     kinds
 }
