@@ -384,10 +384,19 @@ pub struct Tracing {
     #[schemars(regex(pattern = "^(https?://.+)?$"))]
     pub endpoint: String,
     /// The part of traces that begin here that is kept, 0 to 1. null: all of them.
-    #[schemars(range(min = 0, max = 1))]
-    pub sampling: Option<f64>,
+    pub sampling: Option<Share>,
     /// Jaeger in one pod that forgets when it restarts: for a trial.
     pub jaeger: Jaeger,
+}
+
+/// 0 to 1. `--set` makes a text of what has a point.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(untagged)]
+pub enum Share {
+    /// In YAML.
+    Number(#[schemars(range(min = 0, max = 1))] f64),
+    /// By `--set`.
+    Text(#[schemars(regex(pattern = "^(0|1|0?\\.[0-9]+)$"))] String),
 }
 
 /// `tracing.jaeger`.
