@@ -13,6 +13,8 @@ mod converge;
 mod edges;
 mod files;
 mod front;
+#[cfg(feature = "kubernetes")]
+mod kubernetes;
 mod metrics;
 mod publish;
 mod registry;

@@ -13,7 +13,7 @@ use std::ops::Range;
 use std::str::FromStr;
 use std::sync::Arc;
 
-use weir_mesh::model::{Instance, Options, Route, Service, ServiceName, TcpRoute};
+use weir_mesh::model::{Instance, Listener, Options, Route, Service, ServiceName, TcpRoute};
 use weir_mesh::policy::{Policy, PolicyKind};
 
 pub use embedded::Embedded;
@@ -45,6 +45,8 @@ pub struct Desired {
     pub tcp_routes: BTreeMap<Arc<str>, Held<TcpRoute>>,
     /// Mesh-wide switches.
     pub options: Options,
+    /// What gateways listen on: of the Kubernetes API alone, never of the store.
+    pub listeners: Vec<Listener>,
 }
 
 impl Desired {

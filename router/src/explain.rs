@@ -253,10 +253,7 @@ impl Compiled {
 
     /// The candidates of a parent, in order of precedence.
     fn places(&self, parent: &Parent) -> Rc<[Place]> {
-        let key = match parent {
-            Parent::Gateway => None,
-            Parent::Service(name) => Some(name.clone()),
-        };
+        let key = parent.service().cloned();
         let mut orders = self.orders.borrow_mut();
         let made = || order::places(&self.snapshot.routes, parent).into();
         orders.entry(key).or_insert_with(made).clone()

@@ -6,6 +6,7 @@ mod build;
 mod build_route;
 mod extensions;
 mod intern;
+mod listeners;
 mod matcher;
 pub mod reflection;
 mod split;
@@ -26,6 +27,7 @@ pub use action::{Action, Backend, Filters, Mirror, Rare, Session, Target};
 pub use build::Builder;
 pub use extensions::{ExtensionEntry, Extensions};
 pub use intern::Interner;
+pub use listeners::{Listeners, Port};
 pub use matcher::{Matcher, Origin, Query, query_param};
 pub use split::{SplitState, Splitter, point};
 pub use tcp::{TcpAction, TcpBackend, TcpRoutes};
@@ -45,6 +47,8 @@ pub struct Table {
     pub services: Map<ServiceName, Destination>,
     /// For what enters by the gateway.
     pub gateway: Matcher,
+    /// What comes by listeners of Gateways.
+    pub listeners: Listeners,
     /// Limits of services, for the routers beside their instances. A service
     /// without any is not here.
     pub inbound_limits: Map<ServiceName, Arc<[Attachment]>>,

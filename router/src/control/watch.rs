@@ -149,6 +149,7 @@ fn hello(control: &Control) -> pb::Hello {
         zone: config.args.zone.clone(),
         healthy: *control.healthy.borrow(),
         plain: false,
+        identity: String::new(),
     });
     pb::Hello {
         router_id: config.instance_id.to_string(),

@@ -51,7 +51,12 @@ pub fn find_as<B>(
         } else {
             query
         };
-        return table.gateway.find(&query).cloned().ok_or(RouterError::NoRoute);
+        let matcher = match connected.port {
+            0 => Some(&table.gateway),
+            port => table.listeners.at(port).and_then(|port| port.matcher(query.host)),
+        };
+        let found = matcher.and_then(|matcher| matcher.find(&query));
+        return found.cloned().ok_or(RouterError::NoRoute);
     }
     let destination = destination(table, host)
         .ok_or_else(|| RouterError::NoService(host.chars().take(80).collect()))?;

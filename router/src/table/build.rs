@@ -13,8 +13,8 @@ use weir_mesh::transcode::Transcoder;
 
 use super::reflection::Reflection;
 use super::{
-    Action, Backend, Destination, Endpoint, Extensions, Interner, Map, Matcher, ServiceEntry,
-    Splitter, Table, Target, TrafficBuilder, VersionEntry,
+    Action, Backend, Destination, Endpoint, Extensions, Interner, Listeners, Map, Matcher,
+    ServiceEntry, Splitter, Table, Target, TrafficBuilder, VersionEntry,
 };
 use crate::auth::{self, Guards};
 use crate::limit::{Attachment, Compiler};
@@ -33,6 +33,15 @@ pub struct Builder {
     pub(super) limits: Compiler,
     pub(super) extensions: Extensions,
     pub(super) auth: auth::Memory,
+}
+
+/// The rules of what comes from outside.
+#[derive(Default)]
+pub(super) struct Gateways {
+    /// By the listener of the command line.
+    pub(super) default: Matcher,
+    /// By listeners of Gateways, by id.
+    pub(super) listeners: HashMap<Arc<str>, Matcher>,
 }
 
 impl Builder {
@@ -65,12 +74,13 @@ impl Builder {
             let entry = self.service(service, &snapshot.trust_domain, &instances, &attached)?;
             entries.insert(service.name.clone(), Arc::new(entry));
         }
-        let mut gateway = Matcher::default();
+        let mut gateway = Gateways::default();
         let mut mesh: HashMap<ServiceName, Matcher> = HashMap::new();
         for route in &snapshot.routes {
             self.route(route, &entries, &attached, &mut gateway, &mut mesh)?;
         }
-        gateway.seal();
+        gateway.default.seal();
+        gateway.listeners.values_mut().for_each(Matcher::seal);
         mesh.values_mut().for_each(Matcher::seal);
         let mut services = Map::default();
         let everywhere = self.everywhere(&attached);
@@ -101,7 +111,10 @@ impl Builder {
             sequence: snapshot.sequence,
             revision: snapshot.revision,
             services,
-            gateway,
+            listeners: Listeners::build(&snapshot.listeners, |id| {
+                gateway.listeners.remove(id).unwrap_or_default()
+            })?,
+            gateway: gateway.default,
             inbound_limits,
             reflection: self.reflection(snapshot)?,
             tcp,
@@ -118,8 +131,12 @@ impl Builder {
         attached: &Attached<'_>,
     ) -> Result<ServiceEntry, Invalid> {
         let at = |error: String| Invalid::one(format!("services[{}]", service.name), error);
-        let identity = SpiffeId::new(trust_domain, "default", service.name.as_str())
-            .map_err(|error| at(error.to_string()))?;
+        let identity = SpiffeId::new(
+            trust_domain,
+            service.name.namespace().unwrap_or(SpiffeId::DEFAULT_NAMESPACE),
+            service.name.label(),
+        )
+        .map_err(|error| at(error.to_string()))?;
         let mut versions = Vec::new();
         for (name, weight) in service.split.versions() {
             let of_version = instances.get(&(service.name.as_str(), name.as_str()));
