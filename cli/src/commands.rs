@@ -8,6 +8,7 @@ pub mod diff;
 pub mod explain;
 pub mod get;
 pub mod init;
+pub mod inject;
 pub mod replay;
 pub mod schema;
 pub mod status;

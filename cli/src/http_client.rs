@@ -96,10 +96,8 @@ impl HttpClient {
         headers: &[(&str, &str)],
         body: Option<&serde_json::Value>,
     ) -> Result<Answer, HttpError> {
-        let mut request = Request::builder()
-            .method(method)
-            .uri(path)
-            .header(header::HOST, &self.host);
+        let mut request =
+            Request::builder().method(method).uri(path).header(header::HOST, &self.host);
         for (name, value) in headers {
             request = request.header(*name, *value);
         }

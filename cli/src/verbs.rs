@@ -9,8 +9,8 @@ use clap_complete::Shell;
 use crate::Error;
 use crate::client::{Connect, Target};
 use crate::commands::{
-    apply, certificates, change, delete, diff, explain, get, init, replay, schema, status, traces,
-    trial,
+    apply, certificates, change, delete, diff, explain, get, init, inject, replay, schema, status,
+    traces, trial,
 };
 use crate::exec_child::ExecChild;
 use crate::up::UpArgs;
@@ -38,6 +38,9 @@ Look:
 
 Secure:
   certificates  Rotate the mesh's certificates
+
+On Kubernetes:
+  inject        Put routers into the pods of YAML files
 
 Parts of a mesh (what `weir up` starts):
   control-plane, router, service
@@ -109,6 +112,9 @@ enum Verb {
     Traces(traces::Traces),
     /// Rotate the mesh's certificates
     Certificates(certificates::Certificates),
+    /// Put routers into the pods of YAML files
+    #[command(after_help = "Example:\n  weir inject -f deployment.yaml | kubectl apply -f -")]
+    Inject(inject::Inject),
     /// Run the control plane
     ControlPlane(weir_control_plane::Args),
     /// Run a router
@@ -116,8 +122,10 @@ enum Verb {
     /// Run one of the services that ship with weir
     Service(Service),
     /// Serve a small program, or ask one, to see which version answers
-    #[command(after_help = "Examples:\n  weir try serve --listen 0.0.0.0:8080 --says v1\n  weir try \
-        send http://echo.shop:8080 --count 100 --expect v1=90 --expect v2=10")]
+    #[command(
+        after_help = "Examples:\n  weir try serve --listen 0.0.0.0:8080 --says v1\n  weir try \
+        send http://echo.shop:8080 --count 100 --expect v1=90 --expect v2=10"
+    )]
     Try(trial::Trial),
     /// Write JSON Schemas of documents, for editors
     #[command(after_help = "Examples:\n  weir schema HTTPRoute\n  weir schema -o schemas/")]
@@ -185,6 +193,7 @@ impl Cli {
             Verb::Replay(args) => return args.run(),
             Verb::Traces(args) => args.run()?,
             Verb::Certificates(args) => args.run()?,
+            Verb::Inject(args) => args.run()?,
             Verb::ControlPlane(args) => weir_control_plane::run(args).map_err(told)?,
             Verb::Router(args) => weir_router::run(args).map_err(told)?,
             Verb::Service(args) => args.run()?,
@@ -221,6 +230,7 @@ impl Verb {
             Self::Certificates(verb) => Some(verb.connect()),
             Self::Up(_)
             | Self::Init(_)
+            | Self::Inject(_)
             | Self::ControlPlane(_)
             | Self::Router(_)
             | Self::Service(_)

@@ -59,7 +59,10 @@ fn another_answer_than_was_expected_is_a_failure_that_says_what_came() {
     let out = program.ask(&["--count", "5", "--expect", "v2=5"]);
     assert!(!out.status.success());
     let told = text(&out.stderr);
-    assert!(told.contains("other versions answered than v2=5") && told.contains("5 x v1"), "{told}");
+    assert!(
+        told.contains("other versions answered than v2=5") && told.contains("5 x v1"),
+        "{told}"
+    );
 }
 
 #[test]

@@ -151,10 +151,19 @@ mod tests {
         for (spec, told) in [
             (json!({}), "spec.versions: is missing"),
             (json!({"versions": []}), "spec.versions: has 0 entries; at least 1 are needed"),
-            (json!({"versions": [{"name": "v1", "wieght": 1}]}), "spec.versions[0].wieght: is not known; did you mean weight?"),
+            (
+                json!({"versions": [{"name": "v1", "wieght": 1}]}),
+                "spec.versions[0].wieght: is not known; did you mean weight?",
+            ),
             (json!({"versions": [{"name": "V 1", "weight": 1}]}), "spec.versions[0].name: "),
-            (json!({"versions": [{"name": "v1", "weight": 1_000_001}]}), "spec.versions[0].weight: 1000001 is above 1000000"),
-            (json!({"versions": [{"name": "v1", "weight": 0}]}), "spec.versions: all weights are 0"),
+            (
+                json!({"versions": [{"name": "v1", "weight": 1_000_001}]}),
+                "spec.versions[0].weight: 1000001 is above 1000000",
+            ),
+            (
+                json!({"versions": [{"name": "v1", "weight": 0}]}),
+                "spec.versions: all weights are 0",
+            ),
             (
                 json!({"versions": [{"name": "v1", "weight": 1}], "sticky": {"header": "a", "cookie": "b"}}),
                 "spec.sticky: needs exactly one of",

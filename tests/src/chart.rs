@@ -25,7 +25,8 @@ pub fn root() -> PathBuf {
 /// A file cannot be read, or is not YAML.
 pub fn defaults() -> Result<Value, String> {
     let read = |path: &str| -> Result<Value, String> {
-        let text = std::fs::read_to_string(root().join(path)).map_err(|e| format!("{path}: {e}"))?;
+        let text =
+            std::fs::read_to_string(root().join(path)).map_err(|e| format!("{path}: {e}"))?;
         serde_saphyr::from_str(&text).map_err(|e| format!("{path}: {e}"))
     };
     let mut values = read("helm/weir/values.yaml")?;

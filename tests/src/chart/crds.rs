@@ -49,12 +49,8 @@ fn of_policy(kind: PolicyKind) -> Kind {
             "btp",
             "How a service's instances are chosen, checked, tried again and spared.",
         ),
-        PolicyKind::RateLimit => {
-            ("ratelimitpolicies", "rlp", "How often something may be asked.")
-        }
-        PolicyKind::Authorization => {
-            ("authorizationpolicies", "azp", "Who may ask for what.")
-        }
+        PolicyKind::RateLimit => ("ratelimitpolicies", "rlp", "How often something may be asked."),
+        PolicyKind::Authorization => ("authorizationpolicies", "azp", "Who may ask for what."),
         PolicyKind::Authentication => {
             ("authenticationpolicies", "anp", "Whose tokens are believed.")
         }
@@ -272,7 +268,9 @@ fn open() -> Value {
 /// JSON is YAML; written with keys and lists in lines of their own, so that a
 /// change of one field is a change of one line.
 fn yaml(value: &Value) -> String {
-    let mut out = String::from("# Generated from the types that read it: cargo run -p weir-tests --example chart\n");
+    let mut out = String::from(
+        "# Generated from the types that read it: cargo run -p weir-tests --example chart\n",
+    );
     block(value, 0, &mut out);
     out
 }

@@ -70,8 +70,7 @@ fn every_field_of_the_types_is_in_the_crds() {
 fn the_dashboard_asks_for_metrics_that_are_documented() {
     let read = |path: &str| std::fs::read_to_string(chart::root().join(path)).unwrap();
     let documented = read("docs/src/observability.md");
-    let dashboard: Value =
-        serde_json::from_str(&read("helm/weir/files/dashboard.json")).unwrap();
+    let dashboard: Value = serde_json::from_str(&read("helm/weir/files/dashboard.json")).unwrap();
     let mut asked = 0;
     for panel in dashboard["panels"].as_array().unwrap() {
         for target in panel["targets"].as_array().into_iter().flatten() {

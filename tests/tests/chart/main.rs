@@ -50,8 +50,13 @@ fn helm(verb: &[&str], set: &[&str]) -> Output {
 #[track_caller]
 fn render(set: &[&str]) -> Vec<Value> {
     let verb = [
-        "template", "weir", "helm/weir", "--namespace", "weir-system",
-        "--api-versions", "gateway.networking.k8s.io/v1/GatewayClass",
+        "template",
+        "weir",
+        "helm/weir",
+        "--namespace",
+        "weir-system",
+        "--api-versions",
+        "gateway.networking.k8s.io/v1/GatewayClass",
     ];
     let text = helm(&verb, set).ok();
     let objects: Vec<Value> = serde_saphyr::from_multiple(&text).unwrap();

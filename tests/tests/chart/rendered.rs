@@ -28,15 +28,13 @@ fn the_defaults_are_a_control_plane_a_gateway_and_an_injector() {
         names
     };
     assert_eq!(names("Deployment"), ["echo-v1", "echo-v2", "weir-control-plane", "weir-gateway"]);
-    assert_eq!(
-        names("Service"),
-        ["echo", "weir-control-plane", "weir-gateway", "weir-injector"]
-    );
+    assert_eq!(names("Service"), ["echo", "weir-control-plane", "weir-gateway", "weir-injector"]);
     assert_eq!(names("GatewayClass"), ["weir"]);
     assert_eq!(names("MutatingWebhookConfiguration"), ["weir-injector"]);
     assert_eq!(names("PodDisruptionBudget"), ["weir-control-plane", "weir-gateway"]);
     assert_eq!(names("CustomResourceDefinition").len(), 6);
-    for absent in ["DaemonSet", "NetworkPolicy", "HorizontalPodAutoscaler", "PodMonitor", "Gateway"] {
+    for absent in ["DaemonSet", "NetworkPolicy", "HorizontalPodAutoscaler", "PodMonitor", "Gateway"]
+    {
         assert_eq!(names(absent), Vec::<&str>::new());
     }
     // What is for the tests is a hook, or it would be installed.
@@ -62,8 +60,17 @@ fn every_option_has_its_object() {
     let objects = render(ALL);
     let kinds: BTreeSet<_> = objects.iter().filter_map(|object| object["kind"].as_str()).collect();
     for kind in [
-        "Certificate", "Issuer", "DaemonSet", "HorizontalPodAutoscaler", "NetworkPolicy",
-        "ServiceMonitor", "PodMonitor", "Gateway", "HTTPRoute", "TrafficSplit", "GatewayClass",
+        "Certificate",
+        "Issuer",
+        "DaemonSet",
+        "HorizontalPodAutoscaler",
+        "NetworkPolicy",
+        "ServiceMonitor",
+        "PodMonitor",
+        "Gateway",
+        "HTTPRoute",
+        "TrafficSplit",
+        "GatewayClass",
     ] {
         assert!(kinds.contains(kind), "{kind}");
     }
@@ -95,13 +102,20 @@ fn one_tag_and_registry_is_enough_for_all_of_weirs_images() {
     if !helm_is_there() {
         return;
     }
-    let set =
-        ["image.tag=dev", "image.registry=example.com", "image.pullPolicy=Never", "cni.enabled=true"];
+    let set = [
+        "image.tag=dev",
+        "image.registry=example.com",
+        "image.pullPolicy=Never",
+        "cni.enabled=true",
+    ];
     let objects = render(&set);
     for (name, pod) in pods(&objects) {
         for container in containers(pod) {
             let image = container["image"].as_str().unwrap();
-            assert!(image.starts_with("example.com/weir/weir") && image.ends_with(":dev"), "{name}: {image}");
+            assert!(
+                image.starts_with("example.com/weir/weir") && image.ends_with(":dev"),
+                "{name}: {image}"
+            );
             assert_eq!(container["imagePullPolicy"], "Never", "{name}");
         }
     }

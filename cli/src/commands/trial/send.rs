@@ -157,7 +157,8 @@ impl Send {
         if self.expect.is_empty() || expected == round.versions {
             return Ok(());
         }
-        let wanted: Vec<_> = self.expect.iter().map(|e| format!("{}={}", e.version, e.count)).collect();
+        let wanted: Vec<_> =
+            self.expect.iter().map(|e| format!("{}={}", e.version, e.count)).collect();
         Err(Error::new(format!("other versions answered than {}", wanted.join(" "))))
     }
 }
