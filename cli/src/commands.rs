@@ -14,6 +14,7 @@ pub mod replay;
 pub mod schema;
 pub mod status;
 pub mod traces;
+pub mod trial;
 
 use std::future::Future;
 

@@ -13,9 +13,9 @@ mod converge;
 mod edges;
 mod files;
 mod front;
+pub mod inject;
 #[cfg(feature = "kubernetes")]
 mod kubernetes;
-pub mod inject;
 mod metrics;
 mod publish;
 mod registry;
