@@ -22,8 +22,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::{sleep, timeout};
 
-use super::{Closing, Connected, requested};
-use crate::request::handler;
+use super::{Closing, Connected, answer, requested};
 use crate::socket::Socket;
 use crate::worker::Worker;
 
@@ -76,7 +75,7 @@ async fn active(
     // In a box, for the connection keeps room for one: an idle one would pay.
     let service = service_fn(|request: Request<Incoming>| {
         connected.has_body.set(!request.body().is_end_stream());
-        Box::pin(handler::handle(worker.clone(), connected.clone(), request))
+        answer(worker, connected, request)
     });
     let mut connection = http1::Builder::new()
         .header_read_timeout(None)
