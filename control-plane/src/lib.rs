@@ -13,6 +13,7 @@ mod converge;
 mod edges;
 mod files;
 mod front;
+pub mod inject;
 #[cfg(feature = "kubernetes")]
 mod kubernetes;
 mod metrics;
