@@ -40,7 +40,11 @@ async fn one_leads_and_the_next_takes_over_when_it_stops() {
     eventually("the label", async || (label("cp-2").await? == "true").then_some(())).await;
     assert_eq!(label("cp-1").await, None);
     assert_eq!(second.token().await, token, "the token is shared");
-    assert_eq!(second.door().await.bundle.to_pem(), door.bundle.to_pem(), "and so is the authority");
+    assert_eq!(
+        second.door().await.bundle.to_pem(),
+        door.bundle.to_pem(),
+        "and so is the authority"
+    );
     assert_eq!(second.get("/v1/services").await, json!({}));
 }
 

@@ -27,12 +27,13 @@ impl Replica {
     /// A process; it may take a while until it leads.
     pub async fn spawn(server: &Arc<Server>, namespace: &str, pod: &str) -> Self {
         server.namespace(namespace).await;
-        server.apply(json!({
-            "apiVersion": "v1", "kind": "Pod",
-            "metadata": { "name": pod, "namespace": namespace, "labels": { "app": "weir" } },
-            "spec": { "containers": [{ "name": "control-plane", "image": "weir" }] },
-        }))
-        .await;
+        server
+            .apply(json!({
+                "apiVersion": "v1", "kind": "Pod",
+                "metadata": { "name": pod, "namespace": namespace, "labels": { "app": "weir" } },
+                "spec": { "containers": [{ "name": "control-plane", "image": "weir" }] },
+            }))
+            .await;
         let dir = tempfile::tempdir().unwrap();
         let path = |name: &str| dir.path().join(name).display().to_string();
         let args = format!(
@@ -96,9 +97,8 @@ impl Replica {
     }
 
     async fn address(&self, of: &str) -> SocketAddr {
-        let ready = eventually("a ready file", async || {
-            self.ready().filter(|ready| ready[of].is_string())
-        });
+        let ready =
+            eventually("a ready file", async || self.ready().filter(|ready| ready[of].is_string()));
         ready.await[of].as_str().unwrap().parse().unwrap()
     }
 

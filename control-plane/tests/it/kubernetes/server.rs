@@ -101,6 +101,9 @@ impl Server {
         for kind in KINDS {
             server.install(kind).await;
         }
+        for kind in KINDS {
+            server.installed(kind).await;
+        }
         Some(server)
     }
 
@@ -127,8 +130,7 @@ impl Server {
             format!("--listen-peer-urls=http://127.0.0.1:{peer}"),
         ];
         let etcd = run(&etcd, &etcd_args, &path("etcd.log"));
-        let server =
-            Self { api: Mutex::new(None), _etcd: etcd, etcd_port, port, binary, dir };
+        let server = Self { api: Mutex::new(None), _etcd: etcd, etcd_port, port, binary, dir };
         server.up().await;
         Some(server)
     }
@@ -213,14 +215,18 @@ impl Server {
             },
         }))
         .await;
-        let api = self.api(&json!({
-            "apiVersion": format!("{group}/{version}"), "kind": kind,
-        }))
-        .await;
-        crate::plane::eventually("a new kind", async || {
-            api.list(&Default::default()).await.ok()
-        })
-        .await;
+    }
+
+    /// Waits until a kind can be used.
+    async fn installed(&self, kind: &(&str, &str, &str, &str, &str)) {
+        let (group, version, kind, ..) = *kind;
+        let of = json!({ "apiVersion": format!("{group}/{version}"), "kind": kind });
+        let api = self.api(&of).await;
+        let deadline = tokio::time::Instant::now() + PATIENCE;
+        while let Err(error) = api.list(&Default::default()).await {
+            assert!(tokio::time::Instant::now() < deadline, "{kind}: {error}");
+            tokio::time::sleep(MOMENT).await;
+        }
     }
 
     /// Where objects like this one are.
@@ -229,12 +235,8 @@ impl Server {
         let api_version = text(&object["apiVersion"]);
         let (group, version) = api_version.split_once('/').unwrap_or(("", &api_version));
         let kind = text(&object["kind"]);
-        let lower = kind.to_lowercase();
-        let plural = match lower.strip_suffix('y') {
-            Some(stem) => format!("{stem}ies"),
-            None if lower.ends_with('s') => format!("{lower}es"),
-            None => format!("{lower}s"),
-        };
+        let known = KINDS.iter().find(|known| known.0 == group && known.2 == kind);
+        let plural = known.map_or_else(|| format!("{}s", kind.to_lowercase()), |k| k.3.to_owned());
         let resource = ApiResource {
             group: group.to_owned(),
             version: version.to_owned(),
