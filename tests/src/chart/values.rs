@@ -184,8 +184,8 @@ pub struct Router {
     pub resources: inject::Resources,
     /// What it logs.
     pub log_level: inject::LogLevel,
-    /// Where its access log goes, a line of JSON for every request: `-` is standard output.
-    pub access_log: inject::AccessLog,
+    /// Whether every request is a line of JSON on its standard output.
+    pub access_log: bool,
     /// More of a sidecar's environment.
     pub environment: BTreeMap<String, Scalar>,
 }

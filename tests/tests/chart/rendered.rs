@@ -134,7 +134,7 @@ fn the_injectors_configuration_is_one_that_it_reads() {
         return;
     }
     let set = [
-        "router.accessLog=-",
+        "router.accessLog=true",
         "router.environment.WEIR_MAX_REQUESTS=10000000",
         "router.resources.limits.memory=256Mi",
         "injector.skipOutboundPorts={3306,9000-9010}",
@@ -148,7 +148,7 @@ fn the_injectors_configuration_is_one_that_it_reads() {
         let text = config["data"]["config.yaml"].as_str().unwrap();
         let config = InjectConfig::parse(text).unwrap();
         assert_eq!(config.control_namespace, "weir-system");
-        if set.first() == Some(&"router.accessLog=-") {
+        if set.first() == Some(&"router.accessLog=true") {
             assert_eq!(config.access_log, inject::AccessLog::Stdout);
             assert_eq!(config.redirect, inject::Redirect::Cni);
             assert_eq!(config.environment["WEIR_MAX_REQUESTS"], "10000000");
