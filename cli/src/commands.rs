@@ -3,6 +3,7 @@
 pub mod apply;
 pub mod certificates;
 pub mod change;
+pub mod check;
 pub mod delete;
 pub mod diff;
 pub mod explain;

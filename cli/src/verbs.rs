@@ -9,8 +9,8 @@ use clap_complete::Shell;
 use crate::Error;
 use crate::client::{Connect, Target};
 use crate::commands::{
-    apply, certificates, change, delete, diff, explain, get, init, inject, replay, schema, status,
-    traces, trial,
+    apply, certificates, change, check, delete, diff, explain, get, init, inject, replay, schema,
+    status, traces, trial,
 };
 use crate::exec_child::ExecChild;
 use crate::up::UpArgs;
@@ -40,6 +40,7 @@ Secure:
   certificates  Rotate the mesh's certificates
 
 On Kubernetes:
+  check         Is the cluster ready for Weir, and is Weir well in it?
   inject        Put routers into the pods of YAML files
 
 Parts of a mesh (what `weir up` starts):
@@ -110,6 +111,9 @@ enum Verb {
     Replay(replay::Replay),
     /// List recent traces, or draw one as a tree
     Traces(traces::Traces),
+    /// Is the cluster ready for Weir, and is Weir well in it? Exits with 1 when not
+    #[command(after_help = "Examples:\n  weir check --pre\n  weir check -n shop -o json")]
+    Check(check::Check),
     /// Rotate the mesh's certificates
     Certificates(certificates::Certificates),
     /// Put routers into the pods of YAML files
@@ -191,6 +195,7 @@ impl Cli {
             Verb::Get(args) => args.run()?,
             Verb::Explain(args) => args.run()?,
             Verb::Replay(args) => return args.run(),
+            Verb::Check(args) => return args.run(),
             Verb::Traces(args) => args.run()?,
             Verb::Certificates(args) => args.run()?,
             Verb::Inject(args) => args.run()?,
@@ -230,6 +235,7 @@ impl Verb {
             Self::Certificates(verb) => Some(verb.connect()),
             Self::Up(_)
             | Self::Init(_)
+            | Self::Check(_)
             | Self::Inject(_)
             | Self::ControlPlane(_)
             | Self::Router(_)

@@ -109,7 +109,11 @@ async fn serve(config: Config, pages: memory::Pages) -> Result<(), RunError> {
         }
         address
     });
-    let addresses = Addresses { inbound: advertised, admin: Some(admin_address) };
+    let mut admin_at = admin_address;
+    if let Some(ip) = shared.config.pod.as_ref().and_then(|pod| pod.ip) {
+        admin_at.set_ip(ip);
+    }
+    let addresses = Addresses { inbound: advertised, admin: Some(admin_at) };
     let mut ready = json!({"admin": admin_address});
     for Bound { side, address, opaque, .. } in &bound {
         let name = match opaque {
@@ -122,8 +126,9 @@ async fn serve(config: Config, pages: memory::Pages) -> Result<(), RunError> {
     let admin = Arc::new(Admin { shared: shared.clone(), draining: AtomicBool::new(false) });
     tokio::spawn(admin.clone().serve(admin_socket));
     tokio::spawn(shed::watch(shared.clone()));
-    let (healthy, health) = watch::channel(false);
-    if let Role::Sidecar { app } = shared.config.role {
+    // In a pod the kubelet asks the application how it is.
+    let (healthy, health) = watch::channel(shared.config.pod.is_some());
+    if let Role::Sidecar { app: Some(app) } = shared.config.role {
         tokio::spawn(health::check(app, healthy));
     }
     if let Some(dir) = &shared.config.args.state_dir {
@@ -142,6 +147,7 @@ async fn serve(config: Config, pages: memory::Pages) -> Result<(), RunError> {
 
     shutdown.requested().await;
     admin.draining.store(true, Relaxed);
+    tokio::time::sleep(Duration::from_secs(shared.config.args.drain_delay)).await;
     // First other routers hear that this instance goes, then requests end: what
     // came in may still go out while it is answered.
     let _ = control.await;

@@ -2,16 +2,18 @@
 
 mod front;
 mod plain;
+mod pod;
 
 use std::cell::Cell;
+use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::{HeaderValue, Request};
+use http::{HeaderValue, Request, Response};
 use hyper::body::Incoming;
 use hyper::server::conn::http2;
 use hyper::service::service_fn;
@@ -23,8 +25,8 @@ use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 use weir_mesh::identity::peer_id;
-use weir_mesh::model::Protocol;
 
+use crate::request::answer::DownBody;
 use crate::request::{handler, headers, inbound};
 use crate::socket::Socket;
 use crate::tcp;
@@ -34,7 +36,7 @@ use crate::worker::Worker;
 use front::Front;
 
 /// For the TLS handshake, and for the first bytes of a request's head.
-const HANDSHAKE: Duration = Duration::from_secs(10);
+pub const HANDSHAKE: Duration = Duration::from_secs(10);
 /// What HTTP/2 clients are told of the limit; a little above it, so that the
 /// answer to a request over it is ours (431) and not the end of the connection.
 const HEADER_BYTES: u32 = 2 * headers::LIMIT as u32;
@@ -81,6 +83,9 @@ pub struct Connected {
     /// The same for the application, in the form of Envoy's
     /// `x-forwarded-client-cert`.
     pub client_cert: Option<HeaderValue>,
+    /// In a pod: where it was meant to go, if that decides what becomes of its
+    /// requests.
+    pub original: Option<SocketAddr>,
     /// Requests that are not done yet.
     busy: Cell<usize>,
     /// Requests so far.
@@ -100,8 +105,9 @@ impl Connected {
         peer_address: SocketAddr,
         peer: Arc<str>,
         client_cert: Option<HeaderValue>,
+        original: Option<SocketAddr>,
     ) -> Rc<Self> {
-        Rc::new(Self { client_cert, ..Self::imagined(side, peer_address, peer) })
+        Rc::new(Self { client_cert, original, ..Self::imagined(side, peer_address, peer) })
     }
 
     /// One that nobody made: to ask what would happen to a request by it.
@@ -113,6 +119,7 @@ impl Connected {
             peer_address,
             peer,
             client_cert: None,
+            original: None,
             busy: Cell::new(0),
             requests: Cell::new(0),
             head_begun: Cell::new(false),
@@ -161,7 +168,10 @@ pub async fn serve(
 ) {
     let stream = Socket::new(stream);
     let result = match side {
-        Side::Inbound => serve_inbound(worker, stream, peer_address, closing).await,
+        Side::Inbound if worker.shared.config.pod.is_some() => {
+            Box::pin(pod::serve(worker, stream, peer_address, closing)).await
+        }
+        Side::Inbound => serve_inbound(worker, stream, peer_address, None, closing).await,
         Side::Outbound | Side::Gateway => {
             serve_plain(worker, side, stream, peer_address, closing).await
         }
@@ -209,21 +219,20 @@ async fn serve_inbound(
     worker: Rc<Worker>,
     stream: Socket,
     peer_address: SocketAddr,
+    original: Option<SocketAddr>,
     closing: Closing,
 ) -> io::Result<()> {
     // Both in boxes: what only a handshake needs goes when it is done.
-    let shaking = Box::pin(handshake(&worker, stream, peer_address, closing.clone()));
+    let shaking = Box::pin(handshake(&worker, stream, peer_address, original, closing.clone()));
     let driving = match shaking.await? {
         None => return Ok(()),
         Some((stream, connected)) => {
-            if worker.shared.config.app_protocol == Protocol::Tcp {
-                let service = service_fn(move |request: Request<Incoming>| {
-                    tcp::handle_inbound(worker.clone(), connected.clone(), request)
-                });
-                return Box::pin(drive_http2(TokioIo::new(stream), service, closing)).await;
-            }
-            let service = service_fn(move |request: Request<Incoming>| {
-                Box::pin(inbound::handle(worker.clone(), connected.clone(), request))
+            let service = service_fn(move |request: Request<Incoming>| -> Answering<h2::Error> {
+                let (worker, connected) = (worker.clone(), connected.clone());
+                match tcp::is_for_bytes(&worker, &connected, &request) {
+                    true => Box::pin(tcp::handle_inbound(worker, connected, request)),
+                    false => Box::pin(inbound::handle(worker, connected, request)),
+                }
             });
             Box::pin(drive_http2(TokioIo::new(stream), service, closing))
         }
@@ -231,11 +240,29 @@ async fn serve_inbound(
     driving.await
 }
 
+/// A request that is being answered, whoever does it: hyper's code is there once for
+/// each kind of connection, not for each way of answering.
+type Answering<E> = Pin<Box<dyn Future<Output = Result<Response<DownBody>, E>>>>;
+
+/// Answers a request that came in plaintext.
+fn answer(
+    worker: &Rc<Worker>,
+    connected: &Rc<Connected>,
+    request: Request<Incoming>,
+) -> Answering<Infallible> {
+    let (worker, connected) = (worker.clone(), connected.clone());
+    match connected.side {
+        Side::Inbound => Box::pin(inbound::handle_plain(worker, connected, request)),
+        Side::Outbound | Side::Gateway => Box::pin(handler::handle(worker, connected, request)),
+    }
+}
+
 /// Mutual TLS. None when the router stops meanwhile.
 async fn handshake(
     worker: &Worker,
     stream: Socket,
     peer_address: SocketAddr,
+    original: Option<SocketAddr>,
     closing: Closing,
 ) -> io::Result<Option<(TlsStream<Socket>, Rc<Connected>)>> {
     let acceptor = worker.shared.identity.acceptor().ok_or(io::ErrorKind::NotConnected)?;
@@ -254,7 +281,8 @@ async fn handshake(
     let own = own_id(worker);
     let client_cert = HeaderValue::from_str(&format!("By={own};URI={peer}")).ok();
     let peer = peer.as_str().into();
-    Ok(Some((stream, Connected::new(Side::Inbound, peer_address, peer, client_cert))))
+    let connected = Connected::new(Side::Inbound, peer_address, peer, client_cert, original);
+    Ok(Some((stream, connected)))
 }
 
 /// The server's side of TLS. None when the router stops meanwhile.
@@ -279,6 +307,7 @@ async fn serve_plain(
     peer_address: SocketAddr,
     closing: Closing,
 ) -> io::Result<()> {
+    let mut to = None;
     if worker.shared.config.args.transparent
         && side == Side::Outbound
         && let Some(original) = tcp::original(stream.get_ref())
@@ -286,12 +315,12 @@ async fn serve_plain(
         let redirected = stream.into_inner();
         let serving = tcp::serve_redirected(&worker, redirected, original, closing.clone());
         match Box::pin(serving).await {
-            Some(http) => stream = Socket::new(http),
+            Some((http, original)) => (stream, to) = (Socket::new(http), original),
             None => return Ok(()),
         }
     }
     let peer = if side == Side::Outbound { own_id(&worker) } else { Arc::from("") };
-    let connected = Connected::new(side, peer_address, peer, None);
+    let connected = Connected::new(side, peer_address, peer, None, to);
     serve_http(worker, connected, Front::Plain(stream), None, closing).await
 }
 
@@ -318,10 +347,8 @@ async fn serve_http(
         }
     };
     if http2 {
-        let service = service_fn(move |request: Request<Incoming>| {
-            // In a box, for its task is moved about before it runs.
-            Box::pin(handler::handle(worker.clone(), connected.clone(), request))
-        });
+        let service =
+            service_fn(move |request: Request<Incoming>| answer(&worker, &connected, request));
         return Box::pin(drive_http2(TokioIo::new(stream), service, closing)).await;
     }
     plain::serve(worker, connected, stream, closing).await

@@ -29,4 +29,6 @@ mod upstream;
 mod worker;
 
 pub use app::{RunError, run};
-pub use config::{Args, ConfigError, NamedListen, ProtocolArg, RoleArg};
+pub use config::{
+    Args, ConfigError, NamedListen, PlatformArg, Ports, Probes, ProtocolArg, Remote, RoleArg,
+};

@@ -24,7 +24,10 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-pub use inbound::handle as handle_inbound;
+pub use detect::{Opens, opens};
+pub use inbound::{
+    handle as handle_inbound, is_for_bytes, refuse as refuse_inbound, serve as serve_inbound,
+};
 pub use outside::{http as serve_outside, is_meant as is_outside};
 pub use redirected::{original, serve as serve_redirected};
 

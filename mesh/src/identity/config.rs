@@ -18,6 +18,14 @@ use super::{IdentityError, SpiffeId, Svid, TrustBundle};
 /// Protocols to offer (ALPN, RFC 7301) where only HTTP/2 is spoken.
 pub const ALPN_H2: &[&[u8]] = &[b"h2"];
 
+/// What tells a router's mutual TLS from an application's own TLS on the same port,
+/// before anybody has answered.
+pub const MESH_PROTOCOL: &[u8] = b"weir/1";
+
+/// What routers offer each other: [`MESH_PROTOCOL`], which is HTTP/2, and `h2` alone
+/// for routers that do not know it.
+pub const ALPN_MESH: &[&[u8]] = &[MESH_PROTOCOL, b"h2"];
+
 /// Weir's cryptography: aws-lc-rs with the TLS 1.3 suites, the fastest on
 /// machines with AES instructions first, and elliptic curves before the larger
 /// hybrid key exchange.

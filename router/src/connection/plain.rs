@@ -23,8 +23,7 @@ use tokio::net::TcpStream;
 use tokio::time::{sleep, timeout};
 
 use super::front::Front;
-use super::{Closing, Connected, requested};
-use crate::request::handler;
+use super::{Closing, Connected, answer, requested};
 use crate::worker::Worker;
 
 /// For the whole head of a request, in ticks of [`TICK`]. hyper's own timer would
@@ -76,7 +75,7 @@ async fn active(
     // In a box, for the connection keeps room for one: an idle one would pay.
     let service = service_fn(|request: Request<Incoming>| {
         connected.has_body.set(!request.body().is_end_stream());
-        Box::pin(handler::handle(worker.clone(), connected.clone(), request))
+        answer(worker, connected, request)
     });
     let mut connection = http1::Builder::new()
         .header_read_timeout(None)

@@ -143,7 +143,9 @@ fn keep_te_trailers(headers: &mut HeaderMap) {
 /// Takes from what comes from outside the headers by which the mesh speaks of
 /// identity, before anything is decided by them.
 pub fn distrust(headers: &mut HeaderMap, connected: &Connected, table: &Table) {
-    if connected.side != Side::Gateway {
+    // Without a certificate nobody of the mesh has sent it.
+    let outside = connected.side == Side::Gateway || connected.peer.is_empty();
+    if !outside || connected.side == Side::Outbound {
         return;
     }
     headers.remove(CLIENT_CERT);
