@@ -59,6 +59,17 @@ class Kube:
         mode = ["--server-side", "--force-conflicts"] if server_side else []
         return self.kubectl("apply", *mode, "-f", "-", input=text, check=check)
 
+    def apply_definitions(self):
+        """The Gateway API's kinds, and waits until the API server knows them."""
+        # They are too large for the annotation of client-side apply.
+        self.kubectl(
+            *("apply", "--server-side", "--force-conflicts"),
+            *("-f", cluster.PROGRAMS / "gateway-api-experimental.yaml"),
+            timeout=120,
+        )
+        self.condition("crd", "httproutes.gateway.networking.k8s.io", "Established")
+        self.wait(lambda: self.get("gatewayclasses") is not None, "the kinds of the Gateway API")
+
     def delete(self, kind, name, wait=True, check=True):
         return self.kubectl(
             *("delete", kind, name, "--ignore-not-found", f"--wait={str(wait).lower()}"),
