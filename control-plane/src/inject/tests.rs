@@ -108,7 +108,8 @@ fn the_router_starts_before_the_application_with_least_rights() {
         json!({"requests": {"cpu": "10m", "memory": "32Mi"}, "limits": {"memory": "128Mi"}});
     assert_eq!(router["resources"], resources);
     let redirect = container(&pod, REDIRECT);
-    assert_eq!(redirect["securityContext"]["capabilities"]["drop"], json!(["ALL"]));
+    let capabilities = json!({"drop": ["ALL"], "add": ["NET_ADMIN"]});
+    assert_eq!(redirect["securityContext"]["capabilities"], capabilities);
     assert_eq!(
         redirect["args"],
         json!([
@@ -331,7 +332,15 @@ fn redirection_is_set_up_as_asked() {
     let cni = injected_pod(&annotated(
         json!({"weir.dev/redirect": "cni", "weir.dev/skip-outbound-ports": "25"}),
     ));
-    assert_eq!(names(&cni["spec"]["initContainers"]), [ROUTER, "migrate"]);
+    assert_eq!(names(&cni["spec"]["initContainers"]), [REDIRECT, ROUTER, "migrate"]);
+    // The restricted Pod Security Standard takes it.
+    let proof = container(&cni, REDIRECT);
+    assert_eq!(proof["args"][0], "verify");
+    let context = &proof["securityContext"];
+    assert_eq!(
+        (&context["runAsNonRoot"], &context["capabilities"]),
+        (&json!(true), &json!({"drop": ["ALL"]}))
+    );
     let annotations = &cni["metadata"]["annotations"];
     assert_eq!(annotations["weir.dev/redirect"], "cni");
     assert_eq!(
