@@ -206,6 +206,8 @@ fn some_pods_cannot_have_a_router() {
     // Nobody asked, nobody is told.
     let off = labelled("shop", "disabled");
     assert_eq!(reason(&off, "hostNetwork", true.into()), (false, Reason::Disabled));
+    let mirror = annotated(json!({"kubernetes.io/config.mirror": "hash"}));
+    assert_eq!(inject(&config, &shop(), &mirror), Ok(Outcome::Unchanged(Reason::Static)));
     // A copied annotation is no router.
     let pod = annotated(json!({INJECTED: "true"}));
     assert!(matches!(inject(&config, &shop(), &pod), Ok(Outcome::Injected(_))));
