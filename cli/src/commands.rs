@@ -3,6 +3,7 @@
 pub mod apply;
 pub mod certificates;
 pub mod change;
+pub mod check;
 pub mod delete;
 pub mod diff;
 pub mod explain;
@@ -13,6 +14,7 @@ pub mod replay;
 pub mod schema;
 pub mod status;
 pub mod traces;
+pub mod trial;
 
 use std::future::Future;
 

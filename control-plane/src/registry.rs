@@ -109,6 +109,8 @@ struct Slot {
 struct Inner {
     slots: BTreeMap<Arc<str>, Slot>,
     next_stream: u64,
+    /// Found by somebody else than routers: Kubernetes.
+    discovered: Vec<Instance>,
 }
 
 /// A router's right to speak: lost when another stream registers the same router.
@@ -319,6 +321,18 @@ impl Registry {
         self.lock().slots.values().map(|slot| slot.router.clone()).collect()
     }
 
+    /// Replaces the instances that routers do not register: those that an
+    /// orchestrator knows of.
+    pub fn discover(&self, instances: Vec<Instance>) {
+        let mut inner = self.lock();
+        if inner.discovered == instances {
+            return;
+        }
+        inner.discovered = instances;
+        drop(inner);
+        self.members_changed();
+    }
+
     /// Every instance, healthy or not, by id. Two routers that claim one id show up
     /// as one instance.
     #[must_use]
@@ -326,6 +340,7 @@ impl Registry {
         let inner = self.lock();
         let instances =
             inner.slots.values().filter_map(|slot| slot.router.registration.instance.as_ref());
+        let instances = instances.chain(&inner.discovered);
         let by_id: BTreeMap<_, _> = instances.map(|i| (i.id.clone(), i.clone())).collect();
         by_id.into_values().collect()
     }

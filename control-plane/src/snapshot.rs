@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use prost::Message as _;
-use weir_mesh::model::{Instance, Parent, Route, RouteFilter, ServiceName, Snapshot, VersionName};
+use weir_mesh::model::{Instance, Route, RouteFilter, ServiceName, Snapshot, VersionName};
 use weir_mesh::policy::PolicyKind;
 use weir_proto::weir::mesh::v1 as pb;
 
@@ -115,7 +115,7 @@ pub fn check(desired: &Desired) -> Vec<SnapshotError> {
     let mut errors = Vec::new();
     for (name, route) in &desired.routes {
         for (parent, named) in route.value.parents.iter().enumerate() {
-            if let Parent::Service(service) = named {
+            if let Some(service) = named.service() {
                 errors.extend(check_parent(desired, name, parent, service));
             }
         }
@@ -288,6 +288,7 @@ pub fn build(
         policies: desired.policies.values().map(|held| (*held.value).clone()).collect(),
         tcp_routes: desired.tcp_routes.values().map(|held| (*held.value).clone()).collect(),
         options: desired.options.clone(),
+        listeners: desired.listeners.clone(),
         trust_bundle: trust_bundle.to_vec(),
     })
 }
@@ -301,6 +302,7 @@ pub fn encode(snapshot: &Snapshot, role: Role) -> Bytes {
         for service in &mut message.services {
             service.descriptor_set = Bytes::new();
         }
+        message.listeners = Vec::new();
     }
     message.encode_to_vec().into()
 }
@@ -323,6 +325,7 @@ mod tests {
             }],
             sticky: None,
             descriptor_set: Bytes::from_static(b"large"),
+            ..Default::default()
         };
         let service = wire::service(&service, "").unwrap();
         let mut desired = Desired::default();
@@ -340,6 +343,7 @@ mod tests {
             transport: Transport::Mesh,
             zone: "".into(),
             healthy: false,
+            identity: None,
         }
     }
 
@@ -373,7 +377,11 @@ mod tests {
         let late = pb::BackendRef { invalid: "it is gone".into(), ..backend("gone", "") };
         let route = pb::Route {
             name: "web".into(),
-            parent_refs: vec![pb::ParentRef { kind: "Gateway".into(), name: "gateway".into() }],
+            parent_refs: vec![pb::ParentRef {
+                kind: "Gateway".into(),
+                name: "gateway".into(),
+                ..Default::default()
+            }],
             rules: vec![pb::RouteRule {
                 filters: vec![pb::RouteFilter { filter: Some(mirror) }],
                 backend_refs: vec![backend("nobody", ""), backend("products", "v9"), late],
@@ -402,7 +410,11 @@ mod tests {
         let before = desired();
         let route = pb::Route {
             name: "ghost".into(),
-            parent_refs: vec![pb::ParentRef { kind: "Service".into(), name: "nobody".into() }],
+            parent_refs: vec![pb::ParentRef {
+                kind: "Service".into(),
+                name: "nobody".into(),
+                ..Default::default()
+            }],
             rules: vec![pb::RouteRule {
                 backend_refs: vec![pb::BackendRef {
                     service: "products".into(),

@@ -3,6 +3,7 @@
 mod addresses;
 mod egress;
 mod invalid;
+mod listener;
 mod name;
 mod pattern;
 mod route;
@@ -16,6 +17,7 @@ mod tcp_route;
 pub use addresses::{AddressError, Addresses};
 pub use egress::{Egress, EgressHost, EgressTarget, EgressTargetError, TcpOptions};
 pub use invalid::{Invalid, Violation, Violations};
+pub use listener::{Listener, ListenerProtocol, ServerCertificate};
 pub use name::{NameError, ServiceName, VersionName};
 pub use pattern::{Pattern, PatternError};
 pub use route::{

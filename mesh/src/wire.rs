@@ -6,6 +6,7 @@ mod decode_filter;
 mod decode_route;
 mod encode;
 mod encode_route;
+mod listener;
 mod policy;
 mod tcp;
 

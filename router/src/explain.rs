@@ -121,7 +121,7 @@ impl Compiled {
     /// Whether a host means a service of the mesh.
     #[must_use]
     pub fn names_service(&self, host: &str) -> bool {
-        target::destination(&self.table, host).is_some()
+        target::destination(&self.table, host, None).is_some()
     }
 
     /// Whether what is no service may be outside of the mesh.
@@ -253,10 +253,7 @@ impl Compiled {
 
     /// The candidates of a parent, in order of precedence.
     fn places(&self, parent: &Parent) -> Rc<[Place]> {
-        let key = match parent {
-            Parent::Gateway => None,
-            Parent::Service(name) => Some(name.clone()),
-        };
+        let key = parent.service().cloned();
         let mut orders = self.orders.borrow_mut();
         let made = || order::places(&self.snapshot.routes, parent).into();
         orders.entry(key).or_insert_with(made).clone()
@@ -285,7 +282,8 @@ impl Compiled {
             Caller::Gateway => Some(Parent::Gateway),
             Caller::Service(_) => {
                 let host = target::host(request)?;
-                let found = target::destination(&self.table, host)?;
+                let port = target::port_of(request.uri(), request.headers());
+                let found = target::destination(&self.table, host, port)?;
                 Some(Parent::Service(found.service.name.clone()))
             }
         }

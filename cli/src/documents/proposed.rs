@@ -54,6 +54,7 @@ pub fn of_file(mesh: &MeshFile) -> Snapshot {
         routes: mesh.routes.clone(),
         policies: mesh.policies.clone(),
         tcp_routes: mesh.tcp_routes.clone(),
+        listeners: Vec::new(),
         options: mesh.options.clone(),
         trust_bundle: Vec::<Bytes>::new(),
     }

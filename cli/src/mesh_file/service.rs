@@ -96,6 +96,11 @@ pub(super) fn read(
     if name.as_ref().is_some_and(|name| name.as_str() == "gateway") {
         violations.add(format!("{at}.name"), "is taken by the gateway itself; choose another");
     }
+    if let Some(name) = name.as_ref().filter(|name| !name.is_label()) {
+        let why =
+            format!("{name} is not a DNS label (RFC 1123): namespaces and ports are Kubernetes'");
+        violations.add(format!("{at}.name"), why);
+    }
     let protocol = read_protocol(&mut fields, violations);
     let sticky = fields
         .get("sticky")
@@ -128,6 +133,7 @@ pub(super) fn read(
     fields.finish(violations);
     Some(ServiceSpec {
         service: Service {
+            virtual_addresses: Vec::new(),
             name: name?,
             protocol: protocol?,
             split: split?,

@@ -13,6 +13,7 @@ fn router(id: &str, service: &str, port: u16) -> Registration {
         transport: weir_mesh::model::Transport::Mesh,
         zone: "".into(),
         healthy: true,
+        identity: None,
     };
     Registration {
         id: id.into(),

@@ -86,6 +86,7 @@ pub fn hello(id: &str, service: &str, version: &str, port: u16) -> Hello {
         zone: "a".into(),
         healthy: true,
         plain: false,
+        identity: String::new(),
     };
     Hello {
         router_id: id.into(),

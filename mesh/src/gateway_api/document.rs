@@ -56,7 +56,21 @@ fn metadata(route: &Route) -> Value {
 fn parent(parent: &Parent) -> Value {
     match parent {
         Parent::Gateway => json!({ "name": GATEWAY_NAME }),
-        Parent::Service(name) => json!({ "group": "", "kind": "Service", "name": name.as_str() }),
+        Parent::Listener(id) => {
+            let mut parts = id.splitn(3, '/');
+            let mut part = || parts.next().unwrap_or_default();
+            json!({ "namespace": part(), "name": part(), "sectionName": part() })
+        }
+        Parent::Service(service) | Parent::Consumer { service, .. } => {
+            let mut out = json!({ "group": "", "kind": "Service", "name": service.label() });
+            if let Some(namespace) = service.namespace() {
+                out["namespace"] = namespace.into();
+            }
+            if let Some(port) = service.port() {
+                out["port"] = port.into();
+            }
+            out
+        }
     }
 }
 

@@ -93,8 +93,8 @@ fn taken_by<'a>(
     let mut free = false;
     for parent in &route.parents {
         let (parent, hosts) = match parent {
-            Parent::Service(name) => (Some(name), &[][..]),
-            Parent::Gateway => (None, route.hostnames.as_slice()),
+            Parent::Service(name) | Parent::Consumer { service: name, .. } => (Some(name), &[][..]),
+            Parent::Gateway | Parent::Listener(_) => (None, route.hostnames.as_slice()),
         };
         let each: Vec<Option<&HostPattern>> = match hosts {
             [] => vec![None],

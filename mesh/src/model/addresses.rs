@@ -99,6 +99,7 @@ impl Addresses {
             transport: Transport::Plain,
             zone: Arc::from(""),
             healthy: true,
+            identity: None,
         })
     }
 }

@@ -1,4 +1,4 @@
-//! Names of services and versions: DNS labels.
+//! Names of services and versions.
 
 use std::fmt;
 use std::str::FromStr;
@@ -35,8 +35,27 @@ fn check(text: &str) -> Result<(), NameError> {
     Ok(())
 }
 
+/// `label`, `label.namespace`, each also with `:port`.
+fn check_service(text: &str) -> Result<(), NameError> {
+    let shape = || NameError::Shape(text.chars().take(80).collect());
+    let name = match text.split_once(':') {
+        None => text,
+        Some((name, port)) => {
+            let number = port.parse::<u16>().map_err(|_| shape())?;
+            if number == 0 || number.to_string() != port {
+                return Err(shape());
+            }
+            name
+        }
+    };
+    match name.split_once('.') {
+        None => check(name),
+        Some((label, namespace)) => check(label).and_then(|()| check(namespace)),
+    }
+}
+
 macro_rules! name {
-    ($(#[$doc:meta])* $name:ident) => {
+    ($(#[$doc:meta])* $name:ident, $check:ident) => {
         $(#[$doc])*
         #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
         pub struct $name(Arc<str>);
@@ -53,7 +72,7 @@ macro_rules! name {
             type Err = NameError;
 
             fn from_str(text: &str) -> Result<Self, NameError> {
-                check(text)?;
+                $check(text)?;
                 Ok(Self(text.into()))
             }
         }
@@ -95,12 +114,59 @@ macro_rules! name {
 }
 
 name! {
-    /// A service: a DNS label (RFC 1123 §2.1). Cheap to clone.
-    ServiceName
+    /// A service: a DNS label (RFC 1123 §2.1); on Kubernetes `NAME.NAMESPACE`, and
+    /// for all but the first port of a Service with `:PORT`. Cheap to clone.
+    ServiceName, check_service
 }
 name! {
     /// A version of a service: a DNS label (RFC 1123 §2.1). Cheap to clone.
-    VersionName
+    VersionName, check
+}
+
+impl VersionName {
+    /// `default`: what runs without saying which version it is.
+    #[must_use]
+    pub fn unsaid() -> Self {
+        Self("default".into())
+    }
+}
+
+impl ServiceName {
+    /// What stands where a service is wanted and none can be meant.
+    pub(crate) fn nowhere() -> Self {
+        Self("nowhere".into())
+    }
+
+    /// The first label: `products` of `products.shop:9090`.
+    #[must_use]
+    pub fn label(&self) -> &str {
+        let base = self.base();
+        base.split_once('.').map_or(base, |(label, _)| label)
+    }
+
+    /// `shop` of `products.shop:9090`; none on one machine.
+    #[must_use]
+    pub fn namespace(&self) -> Option<&str> {
+        self.base().split_once('.').map(|(_, namespace)| namespace)
+    }
+
+    /// The name without its port: `products.shop` of `products.shop:9090`.
+    #[must_use]
+    pub fn base(&self) -> &str {
+        self.0.split_once(':').map_or(&self.0, |(base, _)| base)
+    }
+
+    /// `9090` of `products.shop:9090`.
+    #[must_use]
+    pub fn port(&self) -> Option<u16> {
+        self.0.split_once(':').and_then(|(_, port)| port.parse().ok())
+    }
+
+    /// Whether it is one label alone, as names on one machine are.
+    #[must_use]
+    pub fn is_label(&self) -> bool {
+        self.base() == self.as_str() && self.namespace().is_none()
+    }
 }
 
 #[cfg(test)]
@@ -112,7 +178,21 @@ mod tests {
     fn labels_only() {
         assert!(ServiceName::try_from("products").is_ok());
         assert!(ServiceName::try_from("a-1").is_ok());
-        for bad in ["", "-a", "a-", "A", "a.b", "a_b", "ä", &"a".repeat(64)] {
+        for bad in ["", "-a", "a-", "A", "a_b", "ä", &"a".repeat(64)] {
+            assert!(ServiceName::try_from(bad).is_err(), "{bad}");
+            assert!(VersionName::try_from(bad).is_err(), "{bad}");
+        }
+        assert!(VersionName::try_from("a.b").is_err());
+        assert_eq!(VersionName::unsaid(), VersionName::try_from("default").unwrap());
+    }
+
+    #[test]
+    fn a_service_may_have_a_namespace_and_a_port() {
+        let name = ServiceName::try_from("products.shop:9090").unwrap();
+        let parts = (name.label(), name.namespace(), name.base(), name.port());
+        assert_eq!(parts, ("products", Some("shop"), "products.shop", Some(9090)));
+        assert!(!name.is_label() && ServiceName::try_from("a").unwrap().is_label());
+        for bad in ["a.b.c", "a.", ".a", "a:", "a:0", "a:080", "a:65536", "a.b:+1", "a:1:2"] {
             assert!(ServiceName::try_from(bad).is_err(), "{bad}");
         }
     }

@@ -25,6 +25,29 @@ pub enum Parent {
     Service(ServiceName),
     /// Requests that enter by the gateway.
     Gateway,
+    /// Requests that callers in one namespace send to this service; such routes go
+    /// before those for every caller (GEP-1324's consumer routes).
+    Consumer {
+        /// The service.
+        service: ServiceName,
+        /// The callers' namespace.
+        namespace: Arc<str>,
+    },
+    /// Requests that enter by one listener of a gateway: a [`Listener`]'s id.
+    ///
+    /// [`Listener`]: super::Listener
+    Listener(Arc<str>),
+}
+
+impl Parent {
+    /// The service whose requests are meant; none for gateways.
+    #[must_use]
+    pub fn service(&self) -> Option<&ServiceName> {
+        match self {
+            Self::Service(service) | Self::Consumer { service, .. } => Some(service),
+            Self::Gateway | Self::Listener(_) => None,
+        }
+    }
 }
 
 /// Why a text is no host name of a route.
@@ -112,6 +135,13 @@ impl BackendRef {
     #[must_use]
     pub fn new(service: ServiceName, version: Option<VersionName>, weight: Weight) -> Self {
         Self { service, version, weight, filters: Vec::new(), invalid: None }
+    }
+
+    /// One that leads nowhere, of weight 1. Its service is never looked for.
+    #[must_use]
+    pub fn nowhere(why: &str) -> Self {
+        let new = Self::new(ServiceName::nowhere(), None, Weight::ONE);
+        Self { invalid: Some(why.into()), ..new }
     }
 }
 

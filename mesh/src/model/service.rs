@@ -7,6 +7,7 @@ use bytes::Bytes;
 use http::HeaderName;
 
 use super::{Addresses, ServiceName, VersionName};
+use crate::identity::SpiffeId;
 
 /// What an application speaks on its port.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,6 +40,9 @@ pub struct Weight(u32);
 impl Weight {
     /// Largest weight.
     pub const MAX: u32 = 1_000_000;
+
+    /// What a backend has that does not say.
+    pub const ONE: Self = Self(1);
 
     /// The number.
     #[must_use]
@@ -153,6 +157,9 @@ pub struct Service {
     /// Where versions of `split` run without routers. Beside the split, so that
     /// a change of weights leaves them as they are.
     pub addresses: Addresses,
+    /// What stands for the service and is no instance's: a Kubernetes Service's
+    /// cluster addresses.
+    pub virtual_addresses: Vec<SocketAddr>,
     /// A serialized `google.protobuf.FileDescriptorSet`; may be empty.
     pub descriptor_set: Bytes,
 }
@@ -183,4 +190,6 @@ pub struct Instance {
     pub zone: Arc<str>,
     /// What its router's health checks say; true when it has no router.
     pub healthy: bool,
+    /// Who its router must prove to be; none: its service.
+    pub identity: Option<Arc<SpiffeId>>,
 }

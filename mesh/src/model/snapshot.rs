@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::{Egress, Instance, Route, Service, ServiceName, TcpOptions, TcpRoute};
+use super::{Egress, Instance, Listener, Route, Service, ServiceName, TcpOptions, TcpRoute};
 use crate::canonical::Slashes;
 use crate::policy::Policy;
 
@@ -67,6 +67,8 @@ pub struct Snapshot {
     pub instances: Vec<Instance>,
     /// Switches.
     pub options: Options,
+    /// What gateways listen on, for gateways alone.
+    pub listeners: Vec<Listener>,
     /// DER roots to trust.
     pub trust_bundle: Vec<Bytes>,
 }

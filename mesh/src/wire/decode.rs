@@ -4,11 +4,14 @@
 //! empty when it is the whole.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
 
 use weir_proto::weir::mesh::v1 as pb;
 
 use super::decode_route::route;
 use crate::canonical::Slashes;
+use crate::identity::SpiffeId;
 use crate::model::{
     AddressError, Addresses, Instance, Invalid, Options, Protocol, Service, Snapshot, Split,
     Sticky, Transport, VersionName, Violations, Weight,
@@ -61,14 +64,26 @@ pub fn service(message: &pb::Service, at: &str) -> Result<Service, Invalid> {
     } else {
         None
     };
+    let virtual_addresses =
+        socket_addresses(&message.virtual_addresses, &join(at, "virtualAddresses"), &mut bad);
     let service = name.zip(protocol).zip(split).map(|((name, protocol), split)| Service {
         name,
         protocol,
         split,
         addresses,
+        virtual_addresses,
         descriptor_set: message.descriptor_set.clone(),
     });
     bad.finish(service)
+}
+
+fn socket_addresses(texts: &[String], at: &str, bad: &mut Violations) -> Vec<SocketAddr> {
+    let mut addresses = Vec::with_capacity(texts.len());
+    for (i, text) in texts.iter().enumerate() {
+        let parsed = text.parse::<SocketAddr>().map_err(|_| format!("{text:?} is not `ip:port`"));
+        addresses.extend(bad.take(&format!("{at}[{i}]"), parsed));
+    }
+    addresses
 }
 
 fn addresses(
@@ -136,6 +151,10 @@ pub fn instance(message: &pb::Instance, at: &str) -> Result<Instance, Invalid> {
             .parse()
             .map_err(|_| format!("{:?} is not `ip:port`, such as 10.0.0.7:15008", message.address)),
     );
+    let identity = match message.identity.as_str() {
+        "" => None,
+        text => bad.take(&join(at, "identity"), text.parse::<SpiffeId>()).map(Arc::new),
+    };
     let instance =
         service.zip(version).zip(address).map(|((service, version), address)| Instance {
             id: message.id.as_str().into(),
@@ -145,6 +164,7 @@ pub fn instance(message: &pb::Instance, at: &str) -> Result<Instance, Invalid> {
             transport: if message.plain { Transport::Plain } else { Transport::Mesh },
             zone: message.zone.as_str().into(),
             healthy: message.healthy,
+            identity,
         });
     bad.finish(instance)
 }
@@ -211,6 +231,13 @@ pub fn snapshot(message: &pb::Snapshot) -> Result<Snapshot, Invalid> {
             Err(invalid) => keep(invalid),
         }
     }
+    let mut listeners = Vec::with_capacity(message.listeners.len());
+    for (i, message) in message.listeners.iter().enumerate() {
+        match super::listener::listener(message, &format!("listeners[{i}]")) {
+            Ok(listener) => listeners.push(listener),
+            Err(invalid) => keep(invalid),
+        }
+    }
     let options = match message.options.as_ref().map(|o| options(o, "options")) {
         None => Options::default(),
         Some(Ok(options)) => options,
@@ -241,6 +268,7 @@ pub fn snapshot(message: &pb::Snapshot) -> Result<Snapshot, Invalid> {
         tcp_routes,
         instances,
         options,
+        listeners,
         trust_bundle: message.trust_bundle.iter().map(|der| der.clone().into()).collect(),
     }))
 }

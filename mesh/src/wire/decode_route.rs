@@ -10,7 +10,7 @@ use super::decode::{is_token, join};
 use super::decode_filter::filters;
 use crate::model::{
     BackendRef, ForceVersion, HostPattern, Invalid, Parent, PathMatch, Pattern, RetryRule, Route,
-    RouteKind, RouteMatch, RouteRule, ServiceName, SessionKind, SessionPersistence, ValueMatch,
+    RouteKind, RouteMatch, RouteRule, SessionKind, SessionPersistence, ValueMatch, VersionName,
     Violations, Weight, answers, check_rule,
 };
 
@@ -56,7 +56,7 @@ pub fn route(message: &pb::Route, at: &str) -> Result<Route, Invalid> {
 }
 
 pub(super) fn route_name(name: &str, at: &str, bad: &mut Violations) {
-    let label = |label: &str| label.parse::<ServiceName>().is_ok();
+    let label = |label: &str| label.parse::<VersionName>().is_ok();
     if name.is_empty() || name.len() > 253 || !name.split('.').all(label) {
         bad.add(join(at, "name"), format_args!("{name:?} is not a DNS subdomain name (RFC 1123)"));
     }
@@ -72,8 +72,15 @@ fn parents(messages: &[pb::ParentRef], at: &str, bad: &mut Violations) -> Vec<Pa
         let at = join(at, &format!("parentRefs[{i}]"));
         match parent.kind.as_str() {
             "Gateway" => parents.push(Parent::Gateway),
-            "Service" => parents
-                .extend(bad.take(&join(&at, "name"), parent.name.parse()).map(Parent::Service)),
+            "Listener" => parents.push(Parent::Listener(parent.name.as_str().into())),
+            "Service" => {
+                let service = bad.take(&join(&at, "name"), parent.name.parse());
+                let namespace = parent.consumer_namespace.as_str();
+                parents.extend(service.map(|service| match namespace {
+                    "" => Parent::Service(service),
+                    _ => Parent::Consumer { service, namespace: namespace.into() },
+                }));
+            }
             other => bad.add(
                 join(&at, "kind"),
                 format_args!("{other:?} is not supported; use Gateway or Service"),

@@ -26,6 +26,7 @@ impl From<&Service> for pb::Service {
             versions: service.split.versions().iter().map(weight).collect(),
             sticky: service.split.sticky.as_ref().map(Into::into),
             descriptor_set: service.descriptor_set.clone(),
+            virtual_addresses: service.virtual_addresses.iter().map(ToString::to_string).collect(),
         }
     }
 }
@@ -51,6 +52,7 @@ impl From<&Instance> for pb::Instance {
             zone: instance.zone.to_string(),
             healthy: instance.healthy,
             plain: instance.transport == Transport::Plain,
+            identity: instance.identity.as_ref().map(ToString::to_string).unwrap_or_default(),
         }
     }
 }
@@ -83,6 +85,7 @@ impl From<&Snapshot> for pb::Snapshot {
             options: Some((&snapshot.options).into()),
             trust_bundle: snapshot.trust_bundle.iter().map(|der| der.to_vec()).collect(),
             tcp_routes: snapshot.tcp_routes.iter().map(Into::into).collect(),
+            listeners: snapshot.listeners.iter().map(Into::into).collect(),
         }
     }
 }

@@ -20,6 +20,10 @@ fn millis(time: Option<Duration>) -> u32 {
     time.map_or(0, |t| u32::try_from(t.as_millis()).unwrap_or(u32::MAX))
 }
 
+fn parent_ref(kind: &str, name: &str) -> pb::ParentRef {
+    pb::ParentRef { kind: kind.into(), name: name.into(), ..Default::default() }
+}
+
 impl From<&Route> for pb::Route {
     fn from(route: &Route) -> Self {
         let kind = match route.kind {
@@ -27,10 +31,13 @@ impl From<&Route> for pb::Route {
             RouteKind::Grpc => pb::route::Kind::GrpcRoute,
         };
         let parent = |parent: &Parent| match parent {
-            Parent::Gateway => pb::ParentRef { kind: "Gateway".into(), name: "gateway".into() },
-            Parent::Service(name) => {
-                pb::ParentRef { kind: "Service".into(), name: name.to_string() }
-            }
+            Parent::Gateway => parent_ref("Gateway", "gateway"),
+            Parent::Consumer { service, namespace } => pb::ParentRef {
+                consumer_namespace: namespace.to_string(),
+                ..parent_ref("Service", service.as_str())
+            },
+            Parent::Listener(id) => parent_ref("Listener", id),
+            Parent::Service(name) => parent_ref("Service", name.as_str()),
         };
         let force = |force: &ForceVersion| pb::ForceVersion {
             by: Some(match force {

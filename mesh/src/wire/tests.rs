@@ -17,6 +17,11 @@ fn products() -> pb::Service {
     }
 }
 
+fn parent(kind: &str, name: &str, namespace: &str) -> pb::ParentRef {
+    let consumer_namespace = namespace.into();
+    pb::ParentRef { kind: kind.into(), name: name.into(), consumer_namespace }
+}
+
 fn instance(plain: bool) -> pb::Instance {
     pb::Instance {
         id: format!("products-v1-{plain}"),
@@ -26,6 +31,7 @@ fn instance(plain: bool) -> pb::Instance {
         zone: "a".into(),
         healthy: true,
         plain,
+        identity: "spiffe://weir.local/ns/shop/sa/products".into(),
     }
 }
 
@@ -33,7 +39,11 @@ fn to_products() -> pb::Route {
     pb::Route {
         name: "web".into(),
         kind: pb::route::Kind::HttpRoute.into(),
-        parent_refs: vec![pb::ParentRef { kind: "Gateway".into(), name: "gateway".into() }],
+        parent_refs: vec![
+            parent("Gateway", "gateway", ""),
+            parent("Listener", "shop/web/https", ""),
+            parent("Service", "products.shop:9090", "web"),
+        ],
         hostnames: vec!["*.example.com".into()],
         rules: vec![pb::RouteRule {
             matches: vec![pb::RouteMatch {
@@ -88,6 +98,16 @@ fn a_snapshot_survives_the_round_trip() {
         trust_bundle: vec![vec![1, 2, 3]],
         policies: vec![policy()],
         tcp_routes: vec![tls_route()],
+        listeners: vec![pb::Listener {
+            id: "shop/web/https".into(),
+            port: 443,
+            protocol: pb::listener::Protocol::Https.into(),
+            hostname: "*.example.com".into(),
+            certificates: vec![pb::Certificate {
+                chain: vec![b"leaf".to_vec()],
+                key: b"key".to_vec(),
+            }],
+        }],
     };
     let model = snapshot(&message).unwrap();
     assert_eq!(pb::Snapshot::from(&model), message);

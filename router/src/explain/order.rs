@@ -70,7 +70,7 @@ pub fn places(routes: &[Route], parent: &Parent) -> Vec<Place> {
         }
         // Host names of a route do not matter to a Service parent (GEP-1294).
         let hosts: Vec<Option<usize>> = match parent {
-            Parent::Gateway if !content.hostnames.is_empty() => {
+            Parent::Gateway | Parent::Listener(_) if !content.hostnames.is_empty() => {
                 (0..content.hostnames.len()).map(Some).collect()
             }
             _ => vec![None],

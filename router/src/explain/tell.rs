@@ -259,7 +259,9 @@ impl Answer {
 pub(super) fn parent(parent: &Parent) -> String {
     match parent {
         Parent::Gateway => "Gateway/gateway".to_owned(),
+        Parent::Listener(id) => format!("Listener/{id}"),
         Parent::Service(name) => format!("Service/{name}"),
+        Parent::Consumer { service, namespace } => format!("Service/{service} from {namespace}"),
     }
 }
 

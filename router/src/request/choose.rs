@@ -321,7 +321,11 @@ mod tests {
         let session = pb::SessionPersistence { session_name: "s".into(), ..Default::default() };
         let route = pb::Route {
             name: "web".into(),
-            parent_refs: vec![pb::ParentRef { kind: "Gateway".into(), name: "gateway".into() }],
+            parent_refs: vec![pb::ParentRef {
+                kind: "Gateway".into(),
+                name: "gateway".into(),
+                ..Default::default()
+            }],
             rules: vec![pb::RouteRule {
                 backend_refs: backends,
                 session_persistence: Some(session),

@@ -72,6 +72,10 @@ fn checked(
             bad.add(format!("{at}.name"), format_args!("{:?} is named twice", message.name));
         }
         match wire::service(message, &at) {
+            Ok(service) if !service.name.is_label() => {
+                let why = "is no DNS label (RFC 1123): namespaces and ports are Kubernetes'";
+                bad.add(format!("{at}.name"), format_args!("{:?} {why}", message.name));
+            }
             Ok(service) => services.push(Arc::new(service)),
             Err(invalid) => bad.extend(invalid),
         }

@@ -1,0 +1,1 @@
+//! Fixtures, and what they come to.
