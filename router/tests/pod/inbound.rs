@@ -65,7 +65,7 @@ async fn policies_of_every_service_of_a_port(world: &World) {
     assert!(denied.as_ref().map_or(true, String::is_empty), "{denied:?}");
 
     // Limits of one of them hold for what comes to the other.
-    let spec = json!({"rules": [{"name": "few", "requests": 1, "per": "1h"}]});
+    let spec = json!({"rules": [{"name": "few", "limit": {"requests": 1, "per": "1h"}}]});
     publish(vec![policy("RateLimitPolicy", "few", "second.shop", spec)]).await;
     assert!(client.get("10.96.0.1:80", "web.shop", "/").starts_with("HTTP/1.1 200"));
     assert!(client.get("10.96.0.1:80", "web.shop", "/").starts_with("HTTP/1.1 429"));
@@ -107,11 +107,13 @@ async fn the_end(mut world: World) {
     world.publish(|_| {}).await;
     let listener = world.other.listen(8090);
     let client = &world.client;
-    let mut stream = client.connect(&world.other.at(8090));
+    let mut stream = client.connect("10.96.0.8:80");
     let accepting = tokio::task::spawn_blocking(move || listener.accept().unwrap().0);
     let request = "GET / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n";
     std::io::Write::write_all(&mut stream, request.as_bytes()).unwrap();
     let mut taken = accepting.await.unwrap();
+    let mut asked = [0; 4096];
+    assert!(std::io::Read::read(&mut taken, &mut asked).unwrap() > 10);
     let pid = Pid::from_raw(world.other.router_pid().try_into().unwrap()).unwrap();
     kill_process(pid, Signal::TERM).unwrap();
     let other = &world.other;

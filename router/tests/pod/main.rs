@@ -141,6 +141,7 @@ impl World {
                 service("plain.out", http, &["10.96.0.5:80"]),
                 service("mail.out", tcp, &["10.96.0.6:25"]),
                 service("client.shop", http, &["10.96.0.7:80"]),
+                service("slow.shop", http, &["10.96.0.8:80"]),
                 service("client.shop:81", http, &["10.96.0.7:81"]),
             ],
             instances: vec![
@@ -150,6 +151,7 @@ impl World {
                 meshed("second.shop", "shop/server-1", &server, 8080),
                 meshed("db.shop", "shop/server-1", &server, 5432),
                 meshed("headless.shop", "shop/server-2", &other, 8080),
+                meshed("slow.shop", "shop/server-2", &other, 8090),
                 web,
                 mail,
                 meshed("client.shop", "shop/client", &self.client.ip(), 8080),
