@@ -152,8 +152,7 @@ impl Guards {
             plain: Vec::new(),
             asked: asked(snapshot),
         };
-        let is_plain =
-            |i: &&Instance| i.transport == Transport::Plain || is_own(i.address.ip());
+        let is_plain = |i: &&Instance| i.transport == Transport::Plain || is_own(i.address.ip());
         let plain = snapshot.instances.iter().filter(is_plain);
         let mut plain: Vec<_> = plain.map(|instance| instance.service.clone()).collect();
         plain.sort_unstable();

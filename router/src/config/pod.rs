@@ -44,9 +44,8 @@ impl FromStr for Remote {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let wrong = || {
-            format!("{text:?} is not HOST:PORT, such as 127.0.0.1:7100 or control-plane:15010")
-        };
+        let wrong =
+            || format!("{text:?} is not HOST:PORT, such as 127.0.0.1:7100 or control-plane:15010");
         let (host, port) = text.rsplit_once(':').ok_or_else(wrong)?;
         let host = host.strip_prefix('[').and_then(|h| h.strip_suffix(']')).unwrap_or(host);
         let port: u16 = port.parse().map_err(|_| wrong())?;

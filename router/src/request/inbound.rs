@@ -244,11 +244,7 @@ async fn send(
 
 type Attempt = Result<Response<Incoming>, (RouterError, Option<Request<UpBody>>)>;
 
-async fn once(
-    app: &App,
-    request: Request<UpBody>,
-    call: &mut Call,
-) -> Result<Attempt, Refusal> {
+async fn once(app: &App, request: Request<UpBody>, call: &mut Call) -> Result<Attempt, Refusal> {
     let sending = app.0.send(request);
     let result = match call.deadline() {
         None => sending.await,

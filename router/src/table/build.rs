@@ -6,15 +6,13 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use weir_mesh::identity::SpiffeId;
-use weir_mesh::model::{
-    Instance, Invalid, Service, ServiceName, Snapshot, Transport, VersionName,
-};
+use weir_mesh::model::{Instance, Invalid, Service, ServiceName, Snapshot, Transport, VersionName};
 use weir_mesh::policy::{Attached, PolicyKind};
 use weir_mesh::telemetry::metrics::Registry;
 use weir_mesh::transcode::Transcoder;
 
-use super::reflection::Reflection;
 use super::build_route::Parents;
+use super::reflection::Reflection;
 use super::{
     Action, Destination, Endpoint, Extensions, Interner, Map, Matcher, ServiceEntry, Splitter,
     Table, TrafficBuilder, VersionEntry, places,
@@ -100,9 +98,9 @@ impl Builder {
         }
         let tcp = super::tcp::build(snapshot, &entries, pod.is_some(), &mut self.splits)?;
         let one = self.splits.number(&"one".to_owned());
-        let places = pod.as_deref().map(|pod| {
-            places::build(pod, snapshot, &services, &inbound_limits, everywhere, one)
-        });
+        let places = pod
+            .as_deref()
+            .map(|pod| places::build(pod, snapshot, &services, &inbound_limits, everywhere, one));
         self.endpoints.sweep();
         self.versions.sweep();
         self.splits.sweep();

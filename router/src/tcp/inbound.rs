@@ -155,13 +155,7 @@ fn away(error: &std::io::Error) -> Refused {
 }
 
 /// `host` is what the other router calls the service.
-fn opened(
-    worker: &Worker,
-    table: &Table,
-    to: Option<SocketAddr>,
-    host: &str,
-    record: &mut Record,
-) {
+fn opened(worker: &Worker, table: &Table, to: Option<SocketAddr>, host: &str, record: &mut Record) {
     let config = &worker.shared.config;
     let named = table.named(to, host, None).map(|service| service.name.as_str());
     record.opened(named.unwrap_or(config.service.as_str()), config.version.as_str(), None);

@@ -85,7 +85,8 @@ fn probes(world: &World) {
     assert_eq!(status("/"), "HTTP/1.1 403");
     assert_eq!(status("/healthz/more"), "HTTP/1.1 403");
     let mut stream = plain.connect(&server.at(8080));
-    let post = "POST /healthz HTTP/1.1\r\nhost: x\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
+    let post =
+        "POST /healthz HTTP/1.1\r\nhost: x\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
     std::io::Write::write_all(&mut stream, post.as_bytes()).unwrap();
     assert!(hear(stream).unwrap().starts_with("HTTP/1.1 403"));
 

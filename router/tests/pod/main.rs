@@ -1,6 +1,8 @@
 //! Routers in pods of Kubernetes, from outside: real processes in network namespaces
 //! whose connections the kernel redirects.
 
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
 mod inbound;
 mod outbound;
 mod plane;
@@ -81,9 +83,8 @@ impl World {
         let [mut client, mut server, mut other, plain] =
             [1, 2, 3, 4].map(|number| Pod::new(number, directory));
         let plane = Plane::start("0.0.0.0:0", directory).await;
-        let control = |pod: &Pod| {
-            format!("10.99.{}.1:{}", pod.number, plane.address.port()).parse().unwrap()
-        };
+        let control =
+            |pod: &Pod| format!("10.99.{}.1:{}", pod.number, plane.address.port()).parse().unwrap();
         for pod in [&client, &server, &other] {
             pod.redirect();
         }

@@ -25,9 +25,7 @@ use tonic::transport::server::{Connected, Server};
 use tonic::{Request, Response, Status, Streaming};
 use weir_mesh::identity::{ALPN_H2, Svid, TrustBundle, server_config_optional_client};
 use weir_proto::weir::mesh::v1 as pb;
-use weir_proto::weir::mesh::v1::identity_service_server::{
-    IdentityService, IdentityServiceServer,
-};
+use weir_proto::weir::mesh::v1::identity_service_server::{IdentityService, IdentityServiceServer};
 use weir_proto::weir::mesh::v1::mesh_service_server::{MeshService, MeshServiceServer};
 use weir_proto::weir::mesh::v1::watch_request::Message as In;
 use weir_proto::weir::mesh::v1::watch_response::Message as Out;
