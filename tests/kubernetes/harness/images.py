@@ -102,17 +102,22 @@ def built(name):
     return None
 
 
+def program(name):
+    """One of Weir's programs, or none when it is not built."""
+    path = os.environ.get(name.upper().replace("-", "_") + "_PROGRAM")
+    return pathlib.Path(path) if path else built(name)
+
+
 def images(tag="dev"):
     """All images, and the names of those whose program is not built."""
     found, absent = [], []
     for name in ("weir", "weir-router", "weir-cni"):
-        variable = name.upper().replace("-", "_") + "_PROGRAM"
-        program = os.environ.get(variable) or built(name)
-        if program is None:
+        path = program(name)
+        if path is None:
             absent.append(name)
             continue
         file = REPOSITORY / "images" / f"{name}.Containerfile"
-        found.append(Image([f"docker.io/weir/{name}:{tag}"], pathlib.Path(program), file))
+        found.append(Image([f"docker.io/weir/{name}:{tag}"], path, file))
     programs = cluster.PROGRAMS
     found += [
         Image(["docker.io/local/pause:1"], programs / "pause", entrypoint=["/pause"]),

@@ -59,6 +59,17 @@ class Kube:
         mode = ["--server-side", "--force-conflicts"] if server_side else []
         return self.kubectl("apply", *mode, "-f", "-", input=text, check=check)
 
+    def apply_definitions(self):
+        """The Gateway API's kinds, and waits until the API server knows them."""
+        # They are too large for the annotation of client-side apply.
+        self.kubectl(
+            *("apply", "--server-side", "--force-conflicts"),
+            *("-f", cluster.PROGRAMS / "gateway-api-experimental.yaml"),
+            timeout=120,
+        )
+        self.condition("crd", "httproutes.gateway.networking.k8s.io", "Established")
+        self.wait(lambda: self.get("gatewayclasses") is not None, "the kinds of the Gateway API")
+
     def delete(self, kind, name, wait=True, check=True):
         return self.kubectl(
             *("delete", kind, name, "--ignore-not-found", f"--wait={str(wait).lower()}"),
@@ -184,9 +195,9 @@ class Kube:
 
     # Namespaces
 
-    @contextlib.contextmanager
-    def fresh(self, name, labels=None, keep=False):
-        """A namespace that is gone afterwards; what went on in it is told on failure."""
+    def make(self, name, labels=None):
+        """A namespace in which pods can be made."""
+        space = self.within(name)
         self.apply(
             {
                 "apiVersion": "v1",
@@ -194,16 +205,20 @@ class Kube:
                 "metadata": {"name": name, "labels": labels or {}},
             }
         )
-        inner = self.within(name)
-        inner.wait(lambda: inner.exists("serviceaccount", "default"), f"account of {name}")
+        space.wait(lambda: space.exists("serviceaccount", "default"), f"account of {name}")
+        return space
+
+    @contextlib.contextmanager
+    def fresh(self, name, labels=None):
+        """A namespace that is gone afterwards; what went on in it is told on failure."""
+        space = self.make(name, labels)
         try:
-            yield inner
+            yield space
         except BaseException:
-            inner.tell()
+            space.tell()
             raise
         finally:
-            if not keep:
-                self.delete("namespace", name)
+            self.delete("namespace", name)
 
     def tell(self):
         """Prints what helps to see why something failed here."""

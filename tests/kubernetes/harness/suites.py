@@ -17,12 +17,19 @@ from .kube import Kube
 DIRECTORY = pathlib.Path(__file__).resolve().parents[1] / "suites"
 
 
+# Suites that share the mesh run one after another; the last one takes it away.
+ORDER = ("plain", "injection", "traffic", "gateway", "updates", "tracing", "conformance", "uninstall")
+
+
 class Skip(Exception):
     """Raised by a test for which something is not built or not there, in words."""
 
 
 def names():
-    return sorted(path.stem for path in DIRECTORY.glob("*.py") if not path.stem.startswith("_"))
+    found = {path.stem for path in DIRECTORY.glob("*.py") if not path.stem.startswith("_")}
+    unordered = sorted(found - set(ORDER))
+    # Before those that end the mesh.
+    return [name for name in (*ORDER[:-2], *unordered, *ORDER[-2:]) if name in found]
 
 
 def read(name):
@@ -62,6 +69,8 @@ def run(name, kube, only=None):
     setup = getattr(module, "setup", None)
     began = attempt(f"{name}: setup", setup, kube) if setup else "passed"
     if began == "passed":
+        if results := getattr(module, "results", None):
+            several(name, results(kube, only), counts)
         for title, function in tests:
             counts[attempt(f"{name}: {title.removeprefix('test_')}", function, kube)] += 1
     else:
@@ -70,6 +79,14 @@ def run(name, kube, only=None):
         if attempt(f"{name}: teardown", teardown, kube) == "failed":
             counts["failed"] += 1
     return counts
+
+
+def several(what, results, counts):
+    """Adds the results of a test that is a suite of its own: (name, result, detail)."""
+    for title, result, detail in results:
+        counts[result] += 1
+        word = {"passed": "ok     ", "failed": "FAILED ", "skipped": "skipped"}[result]
+        print(f"{word} {what}: {title}{': ' + detail if detail else ''}", flush=True)
 
 
 def main(arguments):
