@@ -128,6 +128,23 @@ impl Database {
         }
     }
 
+    /// The secret of this name in the table `secrets (name, value)`, the same for
+    /// all processes: `new`, if there was none.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn secret(&self, name: &str, new: &[u8]) -> Result<Vec<u8>, sqlx::Error> {
+        let there = Query::new("SELECT value FROM secrets WHERE name = $1").bind(name);
+        if let Some(row) = self.one(there.clone()).await? {
+            return row.at(0);
+        }
+        let add =
+            Query::new("INSERT INTO secrets (name, value) VALUES ($1, $2) ON CONFLICT DO NOTHING");
+        self.run(add.bind(name).bind(new)).await?;
+        // Another process may have been first: what is there counts.
+        self.one(there).await?.ok_or(sqlx::Error::RowNotFound)?.at(0)
+    }
+
     /// Begins to write. Without [`Transaction::commit`] nothing was written.
     ///
     /// On SQLite there is no other writer until it ends. On PostgreSQL there
