@@ -195,9 +195,9 @@ class Kube:
 
     # Namespaces
 
-    @contextlib.contextmanager
-    def fresh(self, name, labels=None, keep=False):
-        """A namespace that is gone afterwards; what went on in it is told on failure."""
+    def make(self, name, labels=None):
+        """A namespace in which pods can be made."""
+        space = self.within(name)
         self.apply(
             {
                 "apiVersion": "v1",
@@ -205,16 +205,20 @@ class Kube:
                 "metadata": {"name": name, "labels": labels or {}},
             }
         )
-        inner = self.within(name)
-        inner.wait(lambda: inner.exists("serviceaccount", "default"), f"account of {name}")
+        space.wait(lambda: space.exists("serviceaccount", "default"), f"account of {name}")
+        return space
+
+    @contextlib.contextmanager
+    def fresh(self, name, labels=None):
+        """A namespace that is gone afterwards; what went on in it is told on failure."""
+        space = self.make(name, labels)
         try:
-            yield inner
+            yield space
         except BaseException:
-            inner.tell()
+            space.tell()
             raise
         finally:
-            if not keep:
-                self.delete("namespace", name)
+            self.delete("namespace", name)
 
     def tell(self):
         """Prints what helps to see why something failed here."""

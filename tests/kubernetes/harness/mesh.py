@@ -84,6 +84,15 @@ def weir(kube, *arguments, check=True, timeout=60):
     return result.stdout if check else result
 
 
+def caller(answer):
+    """The identity of who asked, as the router beside the application told it; or none."""
+    for line in answer.get("RequestHeader", []):
+        name, _, value = line.partition(":")
+        if name.lower() == "x-forwarded-client-cert":
+            return value.partition("URI=")[2].split(";")[0].split(",")[0].strip('"')
+    return None
+
+
 def metrics(pod):
     """The router's metrics: text of its /metrics, from outside of the pod."""
     status, text = http(f"http://{pod['status']['podIP']}:{ADMIN_PORT}/metrics")

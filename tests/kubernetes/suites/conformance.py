@@ -39,10 +39,7 @@ LABELS = "weir.dev/inject=enabled"
 def setup(kube):
     mesh.ensure(kube)
     for name in BACKENDS:
-        kube.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
-        space = kube.within(name)
-        space.wait(lambda space=space: space.exists("serviceaccount", "default"), f"account of {name}")
-        space.apply(
+        kube.make(name).apply(
             {
                 "apiVersion": "v1",
                 "kind": "Pod",

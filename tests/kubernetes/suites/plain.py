@@ -13,9 +13,7 @@ NAMESPACE = "plain"
 
 
 def setup(kube):
-    space = kube.within(NAMESPACE)
-    kube.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}})
-    space.wait(lambda: space.exists("serviceaccount", "default"), "the namespace's account")
+    space = kube.make(NAMESPACE)
     space.apply(*app("echo", "v1", replicas=2), *app("caller"))
     space.rolled_out("echo-v1", "caller-v1")
 

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"crypto/tls"
@@ -8,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"os"
 	"strconv"
@@ -211,4 +213,31 @@ func grpcAsker(q question, address string) (func() ([]string, error), func(), er
 		return lines, nil
 	}
 	return ask, func() { connection.Close() }, nil
+}
+
+// talk sends a text over TCP and prints all that comes back; without a text it
+// prints the line with which the server begins.
+func talk(arguments []string) error {
+	if len(arguments) < 1 || len(arguments) > 2 {
+		return errors.New("usage: talk HOST:PORT [TEXT]")
+	}
+	connection, err := net.DialTimeout("tcp", arguments[0], 10*time.Second)
+	if err != nil {
+		return err
+	}
+	defer connection.Close()
+	_ = connection.SetDeadline(time.Now().Add(20 * time.Second))
+	if len(arguments) == 1 {
+		line, err := bufio.NewReader(connection).ReadString('\n')
+		fmt.Print(line)
+		return err
+	}
+	if _, err := io.WriteString(connection, arguments[1]); err != nil {
+		return err
+	}
+	if err := connection.(*net.TCPConn).CloseWrite(); err != nil {
+		return err
+	}
+	_, err = io.Copy(os.Stdout, connection)
+	return err
 }

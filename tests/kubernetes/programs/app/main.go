@@ -6,6 +6,7 @@
 //	app load --url http://echo:8080/ --rate 50 --count 1000
 //	app stop
 //	app read FILE
+//	app talk echo:9090 hello
 //	client http://echo/ --method GET -H name:value --count 10
 //
 // Under the name `client` it stands in for the client in the image echo-advanced
@@ -30,10 +31,11 @@ func main() {
 		"load":   load,
 		"stop":   stop,
 		"read":   read,
+		"talk":   talk,
 	}
 	command, known := commands[name]
 	if !known {
-		fmt.Fprintln(os.Stderr, "usage: app serve|client|load|stop|read ...")
+		fmt.Fprintln(os.Stderr, "usage: app serve|client|load|stop|read|talk ...")
 		os.Exit(2)
 	}
 	if err := command(arguments); err != nil {
