@@ -170,8 +170,11 @@ fn send(socket: &OwnedFd, bytes: &[u8]) -> Result<(), String> {
     sent.map(|_| ()).map_err(|errno| refused("send to nftables", errno))
 }
 
-/// The answers in the next datagram, by sequence number.
-fn answers(socket: &OwnedFd) -> Result<Vec<(u32, Result<(), Errno>)>, String> {
+/// What the kernel says of the message with a sequence number.
+type Answer = (u32, Result<(), Errno>);
+
+/// The answers in the next datagram.
+fn answers(socket: &OwnedFd) -> Result<Vec<Answer>, String> {
     let mut buffer = [0; 32 * 1024];
     let got = recv(socket, &mut buffer, RecvFlags::empty());
     let (_, length) = got.map_err(|errno| refused("hear from nftables", errno))?;

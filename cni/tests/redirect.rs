@@ -29,25 +29,25 @@ fn table() -> String {
 #[test]
 fn connections_out_of_the_pod_come_to_the_router() {
     inside("connections_out_of_the_pod_come_to_the_router", |world: &World| {
-        assert_eq!(world.from_pod("10.77.0.1:80"), "peer 10.77.0.1:80");
+        assert_eq!(world.pod_hears("10.77.0.1:80"), "peer 10.77.0.1:80");
         redirect(&SKIPS);
-        assert_eq!(world.from_pod("10.77.0.1:80"), "outbound 10.77.0.1:80");
-        assert_eq!(world.from_pod("[fd77::1]:80"), "outbound [fd77::1]:80");
+        assert_eq!(world.pod_hears("10.77.0.1:80"), "outbound 10.77.0.1:80");
+        assert_eq!(world.pod_hears("[fd77::1]:80"), "outbound [fd77::1]:80");
         // By port, by range and by address.
-        assert_eq!(world.from_pod("10.77.0.1:3306"), "peer 10.77.0.1:3306");
-        assert_eq!(world.from_pod("[fd77::1]:3306"), "peer [fd77::1]:3306");
-        assert_eq!(world.from_pod("10.77.0.1:9005"), "peer 10.77.0.1:9005");
-        assert_eq!(world.from_pod("10.88.0.1:80"), "peer 10.88.0.1:80");
-        assert_eq!(world.from_pod("[fd88::1]:80"), "peer [fd88::1]:80");
+        assert_eq!(world.pod_hears("10.77.0.1:3306"), "peer 10.77.0.1:3306");
+        assert_eq!(world.pod_hears("[fd77::1]:3306"), "peer [fd77::1]:3306");
+        assert_eq!(world.pod_hears("10.77.0.1:9005"), "peer 10.77.0.1:9005");
+        assert_eq!(world.pod_hears("10.88.0.1:80"), "peer 10.88.0.1:80");
+        assert_eq!(world.pod_hears("[fd88::1]:80"), "peer [fd88::1]:80");
         // The pod with itself.
-        assert_eq!(world.from_pod("127.0.0.1:8080"), "app 127.0.0.1:8080");
-        assert_eq!(world.from_pod(&format!("{POD}:8080")), format!("app {POD}:8080"));
-        assert_eq!(world.from_pod("[::1]:8080"), "app [::1]:8080");
+        assert_eq!(world.pod_hears("127.0.0.1:8080"), "app 127.0.0.1:8080");
+        assert_eq!(world.pod_hears(&format!("{POD}:8080")), format!("app {POD}:8080"));
+        assert_eq!(world.pod_hears("[::1]:8080"), "app [::1]:8080");
         // The router's own, and those of the application's user.
         assert_eq!(as_user(15_000), "peer 10.77.0.1:80");
         assert_eq!(as_user(1_000), "outbound 10.77.0.1:80");
         // Not TCP.
-        assert_eq!(world.udp_from_pod("10.77.0.1:80"), "peer");
+        assert_eq!(world.pod_hears_by_udp("10.77.0.1:80"), "peer");
     });
 }
 
@@ -60,16 +60,16 @@ fn as_user(uid: u32) -> String {
 #[test]
 fn connections_into_the_pod_come_to_the_router() {
     inside("connections_into_the_pod_come_to_the_router", |world: &World| {
-        assert_eq!(world.from_peer("10.77.0.2:8080"), "app 10.77.0.2:8080");
+        assert_eq!(world.peer_hears("10.77.0.2:8080"), "app 10.77.0.2:8080");
         redirect(&SKIPS);
-        assert_eq!(world.from_peer("10.77.0.2:8080"), "inbound 10.77.0.2:8080");
-        assert_eq!(world.from_peer("[fd77::2]:8080"), "inbound [fd77::2]:8080");
+        assert_eq!(world.peer_hears("10.77.0.2:8080"), "inbound 10.77.0.2:8080");
+        assert_eq!(world.peer_hears("[fd77::2]:8080"), "inbound [fd77::2]:8080");
         // A port that nobody listens on as well: the router answers for it.
-        assert_eq!(world.from_peer("10.77.0.2:4"), "inbound 10.77.0.2:4");
-        assert_eq!(world.from_peer("10.77.0.2:22"), "app 10.77.0.2:22");
-        assert_eq!(world.from_peer("10.77.0.2:15020"), "app 10.77.0.2:15020");
+        assert_eq!(world.peer_hears("10.77.0.2:4"), "inbound 10.77.0.2:4");
+        assert_eq!(world.peer_hears("10.77.0.2:22"), "app 10.77.0.2:22");
+        assert_eq!(world.peer_hears("10.77.0.2:15020"), "app 10.77.0.2:15020");
         // Routers speak to the inbound port itself.
-        assert_eq!(world.from_peer("10.77.0.2:15006"), "inbound 10.77.0.2:15006");
+        assert_eq!(world.peer_hears("10.77.0.2:15006"), "inbound 10.77.0.2:15006");
     });
 }
 
@@ -83,8 +83,8 @@ fn rules_are_replaced_whole_and_others_stay() {
         redirect(&SKIPS);
         assert_eq!(table(), first);
         redirect(&["--skip-ipv6"]);
-        assert_eq!(world.from_pod("[fd77::1]:80"), "peer [fd77::1]:80");
-        assert_eq!(world.from_pod("10.77.0.1:3306"), "outbound 10.77.0.1:3306");
+        assert_eq!(world.pod_hears("[fd77::1]:80"), "peer [fd77::1]:80");
+        assert_eq!(world.pod_hears("10.77.0.1:3306"), "outbound 10.77.0.1:3306");
         must("nft", &["list", "table", "inet", "theirs"]);
     });
 }
@@ -94,7 +94,7 @@ fn it_needs_one_capability_and_says_so() {
     inside("it_needs_one_capability_and_says_so", |world: &World| {
         let least = ["--inh-caps=-all", "--ambient-caps=-all", "--bounding-set=-all,+net_admin"];
         must("setpriv", &[&least[..], &["--no-new-privs", CNI, "redirect"]].concat());
-        assert_eq!(world.from_pod("10.77.0.1:80"), "outbound 10.77.0.1:80");
+        assert_eq!(world.pod_hears("10.77.0.1:80"), "outbound 10.77.0.1:80");
         let nobody = ["--reuid=65532", "--regid=65532", "--clear-groups", CNI, "redirect"];
         let refused = output("setpriv", &nobody);
         assert!(!refused.status.success());

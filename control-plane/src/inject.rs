@@ -47,6 +47,9 @@ pub const ROUTER: &str = "weir-router";
 /// Init container that sets up redirection.
 pub const REDIRECT: &str = "weir-redirect";
 
+/// Annotation of what stands for a static pod in the API.
+const MIRROR: &str = "kubernetes.io/config.mirror";
+
 /// Namespaces of Kubernetes itself.
 const SYSTEM_NAMESPACES: [&str; 3] = ["kube-system", "kube-public", "kube-node-lease"];
 
@@ -102,6 +105,8 @@ pub enum Reason {
     SharedProcesses,
     /// It runs on Windows.
     Windows,
+    /// A kubelet runs it from a file; what the API has is only its mirror.
+    Static,
     /// The namespace's label says neither yes nor no.
     NamespaceLabel(String),
 }
@@ -116,6 +121,7 @@ impl Reason {
             | Self::HostNetwork
             | Self::SharedProcesses
             | Self::Windows
+            | Self::Static
             | Self::NamespaceLabel(_) => true,
         }
     }
@@ -136,6 +142,7 @@ impl fmt::Display for Reason {
                 "shareProcessNamespace: its containers could read the router's key"
             }
             Self::Windows => "its os is windows; routers run on Linux",
+            Self::Static => "a kubelet runs it from a file, which the API cannot change",
             Self::NamespaceLabel(text) => {
                 return write!(
                     f,
@@ -208,6 +215,7 @@ fn reason_to_leave(
         (is("hostNetwork"), Reason::HostNetwork),
         (is("shareProcessNamespace"), Reason::SharedProcesses),
         (spec["os"]["name"] == "windows", Reason::Windows),
+        (pod["metadata"]["annotations"][MIRROR].is_string(), Reason::Static),
     ];
     Ok(reasons.into_iter().find(|(holds, _)| *holds).map(|(_, reason)| reason))
 }

@@ -5,8 +5,8 @@
 //! `translate` makes desired state, instances and status conditions of them, without
 //! doing anything; `engine` records and publishes that. `resources` are what the
 //! control-plane API writes. Beside that are the `lease` (one replica leads), the
-//! `secrets` it keeps, `identity` by service-account tokens, and `run`, which wires
-//! all of it.
+//! `secrets` it keeps, `identity` by service-account tokens, `status` and `trust`,
+//! which write what others read, the `webhook`, and `run`, which wires all of it.
 
 pub(crate) mod cluster;
 mod engine;
@@ -20,14 +20,14 @@ mod resources;
 mod run;
 mod secrets;
 mod standby;
+mod status;
 mod strip;
 mod translate;
+mod trust;
 mod watches;
+mod webhook;
+mod webhook_tls;
 
 pub use cluster::ClusterError;
-#[allow(unused_imports)]
-pub use objects::{Kind, Objects};
 pub use options::Args;
 pub(crate) use run::run;
-#[allow(unused_imports)]
-pub use translate::{Settings, StatusUpdate, Translated, translate};

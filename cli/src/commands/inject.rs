@@ -10,6 +10,7 @@ use weir_control_plane::inject::{
 
 use crate::Error;
 use crate::documents::{Files, stream};
+use crate::mesh_file::tree::Place;
 use crate::output::{print, table, yaml};
 
 /// Arguments of `weir inject`.
@@ -60,8 +61,9 @@ impl Inject {
             }
             // What stays as it is keeps its comments.
             if objects.object == document.value {
-                out.push_str(document.text.trim_end());
-                out.push('\n');
+                let lines = document.text.trim_end().lines();
+                let lines = lines.skip_while(|line| line.trim().is_empty());
+                lines.for_each(|line| out.extend([line, "\n"]));
             } else {
                 out.push_str(&yaml(&objects.object)?);
             }
@@ -83,11 +85,9 @@ fn read(files: &Files) -> Result<Vec<Document>, Error> {
     let mut wrong = Vec::new();
     for source in files.sources()? {
         for (text, read) in stream::with_text(&source.text) {
-            match read {
-                Ok(node) => {
-                    let file = source.name.clone();
-                    documents.push(Document { file, text, value: node.to_json() });
-                }
+            // The tree knows places; the value has numbers as Kubernetes reads them.
+            match read.and_then(|_| value(&text)) {
+                Ok(value) => documents.push(Document { file: source.name.clone(), text, value }),
                 Err((place, why)) => {
                     let place = place.map(|place| format!(":{place}")).unwrap_or_default();
                     wrong.push(format!("{}{place}: {why}", source.name));
@@ -96,6 +96,13 @@ fn read(files: &Files) -> Result<Vec<Document>, Error> {
         }
     }
     if wrong.is_empty() { Ok(documents) } else { Err(Error::of_lines(wrong)) }
+}
+
+/// As the tools of Kubernetes read it: `defaultMode: 0644` is octal.
+fn value(text: &str) -> Result<Value, (Option<Place>, String)> {
+    let options = serde_saphyr::options! { legacy_octal_numbers: true };
+    serde_saphyr::from_str_with_options(text, options)
+        .map_err(|error| (None, error.without_snippet().to_string()))
 }
 
 /// Labels of the namespaces that are among the documents.

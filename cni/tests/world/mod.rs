@@ -183,17 +183,17 @@ impl World {
     }
 
     /// What a connection from the pod hears: who took it, and where it was meant to go.
-    pub fn from_pod(&self, to: &str) -> String {
+    pub fn pod_hears(&self, to: &str) -> String {
         hear(to)
     }
 
     /// The same, of a connection from the world.
-    pub fn from_peer(&self, to: &str) -> String {
+    pub fn peer_hears(&self, to: &str) -> String {
         let to = to.to_owned();
         self.peer.within(move || hear(&to))
     }
 
-    pub fn udp_from_pod(&self, to: &str) -> String {
+    pub fn pod_hears_by_udp(&self, to: &str) -> String {
         let socket = UdpSocket::bind("0.0.0.0:0").unwrap();
         socket.set_read_timeout(Some(DEADLINE)).unwrap();
         socket.send_to(b"hello", to).unwrap();

@@ -14,6 +14,9 @@ const TOKEN_VOLUME: &str = "weir-token";
 const TRUST_VOLUME: &str = "weir-trust";
 const STATE_VOLUME: &str = "weir-state";
 
+/// A user without rights, and not the router's, whose connections are redirected.
+const NOBODY: u32 = 65_532;
+
 /// Names of the volumes that a pod gets.
 pub const VOLUMES: [&str; 3] = [TOKEN_VOLUME, TRUST_VOLUME, STATE_VOLUME];
 
@@ -49,8 +52,10 @@ pub fn add(pod: &mut Value, settings: &Settings<'_>, names: &Names, probes: &BTr
     }
     let mut first = Vec::new();
     match settings.redirect {
-        Redirect::Init => first.push(redirect_container(settings)),
+        Redirect::Init => first.push(redirect_container(settings, "redirect")),
         Redirect::Cni => {
+            // Where the plugin is missing, a pod must not go past the mesh unseen.
+            first.push(redirect_container(settings, "verify"));
             if let Some(annotations) = object(&mut pod["metadata"], "annotations") {
                 let arguments = settings.redirection().arguments().join(" ");
                 annotations.insert("weir.dev/redirect".into(), Redirect::Cni.as_str().into());
@@ -111,22 +116,30 @@ fn router_container(settings: &Settings<'_>, names: &Names, probes: &BTreeSet<St
     with_pull_policy(container, settings.config.image_pull_policy)
 }
 
-fn redirect_container(settings: &Settings<'_>) -> Value {
-    let mut arguments = vec!["redirect".to_owned()];
+/// The init container that redirects connections, or proves that they are.
+fn redirect_container(settings: &Settings<'_>, verb: &str) -> Value {
+    let mut arguments = vec![verb.to_owned()];
     arguments.extend(settings.redirection().arguments());
+    let sets_rules = verb == "redirect";
+    // Rules of the pod's network are the privilege of its root.
+    let user = if sets_rules { 0 } else { NOBODY };
+    let capabilities = if sets_rules {
+        json!({"drop": ["ALL"], "add": ["NET_ADMIN"]})
+    } else {
+        json!({"drop": ["ALL"]})
+    };
     let container = json!({
         "name": REDIRECT,
         "image": settings.config.cni_image,
         "command": ["/weir-cni"],
         "args": arguments,
-        // Rules of the pod's network are the privilege of its root.
         "securityContext": {
-            "runAsUser": 0,
-            "runAsGroup": 0,
-            "runAsNonRoot": false,
+            "runAsUser": user,
+            "runAsGroup": user,
+            "runAsNonRoot": !sets_rules,
             "readOnlyRootFilesystem": true,
             "allowPrivilegeEscalation": false,
-            "capabilities": {"drop": ["ALL"], "add": ["NET_ADMIN", "NET_RAW"]},
+            "capabilities": capabilities,
             "seccompProfile": {"type": "RuntimeDefault"},
         },
         "resources": resources(settings),

@@ -108,7 +108,8 @@ fn the_router_starts_before_the_application_with_least_rights() {
         json!({"requests": {"cpu": "10m", "memory": "32Mi"}, "limits": {"memory": "128Mi"}});
     assert_eq!(router["resources"], resources);
     let redirect = container(&pod, REDIRECT);
-    assert_eq!(redirect["securityContext"]["capabilities"]["drop"], json!(["ALL"]));
+    let capabilities = json!({"drop": ["ALL"], "add": ["NET_ADMIN"]});
+    assert_eq!(redirect["securityContext"]["capabilities"], capabilities);
     assert_eq!(
         redirect["args"],
         json!([
@@ -205,6 +206,8 @@ fn some_pods_cannot_have_a_router() {
     // Nobody asked, nobody is told.
     let off = labelled("shop", "disabled");
     assert_eq!(reason(&off, "hostNetwork", true.into()), (false, Reason::Disabled));
+    let mirror = annotated(json!({"kubernetes.io/config.mirror": "hash"}));
+    assert_eq!(inject(&config, &shop(), &mirror), Ok(Outcome::Unchanged(Reason::Static)));
     // A copied annotation is no router.
     let pod = annotated(json!({INJECTED: "true"}));
     assert!(matches!(inject(&config, &shop(), &pod), Ok(Outcome::Injected(_))));
@@ -331,7 +334,15 @@ fn redirection_is_set_up_as_asked() {
     let cni = injected_pod(&annotated(
         json!({"weir.dev/redirect": "cni", "weir.dev/skip-outbound-ports": "25"}),
     ));
-    assert_eq!(names(&cni["spec"]["initContainers"]), [ROUTER, "migrate"]);
+    assert_eq!(names(&cni["spec"]["initContainers"]), [REDIRECT, ROUTER, "migrate"]);
+    // The restricted Pod Security Standard takes it.
+    let proof = container(&cni, REDIRECT);
+    assert_eq!(proof["args"][0], "verify");
+    let context = &proof["securityContext"];
+    assert_eq!(
+        (&context["runAsNonRoot"], &context["capabilities"]),
+        (&json!(true), &json!({"drop": ["ALL"]}))
+    );
     let annotations = &cni["metadata"]["annotations"];
     assert_eq!(annotations["weir.dev/redirect"], "cni");
     assert_eq!(

@@ -16,9 +16,12 @@ use super::lease::Lease;
 use super::mirror::Mirror;
 use super::secrets::{self, CaSecret};
 use super::standby::Door;
-use super::{leader, watches};
+use super::webhook::Webhook;
+use super::webhook_tls::WebhookTls;
+use super::{leader, status, trust, watches};
 use crate::app::{self, Config, Listeners, Parts, Running, StartError};
 use crate::ca::{Authority, JoinTokens, OwnCertificate};
+use crate::inject::InjectConfig;
 use crate::registry::{self, Registry};
 use crate::serve::serve;
 use crate::store::ClusterStore;
@@ -28,6 +31,8 @@ use crate::{Args, RunError, files};
 const LEASE: &str = "weir-control-plane";
 /// Between complaints about what has not been listed.
 const COMPLAINT: Duration = Duration::from_secs(10);
+/// After the webhook's certificate could not be read.
+const RETRY: Duration = Duration::from_secs(2);
 
 /// One replica.
 struct Replica<'a> {
@@ -36,7 +41,17 @@ struct Replica<'a> {
     cluster: Cluster,
     mirror: Arc<Mirror>,
     door: Door,
+    tls: Option<Arc<WebhookTls>>,
+    webhook_address: SocketAddr,
     shutdown: Shutdown,
+}
+
+fn inject_config(own: &super::Args) -> Result<InjectConfig, StartError> {
+    let Some(path) = &own.inject_config else { return Ok(InjectConfig::default()) };
+    let option =
+        |why: String| StartError::Option(format!("--inject-config: {}: {why}", path.display()));
+    let text = std::fs::read_to_string(path).map_err(|error| option(error.to_string()))?;
+    InjectConfig::parse(&text).map_err(option)
 }
 
 /// Runs a replica until it is told to stop, or loses the lead.
@@ -49,6 +64,7 @@ pub async fn run(args: &Args, shutdown: Shutdown) -> Result<(), RunError> {
     let config = args.config();
     SpiffeId::control_plane(&config.trust_domain).map_err(StartError::from)?;
     files::directory(&config.data).map_err(StartError::from)?;
+    let inject = inject_config(own)?;
     let cluster = Cluster::connect(&own.namespace).await.map_err(StartError::from)?;
     let mirror = Arc::new(Mirror::default());
     let mut tasks = JoinSet::new();
@@ -56,11 +72,22 @@ pub async fn run(args: &Args, shutdown: Shutdown) -> Result<(), RunError> {
     let door = Door::new(mirror.clone(), shutdown.clone());
     let api = app::bind("--api-listen", config.api_listen).await?;
     let address = api.local_addr().map_err(StartError::from)?;
+    let webhook = app::bind("--webhook-listen", own.webhook_listen).await?;
     // Its own: it answers probes until all else has ended.
     let probes = Shutdown::new();
     let mut front = JoinSet::new();
     front.spawn(serve(api, None, door.clone(), probes.clone()));
-    let replica = Replica { args, config, cluster, mirror, door, shutdown };
+    let webhook_address = webhook.local_addr().map_err(StartError::from)?;
+    let mut replica =
+        Replica { args, config, cluster, mirror, door, tls: None, webhook_address, shutdown };
+    let tls = tokio::select! {
+        () = replica.shutdown.requested() => return Ok(()),
+        tls = replica.webhook_tls() => tls?,
+    };
+    let injector = Webhook::new(replica.mirror.clone(), inject);
+    front.spawn(serve(webhook, Some(tls.clone()), injector, probes.clone()));
+    tasks.spawn(tls.clone().keep());
+    replica.tls = Some(tls);
     let ended = replica.live(address).await;
     if matches!(ended, Err(RunError::Start(StartError::LeadLost))) {
         return ended;
@@ -74,7 +101,10 @@ pub async fn run(args: &Args, shutdown: Shutdown) -> Result<(), RunError> {
 impl Replica<'_> {
     /// Stands by, leads, and hands over.
     async fn live(&self, api: SocketAddr) -> Result<(), RunError> {
-        self.tell(&serde_json::json!({ "api": api.to_string() }))?;
+        self.tell(&serde_json::json!({
+            "api": api.to_string(),
+            "webhook": self.webhook_address.to_string(),
+        }))?;
         tracing::info!(%api, "standing by");
         let pod = &self.args.kubernetes.pod;
         let mut lease = Lease::new(self.cluster.clone(), LEASE, pod);
@@ -101,6 +131,23 @@ impl Replica<'_> {
         leader::unmark(&self.cluster, pod).await;
         Lease::new(self.cluster.clone(), LEASE, pod).release().await;
         ended
+    }
+
+    /// The webhook's certificate; waits for an API server that does not answer.
+    async fn webhook_tls(&self) -> Result<Arc<WebhookTls>, StartError> {
+        let own = &self.args.kubernetes;
+        let directory = own.webhook_certificate_dir.clone();
+        loop {
+            let (cluster, domain) = (self.cluster.clone(), own.cluster_domain.clone());
+            let directory = directory.clone();
+            let open = move || WebhookTls::open(&cluster, &domain, directory.as_deref());
+            let opened = tokio::task::spawn_blocking(open).await;
+            match opened.map_err(|lost| StartError::Option(lost.to_string()))? {
+                Ok(tls) => return Ok(Arc::new(tls)),
+                Err(error) => tracing::warn!(error, "no certificate for the webhook; trying again"),
+            }
+            tokio::time::sleep(RETRY).await;
+        }
     }
 
     /// Waits until every kind has been listed: what is not known must not look as if
@@ -130,6 +177,7 @@ impl Replica<'_> {
         leader::mark(&self.cluster, &self.args.kubernetes.pod).await;
         self.tell(&serde_json::json!({
             "api": api.to_string(),
+            "webhook": self.webhook_address.to_string(),
             "mesh": running.mesh.to_string(),
             "otlp": running.otlp.to_string(),
         }))?;
@@ -186,6 +234,11 @@ impl Replica<'_> {
         let listeners = Listeners::bind(config).await?;
         let running = listeners.serve(config, control.clone(), sequences, certificate)?;
         let mut tasks = JoinSet::new();
+        tasks.spawn(status::keep(engine.clone()));
+        tasks.spawn(trust::keep(engine.clone(), control.clone()));
+        if let Some(tls) = &self.tls {
+            tasks.spawn(tls.clone().tell(self.cluster.clone()));
+        }
         let own = control.clone();
         tasks.spawn(async move { engine.keep(&own).await });
         self.door.lead(front);

@@ -7,7 +7,9 @@ use super::objects::Kind;
 
 /// Takes out what is not read.
 pub fn strip(kind: Kind, object: &mut Value) {
-    if let Some(annotations) = object["metadata"]["annotations"].as_object_mut() {
+    if let Some(annotations) = object.pointer_mut("/metadata/annotations")
+        && let Some(annotations) = annotations.as_object_mut()
+    {
         annotations.remove("kubectl.kubernetes.io/last-applied-configuration");
     }
     match kind {
@@ -37,14 +39,18 @@ fn pod(pod: &mut Value) {
     let spec = &mut pod["spec"];
     keep(spec, &["nodeName", "serviceAccountName", "hostNetwork", "containers", "initContainers"]);
     for containers in ["containers", "initContainers"] {
-        for container in spec[containers].as_array_mut().into_iter().flatten() {
+        let list = spec.get_mut(containers).and_then(Value::as_array_mut);
+        for container in list.into_iter().flatten() {
             keep(container, &["name", "ports", "restartPolicy"]);
         }
     }
     let status = &mut pod["status"];
-    keep(status, &["phase", "podIP", "podIPs", "hostIP", "conditions"]);
-    for condition in status["conditions"].as_array_mut().into_iter().flatten() {
-        keep(condition, &["type", "status"]);
+    keep(status, &["phase", "podIP", "podIPs", "initContainerStatuses", "containerStatuses"]);
+    for containers in ["initContainerStatuses", "containerStatuses"] {
+        let list = status.get_mut(containers).and_then(Value::as_array_mut);
+        for container in list.into_iter().flatten() {
+            keep(container, &["name", "ready", "started"]);
+        }
     }
 }
 

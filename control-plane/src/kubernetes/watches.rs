@@ -177,6 +177,11 @@ async fn follow(cluster: &Cluster, mirror: &Mirror, kind: Kind, version: &str) {
                 }
             }
             Err(error) => {
+                if kind == Kind::Secret && is_forbidden(&error) && mirror.missing().contains(&kind)
+                {
+                    // A cluster that does not let us see certificates has none to offer.
+                    mirror.replace(kind, Vec::new());
+                }
                 let text = chain(&error);
                 if text != told {
                     let (group, ..) = kind.resource();
@@ -189,4 +194,11 @@ async fn follow(cluster: &Cluster, mirror: &Mirror, kind: Kind, version: &str) {
             }
         }
     }
+}
+
+fn is_forbidden(error: &watcher::Error) -> bool {
+    matches!(
+        error,
+        watcher::Error::InitialListFailed(kube::Error::Api(status)) if status.code == 403
+    )
 }

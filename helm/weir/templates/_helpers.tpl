@@ -80,3 +80,8 @@ imagePullSecrets:
 - kube-system
 - {{ .Release.Namespace }}
 {{- end -}}
+
+{{- /* A variable's text: Helm's numbers are 1e+06 otherwise. */ -}}
+{{- define "weir.text" -}}
+{{- if and (kindIs "float64" .) (eq (floor .) .) -}}{{ int64 . }}{{- else -}}{{ . }}{{- end -}}
+{{- end -}}

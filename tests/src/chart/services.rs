@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::values::{Free, Image, LogLevel, Quantity, Resources};
+use super::values::{Free, Image, LogLevel, Quantity, Resources, Scalar};
 
 /// `services`.
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -101,7 +101,7 @@ pub struct Service {
     #[schemars(length(min = 1))]
     pub versions: Vec<Version>,
     /// More of the environment.
-    pub env: BTreeMap<String, String>,
+    pub env: BTreeMap<String, Scalar>,
 }
 
 /// A DNS label.

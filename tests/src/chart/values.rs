@@ -6,6 +6,8 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::{Map, Value};
+use weir_cni::{Cidr, PortRange};
+use weir_control_plane::inject;
 
 use super::services::Services;
 
@@ -172,20 +174,30 @@ pub struct DisruptionBudget {
     pub max_unavailable: u32,
 }
 
-/// `router`.
+/// `router`. What is given to the injector has the injector's own types.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Router {
     /// The image with `weir-router` alone.
     pub image: Image,
     /// Requests and limits of a sidecar.
-    pub resources: Resources,
+    pub resources: inject::Resources,
     /// What it logs.
-    pub log_level: LogLevel,
-    /// Whether every request is a line of JSON on standard output.
+    pub log_level: inject::LogLevel,
+    /// Whether every request is a line of JSON on its standard output.
     pub access_log: bool,
     /// More of a sidecar's environment.
-    pub environment: BTreeMap<String, String>,
+    pub environment: BTreeMap<String, Scalar>,
+}
+
+/// What a variable of the environment can be written as.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(untagged)]
+#[allow(missing_docs)]
+pub enum Scalar {
+    Text(String),
+    Number(f64),
+    Truth(bool),
 }
 
 /// `injector`.
@@ -203,27 +215,20 @@ pub struct Injector {
     pub default_inject: bool,
     /// How connections get to the sidecar. `init`: an init container with NET_ADMIN. `cni`: the
     /// plugin (see `cni`). `none`: applications ask the sidecar themselves.
-    pub redirect: Redirect,
+    pub redirect: inject::Redirect,
     /// Ports that applications connect to directly, past the sidecar.
-    pub skip_outbound_ports: Vec<Ports>,
+    pub skip_outbound_ports: Vec<PortRange>,
     /// Ports of applications that are reached directly, past the sidecar.
-    pub skip_inbound_ports: Vec<Ports>,
+    pub skip_inbound_ports: Vec<PortRange>,
     /// Networks that applications connect to directly, such as `10.0.0.0/8`.
-    pub skip_outbound_cidrs: Vec<String>,
+    pub skip_outbound_cidrs: Vec<Cidr>,
+    /// Whether IPv6 goes past the sidecar, as on nodes where it does not listen on IPv6.
+    #[serde(rename = "skipIPv6")]
+    pub skip_ipv6: bool,
     /// Ports of applications that are carried as bytes, whatever they speak.
-    pub opaque_ports: Vec<Ports>,
+    pub opaque_ports: Vec<PortRange>,
     /// Who makes the webhook's certificate, if not the control plane itself.
     pub cert_manager: CertManager,
-}
-
-/// One port, or a range with both ends: `3306`, `9000-9010`.
-#[derive(Debug, Deserialize, JsonSchema)]
-#[serde(untagged)]
-pub enum Ports {
-    /// One.
-    One(#[schemars(range(min = 1, max = 65535))] u16),
-    /// One or a range.
-    Range(#[schemars(regex(pattern = "^[0-9]{1,5}(-[0-9]{1,5})?$"))] String),
 }
 
 /// Of a webhook, as Kubernetes has it.
@@ -232,16 +237,6 @@ pub enum Ports {
 pub enum FailurePolicy {
     Fail,
     Ignore,
-}
-
-/// How the kernel is told.
-#[derive(Debug, Deserialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-#[allow(missing_docs)]
-pub enum Redirect {
-    Init,
-    Cni,
-    None,
 }
 
 /// `injector.certManager`.

@@ -18,7 +18,7 @@ fn a_value_that_is_not_known_or_does_not_fit_is_refused_by_its_name() {
         ("gateway.service.type=Loadbalancer", "/gateway/service/type", "'LoadBalancer'"),
         ("gateway.service.ports[0].prt=80", "/gateway/service/ports/0", "prt"),
         ("injector.failurePolicy=fail", "/injector/failurePolicy", "'Fail'"),
-        ("injector.skipOutboundPorts={70000}", "/injector/skipOutboundPorts/0", "70000"),
+        ("injector.skipOutboundPorts={http}", "/injector/skipOutboundPorts/0", "pattern"),
         ("egress=allow", "/egress", "'Allow'"),
         ("tracing.sampling=2", "/tracing/sampling", "maximum"),
         ("tracing.endpoint=jaeger:4317", "/tracing/endpoint", "pattern"),

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use serde_json::Value;
+use weir_control_plane::inject::{self, InjectConfig};
 
 use super::{ALL, containers, helm, helm_is_there, of, one, pods, render, texts};
 
@@ -124,6 +125,36 @@ fn one_tag_and_registry_is_enough_for_all_of_weirs_images() {
     assert_eq!(config["routerImage"], "example.com/weir/weir-router:dev");
     assert_eq!(config["cniImage"], "example.com/weir/weir-cni:dev");
     assert_eq!(config["control"], "weir-control-plane.weir-system.svc.cluster.local:15010");
+}
+
+/// The injector would not start, and with it the control plane.
+#[test]
+fn the_injectors_configuration_is_one_that_it_reads() {
+    if !helm_is_there() {
+        return;
+    }
+    let set = [
+        "router.accessLog=true",
+        "router.environment.WEIR_MAX_REQUESTS=10000000",
+        "router.resources.limits.memory=256Mi",
+        "injector.skipOutboundPorts={3306,9000-9010}",
+        "injector.skipOutboundCidrs={10.0.0.0/8}",
+        "injector.opaquePorts={5432}",
+        "injector.redirect=cni",
+    ];
+    for set in [&[][..], &set, ALL] {
+        let objects = render(set);
+        let config = one(&objects, "ConfigMap", "weir-injector");
+        let text = config["data"]["config.yaml"].as_str().unwrap();
+        let config = InjectConfig::parse(text).unwrap();
+        assert_eq!(config.control_namespace, "weir-system");
+        if set.first() == Some(&"router.accessLog=true") {
+            assert_eq!(config.access_log, inject::AccessLog::Stdout);
+            assert_eq!(config.redirect, inject::Redirect::Cni);
+            assert_eq!(config.environment["WEIR_MAX_REQUESTS"], "10000000");
+            assert_eq!(config.skip_outbound_ports[1].to_string(), "9000-9010");
+        }
+    }
 }
 
 /// Where spans go, in the order of what is asked for.

@@ -40,9 +40,8 @@ fn only_those_who_ask_the_api_server_have_a_token() {
         return;
     }
     for (name, pod) in pods(&render(ALL)) {
-        let asks = name.contains("weir-control-plane") || name.contains("weir-cni");
-        let account = &pod["serviceAccountName"];
-        assert!(asks || pod["automountServiceAccountToken"] == false, "{name} {account}");
+        let asks = name.contains("weir-control-plane");
+        assert!(asks || pod["automountServiceAccountToken"] == false, "{name}");
     }
 }
 
