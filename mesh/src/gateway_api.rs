@@ -114,7 +114,8 @@ fn route(value: &Value, at: &str, services: &KnownServices, bad: &mut Violations
     if rules.is_empty() {
         bad.add(spec.path("rules"), "is empty; a route without rules does nothing");
     }
-    let rules = rules.iter().filter_map(|(at, v)| rule::rule(v, at, kind, services.into(), bad)).collect();
+    let rules =
+        rules.iter().filter_map(|(at, v)| rule::rule(v, at, kind, services.into(), bad)).collect();
     if annotations.pin_versions && !parents.is_empty() && !parents.contains(&Parent::Gateway) {
         let why = "is for routes whose parent is the gateway, where requests begin";
         bad.add(annotations::path(at, annotations::PIN_VERSIONS), why);

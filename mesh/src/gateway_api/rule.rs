@@ -10,8 +10,8 @@ use super::matches::{grpc_match, http_match};
 use super::reader::{Object, near};
 use super::{BackendReference, Backends, KnownServices, duration, namespace, port};
 use crate::model::{
-    BackendRef, RetryRule, RouteKind, RouteMatch, RouteRule, SessionKind, SessionPersistence,
-    ServiceName, VersionName, Violations, Weight, answers, check_rule,
+    BackendRef, RetryRule, RouteKind, RouteMatch, RouteRule, ServiceName, SessionKind,
+    SessionPersistence, VersionName, Violations, Weight, answers, check_rule,
 };
 
 /// What references to backends are looked up in.

@@ -83,9 +83,9 @@ fn add(
     let id: Arc<str> = format!("{service}/{}", endpoint.name).into();
     let rank = |healthy: bool, address: SocketAddr| (!healthy, address.is_ipv6(), address);
     let address = SocketAddr::new(endpoint.ip, port);
-    let better = known.get(&id).is_none_or(|other| {
-        rank(endpoint.healthy, address) < rank(other.healthy, other.address)
-    });
+    let better = known
+        .get(&id)
+        .is_none_or(|other| rank(endpoint.healthy, address) < rank(other.healthy, other.address));
     if better {
         let instance = Instance {
             id: id.clone(),

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use serde_json::{Value, json};
-use weir_mesh::model::{HostPattern, ListenerProtocol, Listener as Opened};
+use weir_mesh::model::{HostPattern, Listener as Opened, ListenerProtocol};
 
 use super::grants::Grants;
 use super::json::{age, generation, list, port, text};
@@ -73,7 +73,11 @@ pub(super) struct Wish<'a> {
 }
 
 impl<'a> Gateways<'a> {
-    pub fn read(objects: &'a Objects, grants: &Grants<'_>, statuses: &mut Vec<StatusUpdate>) -> Self {
+    pub fn read(
+        objects: &'a Objects,
+        grants: &Grants<'_>,
+        statuses: &mut Vec<StatusUpdate>,
+    ) -> Self {
         let classes = classes(objects, statuses);
         let mut gateways: Vec<Gateway<'a>> = Vec::new();
         for (namespace, name, object) in objects.all(Kind::Gateway) {
@@ -256,7 +260,8 @@ fn between(gateways: &mut [Gateway<'_>]) {
         let Some(gateway) = rest.first_mut() else { return };
         for listener in gateway.listeners.iter_mut().filter(|l| l.accepted.is_ok()) {
             let shares = |other: &&Listener<'_>| {
-                other.protocol == Some(ListenerProtocol::Http) && listener.protocol == other.protocol
+                other.protocol == Some(ListenerProtocol::Http)
+                    && listener.protocol == other.protocol
             };
             let fault = older.iter().find_map(|other| {
                 let live = other.listeners.iter().filter(|l| l.is_programmed());

@@ -42,14 +42,16 @@ impl<'a> Listener<'a> {
             "TLS" => Some(ListenerProtocol::Tls),
             "TCP" => Some(ListenerProtocol::Tcp),
             other => {
-                let why = format!("protocol {other:?} is not supported; use HTTP, HTTPS, TLS or TCP");
+                let why =
+                    format!("protocol {other:?} is not supported; use HTTP, HTTPS, TLS or TCP");
                 accepted = Err(Fault::new("UnsupportedProtocol", why));
                 None
             }
         };
         let terminates_bytes = protocol == Some(ListenerProtocol::Tls) && !passthrough;
         if terminates_bytes {
-            let why = "tls.mode: Terminate is not supported for protocol TLS; use Passthrough, or HTTPS";
+            let why =
+                "tls.mode: Terminate is not supported for protocol TLS; use Passthrough, or HTTPS";
             accepted = Err(Fault::new("UnsupportedValue", why));
         }
         if protocol == Some(ListenerProtocol::Https) && passthrough {
@@ -130,7 +132,8 @@ impl<'a> Listener<'a> {
             _ => ListenerProtocol::Http,
         };
         let of_tls = |l: &Self| l.protocol == Some(ListenerProtocol::Tls);
-        let mixed = of_tls(self) && of_tls(other) && self.terminates_bytes != other.terminates_bytes;
+        let mixed =
+            of_tls(self) && of_tls(other) && self.terminates_bytes != other.terminates_bytes;
         if class(self) != class(other) || mixed {
             let why = format!(
                 "listener {} has port {} with another protocol; use another port",
@@ -149,7 +152,9 @@ impl<'a> Listener<'a> {
 fn kinds(allowed: &Value, protocol: Option<ListenerProtocol>) -> (Vec<Kind>, Option<Fault>) {
     let possible: &[Kind] = match protocol {
         None => &[],
-        Some(ListenerProtocol::Http | ListenerProtocol::Https) => &[Kind::HTTPRoute, Kind::GRPCRoute],
+        Some(ListenerProtocol::Http | ListenerProtocol::Https) => {
+            &[Kind::HTTPRoute, Kind::GRPCRoute]
+        }
         Some(ListenerProtocol::Tls) => &[Kind::TLSRoute],
         Some(ListenerProtocol::Tcp) => &[Kind::TCPRoute],
     };
@@ -190,8 +195,7 @@ fn certificates(
     let mut read = Vec::new();
     for (i, sent) in refs.iter().enumerate() {
         let at = format!("tls.certificateRefs[{i}]");
-        let invalid =
-            |why: String| Fault::new("InvalidCertificateRef", format!("{at}: {why}"));
+        let invalid = |why: String| Fault::new("InvalidCertificateRef", format!("{at}: {why}"));
         let (group, kind) = (text(sent, "group"), sent["kind"].as_str().unwrap_or("Secret"));
         if !matches!(group, "" | "core") || kind != "Secret" {
             return Err(invalid(format!("{group}/{kind} is not supported; name a Secret")));
@@ -200,7 +204,8 @@ fn certificates(
         let of = sent["namespace"].as_str().unwrap_or(namespace);
         let referrer = Referrer { kind: Kind::Gateway, namespace };
         if !grants.allow(referrer, Kind::Secret, of, name) {
-            let why = format!("{at}: no ReferenceGrant in {of} lets Gateways of {namespace} use it");
+            let why =
+                format!("{at}: no ReferenceGrant in {of} lets Gateways of {namespace} use it");
             return Err(Fault::new("RefNotPermitted", why));
         }
         let secret = objects.get(Kind::Secret, of, name);

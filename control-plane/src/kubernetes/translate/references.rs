@@ -43,7 +43,8 @@ impl<'a> References<'a> {
     fn look_up(&self, sent: BackendReference<'_>) -> Result<ServiceName, Fault> {
         let name = sent.name;
         if !matches!(sent.group, "" | "core") || sent.kind != "Service" {
-            let why = format!("{}/{} {name} is not supported; name a Service", sent.group, sent.kind);
+            let why =
+                format!("{}/{} {name} is not supported; name a Service", sent.group, sent.kind);
             return Err(Fault::new("InvalidKind", why));
         }
         let namespace = sent.namespace.unwrap_or(self.route.namespace);

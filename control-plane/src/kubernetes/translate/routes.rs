@@ -10,6 +10,7 @@ use weir_mesh::model::{
     VersionName,
 };
 
+use super::StatusUpdate;
 use super::gateways::Gateways;
 use super::grants::{Grants, Referrer};
 use super::json::{generation, list, port, text};
@@ -17,7 +18,6 @@ use super::parents::{self, Child, Found, Parent};
 use super::references::References;
 use super::services::Services;
 use super::status::Fault;
-use super::StatusUpdate;
 use crate::kubernetes::objects::{Kind, Objects};
 
 /// What all routes are read with.
@@ -45,8 +45,7 @@ pub(super) fn route_name(kind: Kind, namespace: &str, name: &str) -> Option<Arc<
 /// Notes what routes say of ports that do not say it themselves: of Services in
 /// their own namespace, and of those that they may refer to.
 pub(super) fn tell_protocols(objects: &Objects, grants: &Grants<'_>, services: &mut Services<'_>) {
-    for (kind, protocol) in
-        [(Kind::HTTPRoute, Protocol::Http1), (Kind::GRPCRoute, Protocol::Grpc)]
+    for (kind, protocol) in [(Kind::HTTPRoute, Protocol::Http1), (Kind::GRPCRoute, Protocol::Grpc)]
     {
         for (own, _, object) in objects.all(kind) {
             let spec = &object["spec"];

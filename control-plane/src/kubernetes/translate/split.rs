@@ -3,15 +3,13 @@
 use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
-use weir_mesh::model::{
-    Instance, Invalid, Split, Sticky, VersionName, Violations, Weight,
-};
+use weir_mesh::model::{Instance, Invalid, Split, Sticky, VersionName, Violations, Weight};
 
+use super::StatusUpdate;
 use super::endpoints::Instances;
 use super::json::{generation, list, text};
 use super::services::Services;
 use super::status::{Condition, Fault, conditions};
-use super::StatusUpdate;
 use crate::kubernetes::objects::{Kind, Objects};
 
 /// By namespace and name, those that can be followed.

@@ -59,16 +59,15 @@ fn route(
     let parents = parents::parents(context.objects, context.services, gateways, &child);
     let status = update(&child, name, &parents, refs.as_ref());
     let model_parents = model_parents(&parents);
-    let route = read.as_ref().ok().filter(|_| !model_parents.is_empty()).map(|(body, name)| {
-        TcpRoute {
+    let route =
+        read.as_ref().ok().filter(|_| !model_parents.is_empty()).map(|(body, name)| TcpRoute {
             name: name.clone(),
             kind: route_kind,
             parents: model_parents,
             hostnames: body.hostnames.clone(),
             rule: body.rule.clone(),
             backends: body.backends.clone(),
-        }
-    });
+        });
     (route, status)
 }
 
@@ -79,7 +78,8 @@ fn model_parents(parents: &[Parent<'_>]) -> Vec<TcpParent> {
         let all: Vec<TcpParent> = match &parent.found {
             Err(_) => continue,
             Ok(Found::Listeners(ids)) => {
-                let listener = |id: &Arc<str>| TcpParent::Gateway { section: Some(id.clone()), port: None };
+                let listener =
+                    |id: &Arc<str>| TcpParent::Gateway { section: Some(id.clone()), port: None };
                 ids.iter().map(listener).collect()
             }
             // Callers of one namespace alone cannot be told apart by bytes.

@@ -1,0 +1,1 @@
+//! Gateways and the routes of their listeners.
