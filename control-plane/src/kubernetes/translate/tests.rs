@@ -2,6 +2,7 @@
 
 mod gateways;
 mod laws;
+mod policies;
 mod routes;
 mod services;
 
