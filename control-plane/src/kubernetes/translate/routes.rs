@@ -43,8 +43,12 @@ pub(super) fn route_name(kind: Kind, namespace: &str, name: &str) -> Arc<str> {
 /// Notes what routes say of ports that do not say it themselves: of Services in
 /// their own namespace, and of those that they may refer to.
 pub(super) fn tell_protocols(objects: &Objects, grants: &Grants<'_>, services: &mut Services<'_>) {
-    for (kind, protocol) in [(Kind::HTTPRoute, Protocol::Http1), (Kind::GRPCRoute, Protocol::Grpc)]
-    {
+    for (kind, protocol) in [
+        (Kind::HTTPRoute, Protocol::Http1),
+        (Kind::GRPCRoute, Protocol::Grpc),
+        (Kind::TCPRoute, Protocol::Tcp),
+        (Kind::TLSRoute, Protocol::Tcp),
+    ] {
         for (own, _, object) in objects.all(kind) {
             let spec = &object["spec"];
             let referrer = Referrer { kind, namespace: own };

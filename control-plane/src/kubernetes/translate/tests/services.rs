@@ -193,13 +193,12 @@ fn a_traffic_split_is_followed_and_told_what_there_is() {
     let wanted = [("v3", 10), ("v1", 90), ("v2-0", 0)];
     assert_eq!(split(&out, "products.shop"), wanted.map(|(v, w)| (v.to_owned(), w)));
     assert!(out.desired.services["products.shop"].value.split.sticky.is_some());
-    let status = super::status(&out, Kind::TrafficSplit, "products");
-    assert_eq!(told(status), ["Accepted=True/Accepted"]);
-    assert_eq!(status["conditions"][0]["observedGeneration"], 2);
-    let seen = json!([
-        { "name": "v1", "weight": 90, "ready": 2 }, { "name": "v2-0", "weight": 0, "ready": 1 },
-    ]);
-    assert_eq!(status["versions"], seen);
+    let ancestor = &status(&out, Kind::TrafficSplit, "products")["ancestors"][0];
+    assert_eq!(told(ancestor)[0], "Accepted=True/Accepted");
+    let condition = &ancestor["conditions"][0];
+    assert_eq!(condition["observedGeneration"], 2);
+    assert_eq!(condition["message"], "versions of its pods: v1, v2-0");
+    assert_eq!(ancestor["ancestorRef"]["kind"], "Service");
 }
 
 #[test]
@@ -207,11 +206,12 @@ fn a_traffic_split_that_cannot_be_followed_changes_nothing() {
     let bad = traffic_split(json!({ "versions": [{ "name": "v1", "weight": 0 }] }));
     let out = translated(&[service("products", json!([{ "port": 80 }])), bad.clone()]);
     assert_eq!(split(&out, "products.shop"), [("default".to_owned(), 1)]);
-    assert_eq!(told(status(&out, Kind::TrafficSplit, "products")), ["Accepted=False/Invalid"]);
+    let said =
+        |out: &Translated| told(&status(out, Kind::TrafficSplit, "products")["ancestors"][0]);
+    assert_eq!(said(&out)[0], "Accepted=False/Invalid");
     let lost = traffic_split(json!({ "versions": [{ "name": "v1", "weight": 1 }] }));
     let out = translated(&[lost]);
-    let told = told(status(&out, Kind::TrafficSplit, "products"));
-    assert_eq!(told, ["Accepted=False/TargetNotFound"]);
+    assert_eq!(said(&out)[0], "Accepted=False/TargetNotFound");
 }
 
 #[test]
