@@ -7,7 +7,6 @@ use serde_json::Value;
 use weir_mesh::gateway_api::{RouteBody, parse_route_body};
 use weir_mesh::model::{
     BackendRef, Parent as ModelParent, Protocol, Route, RouteFilter, RouteKind, RouteRule,
-    VersionName,
 };
 
 use super::StatusUpdate;
