@@ -378,12 +378,12 @@ fn probes_of_the_application_keep_their_meaning() {
             "name": "app",
             "ports": [{"name": "http", "containerPort": 8080}, {"name": "db", "containerPort": 5432}],
             "startupProbe": {"tcpSocket": {"port": "db"}, "periodSeconds": 7},
-            "readinessProbe": {"httpGet": {"port": "http", "path": "healthz"}},
+            "readinessProbe": {"httpGet": {"port": "http", "path": "healthz?deep=1"}},
             "livenessProbe": {"httpGet": {"port": 8080, "path": "/a,b"}},
             "lifecycle": {"preStop": {"tcpSocket": {"port": 8080}}},
         },
         {"name": "b", "readinessProbe": {"tcpSocket": {"port": 9999}}, "livenessProbe": {"exec": {"command": ["x"]}}},
-        {"name": "c", "readinessProbe": {"tcpSocket": {"port": 1, "host": "other"}}, "livenessProbe": {"grpc": {"port": 50051}}},
+        {"name": "c", "readinessProbe": {"tcpSocket": {"port": 1, "host": "other"}}, "livenessProbe": {"grpc": {"port": 50051, "service": "x"}}},
         {"name": "d", "readinessProbe": {"httpGet": {"port": 8443, "scheme": "HTTPS"}}, "livenessProbe": {"tcpSocket": {"port": "missing"}}},
     ]);
     let pod = injected_pod(&with_probes);
@@ -392,7 +392,10 @@ fn probes_of_the_application_keep_their_meaning() {
         app["startupProbe"],
         json!({"httpGet": {"path": "/probe/tcp/5432", "port": 15020}, "periodSeconds": 7})
     );
-    assert_eq!(variable(&pod, "WEIR_PROBES").as_deref(), Some("8080/a%2Cb,8080/healthz"));
+    assert_eq!(
+        variable(&pod, "WEIR_PROBES").as_deref(),
+        Some("50051/grpc.health.v1.Health/Check,8080/a%2Cb,8080/healthz")
+    );
     let mut same = with_probes["spec"]["containers"].clone();
     same[0]["startupProbe"] = app["startupProbe"].clone();
     assert_eq!(pod["spec"]["containers"], same, "all others are as they were");
