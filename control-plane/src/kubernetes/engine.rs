@@ -250,12 +250,16 @@ fn configuration(objects: &Objects, desired: &Desired) -> Vec<(ObjectKey, Object
 /// weight 0 and come and go.
 fn set_split(objects: &Objects, name: &ServiceName, split: &Split) -> Option<Split> {
     let object = objects.get(Kind::TrafficSplit, name.namespace()?, name.label())?;
-    let named: BTreeSet<_> = object["spec"]["versions"]
-        .as_array()
-        .into_iter()
-        .flatten()
-        .filter_map(|version| version["name"].as_str())
-        .collect();
+    let sent = object["spec"]["versions"].as_array()?;
+    let named: BTreeSet<_> = sent.iter().filter_map(|version| version["name"].as_str()).collect();
+    // One that cannot be followed sets nothing: its object's status says so.
+    let followed = sent.iter().all(|version| {
+        let weight = version["name"].as_str().and_then(|name| split.weight(name));
+        weight.map(|weight| u64::from(weight.get())) == version["weight"].as_u64()
+    });
     let versions = split.versions().iter().filter(|(name, _)| named.contains(name.as_str()));
+    if !followed {
+        return None;
+    }
     Split::new(versions.cloned().collect(), split.sticky.clone()).ok()
 }

@@ -9,6 +9,7 @@ use super::translate::Settings;
 /// What a control plane on Kubernetes needs to know besides.
 #[derive(Debug, Clone, clap::Args)]
 #[command(next_help_heading = "Kubernetes")]
+#[group(id = "kubernetes-options")]
 pub struct Args {
     /// Take desired state, discovery and identity from the Kubernetes API.
     #[arg(long)]

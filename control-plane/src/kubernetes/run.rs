@@ -193,11 +193,12 @@ impl Replica<'_> {
         let trust_domain: Arc<str> = config.trust_domain.as_str().into();
         // Nobody is served yet, so this may block; it does so on a thread of its own.
         let (store, token, authority) = tokio::task::block_in_place(|| {
-            let store = ClusterStore::open(self.cluster.clone(), own.history as usize)?;
             let token = secrets::api_token(&self.cluster)?;
             let vault = Box::new(CaSecret::new(self.cluster.clone()));
             let lifetime = config.certificate_lifetime;
             let authority = Authority::open_in(vault, &trust_domain, lifetime)?;
+            // After the authority, whose Secret owns the history.
+            let store = ClusterStore::open(self.cluster.clone(), own.history as usize)?;
             Ok::<_, StartError>((Arc::new(store), token, authority))
         })?;
         let settings = own.settings(&trust_domain);

@@ -3,3 +3,5 @@
 mod lead;
 mod replica;
 mod server;
+mod truth;
+mod world;

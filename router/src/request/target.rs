@@ -102,6 +102,7 @@ pub fn destination<'a>(table: &'a Table, host: &str, port: Option<u16>) -> Optio
         .services
         .get(service_label(host))
         .or_else(|| table.services.get(service_label(&host.to_ascii_lowercase())))
+        .or_else(|| table.services.get(without_domain(&host.to_ascii_lowercase())))
 }
 
 /// As the names of Kubernetes' DNS: `products` is in the caller's own namespace. The
@@ -113,11 +114,15 @@ fn in_namespace<'a>(
     port: Option<u16>,
 ) -> Option<&'a Destination> {
     let host = host.to_ascii_lowercase();
-    let name = [".svc.cluster.local", ".svc"].iter().find_map(|suffix| host.strip_suffix(suffix));
-    let name = name.unwrap_or(&host);
+    let name = without_domain(&host);
     let whole = if name.contains('.') { name.to_owned() } else { format!("{name}.{namespace}") };
     let of_port = port.and_then(|port| table.services.get(&*format!("{whole}:{port}")));
     of_port.or_else(|| table.services.get(&*whole)).or_else(|| table.services.get(name))
+}
+
+fn without_domain(host: &str) -> &str {
+    let of = |suffix: &&str| host.strip_suffix(*suffix);
+    [".svc.cluster.local", ".svc"].iter().find_map(of).unwrap_or(host)
 }
 
 /// The port that a request names.

@@ -47,6 +47,7 @@ pub async fn serve(
     closing: Closing,
 ) -> Option<(TcpStream, Option<SocketAddr>)> {
     let mut record = Record::begin(worker, Side::Outbound, own_id(worker));
+    record.meant_for(original);
     let Some(table) = worker.table() else {
         refuse(stream, record, &Refused::NotReady);
         return None;

@@ -111,6 +111,11 @@ impl<'a> Gateways<'a> {
         self.known.get(namespace).is_some_and(|gateways| gateways.contains_key(name))
     }
 
+    /// How many there are.
+    pub fn count(&self) -> usize {
+        self.all().count()
+    }
+
     fn all(&self) -> impl Iterator<Item = &Gateway<'a>> {
         self.known.values().flat_map(BTreeMap::values)
     }

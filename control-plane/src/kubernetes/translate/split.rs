@@ -7,9 +7,10 @@ use weir_mesh::model::{Instance, Invalid, Split, Sticky, VersionName, Violations
 
 use super::StatusUpdate;
 use super::endpoints::Instances;
-use super::json::{generation, list, text};
-use super::services::Services;
-use super::status::{Condition, Fault, conditions};
+use super::json::{list, text};
+use super::policies;
+use super::services::{KubeService, Port, Services};
+use super::status::Fault;
 use crate::kubernetes::objects::{Kind, Objects};
 
 /// By namespace and name, those that can be followed.
@@ -30,36 +31,32 @@ pub(super) fn splits<'a>(
             let why = format!("no Service {name} with TCP ports in namespace {namespace}");
             Fault::new("TargetNotFound", why)
         });
-        let counts = service.as_ref().map(|service| {
-            let of_port = |port: &super::services::Port<'_>| instances.get(&port.service);
-            let all = service.ports.iter().filter_map(of_port).flat_map(BTreeMap::values);
-            count(all)
-        });
         let accepted = split.as_ref().map(drop).map_err(Clone::clone);
         let accepted = accepted.and(service.as_ref().map(drop).map_err(Clone::clone));
-        let ours = [Condition::of("Accepted", "Accepted", &accepted)];
-        let seen = counts.unwrap_or_default();
-        let seen = seen.iter().map(|(version, ready)| {
-            let weight = split.as_ref().ok().and_then(|s| s.weight(version.as_str()));
-            json!({
-                "name": version.as_str(),
-                "weight": weight.unwrap_or_default().get(),
-                "ready": ready,
-            })
-        });
-        statuses.push(StatusUpdate {
-            kind: Kind::TrafficSplit,
-            namespace: namespace.to_owned(),
-            name: name.to_owned(),
-            generation: generation(object),
-            status: json!({
-                "conditions": conditions(object, &object["status"], &ours),
-                "versions": seen.collect::<Vec<_>>(),
-            }),
-        });
+        let message = service.ok().map(|service| seen(service, instances)).unwrap_or_default();
+        let reference = json!({ "group": "", "kind": "Service", "name": name });
+        let ancestor = policies::Ancestor { reference, accepted, message, unresolved: None };
+        statuses.push(policies::update(
+            Kind::TrafficSplit,
+            namespace,
+            name,
+            object,
+            vec![ancestor],
+        ));
         splits.extend(split.ok().map(|split| ((namespace, name), split)));
     }
     splits
+}
+
+/// Which versions a Service's pods have, to be compared with those of the split.
+fn seen(service: &KubeService<'_>, instances: &Instances) -> String {
+    let of_port = |port: &Port<'_>| instances.get(&port.service);
+    let all = service.ports.iter().filter_map(of_port).flat_map(BTreeMap::values);
+    let versions: Vec<_> = count(all).into_keys().map(|version| version.to_string()).collect();
+    match versions.is_empty() {
+        true => "there are no pods".to_owned(),
+        false => format!("versions of its pods: {}", versions.join(", ")),
+    }
 }
 
 /// Versions and how many instances of each are ready.

@@ -92,6 +92,14 @@ impl Replica {
         panic!("it does not lead: {}", self.log());
     }
 
+    /// As the kubelet does: starts it again when it ended.
+    pub async fn or_restarted(mut self) -> Self {
+        match self.child.try_wait().unwrap() {
+            None => self,
+            Some(_) => Self::lead(&self.server, &self.namespace, &self.pod).await,
+        }
+    }
+
     pub fn is_leading(&self) -> bool {
         self.ready().is_some_and(|ready| ready["mesh"].is_string())
     }
