@@ -4,6 +4,7 @@ use std::convert::Infallible;
 use std::net::TcpListener;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderValue, Method, Request, Response, StatusCode, header};
@@ -13,6 +14,8 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use serde_json::{Value, json};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
 
 use crate::clock;
 use crate::config::Role;
@@ -23,6 +26,9 @@ use crate::worker::Shared;
 const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 const PROMETHEUS: HeaderValue = HeaderValue::from_static("text/plain; version=0.0.4");
+
+/// For a probed port to take a connection.
+const PROBE: Duration = Duration::from_secs(1);
 
 /// What the admin listener shows.
 pub struct Admin {
@@ -44,14 +50,19 @@ impl Admin {
         };
         loop {
             let Ok((stream, _)) = listener.accept().await else {
-                tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+                tokio::time::sleep(Duration::from_millis(10)).await;
                 continue;
             };
             let admin = self.clone();
             tokio::spawn(async move {
                 let service = service_fn(|request: Request<Incoming>| {
-                    let response = admin.answer(request.method(), request.uri().path());
-                    async { Ok::<_, Infallible>(response) }
+                    let admin = admin.clone();
+                    async move {
+                        let path = request.uri().path();
+                        let probe = admin.probe(path).await;
+                        let answer = probe.unwrap_or_else(|| admin.answer(request.method(), path));
+                        Ok::<_, Infallible>(answer)
+                    }
                 });
                 // A probe that went early is no news.
                 let _ = http1::Builder::new()
@@ -60,6 +71,20 @@ impl Admin {
                     .await;
             });
         }
+    }
+
+    /// Whether the application of the pod takes connections on a port, in place of a
+    /// probe that would find the router there.
+    async fn probe(&self, path: &str) -> Option<Response<Full<Bytes>>> {
+        let port: u16 = path.strip_prefix("/probe/tcp/")?.parse().ok()?;
+        let ip = self.shared.config.pod.as_ref()?.ip?;
+        let connecting = TcpStream::connect((ip, port));
+        let (status, body) = match timeout(PROBE, connecting).await {
+            Ok(Ok(_)) => (StatusCode::OK, "open\n".to_owned()),
+            Ok(Err(error)) => (StatusCode::SERVICE_UNAVAILABLE, format!("{error}\n")),
+            Err(_) => (StatusCode::SERVICE_UNAVAILABLE, format!("not open within {PROBE:?}\n")),
+        };
+        Some(respond(status, TEXT, body))
     }
 
     fn answer(&self, method: &Method, path: &str) -> Response<Full<Bytes>> {
@@ -79,10 +104,7 @@ impl Admin {
                 (StatusCode::NOT_FOUND, TEXT, known.to_owned())
             }
         };
-        let mut response = Response::new(Full::from(body));
-        *response.status_mut() = status;
-        response.headers_mut().insert(header::CONTENT_TYPE, content_type);
-        response
+        respond(status, content_type, body)
     }
 
     fn not_ready(&self) -> Option<&'static str> {
@@ -116,6 +138,17 @@ impl Admin {
             "snapshot": self.shared.table.load().as_ref().map(|table| snapshot(table)),
         })
     }
+}
+
+fn respond(
+    status: StatusCode,
+    content_type: HeaderValue,
+    body: impl Into<Bytes>,
+) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::new(body.into()));
+    *response.status_mut() = status;
+    response.headers_mut().insert(header::CONTENT_TYPE, content_type);
+    response
 }
 
 fn snapshot(table: &Table) -> Value {

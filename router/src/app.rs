@@ -29,7 +29,7 @@ use crate::identity::Identity;
 use crate::metrics::Metrics;
 use crate::tcp::{Kind, Listen};
 use crate::worker::{Shared, Worker};
-use crate::{health, listener, memory, shed, upstream};
+use crate::{gateway, health, listener, memory, shed, upstream};
 
 /// For spans to get out at the end.
 const FLUSH: Duration = Duration::from_secs(1);
@@ -94,6 +94,7 @@ async fn serve(config: Config, pages: memory::Pages) -> Result<(), RunError> {
         table: Default::default(),
         shed: Default::default(),
         changed: Default::default(),
+        installed: Default::default(),
         identity: Arc::new(Identity::default()),
         metrics,
         spans,
@@ -108,7 +109,11 @@ async fn serve(config: Config, pages: memory::Pages) -> Result<(), RunError> {
         }
         address
     });
-    let addresses = Addresses { inbound: advertised, admin: Some(admin_address) };
+    let mut admin_at = admin_address;
+    if let Some(ip) = shared.config.pod.as_ref().and_then(|pod| pod.ip) {
+        admin_at.set_ip(ip);
+    }
+    let addresses = Addresses { inbound: advertised, admin: Some(admin_at) };
     let mut ready = json!({"admin": admin_address});
     for Bound { side, address, opaque, .. } in &bound {
         let name = match opaque {
@@ -121,8 +126,9 @@ async fn serve(config: Config, pages: memory::Pages) -> Result<(), RunError> {
     let admin = Arc::new(Admin { shared: shared.clone(), draining: AtomicBool::new(false) });
     tokio::spawn(admin.clone().serve(admin_socket));
     tokio::spawn(shed::watch(shared.clone()));
-    let (healthy, health) = watch::channel(false);
-    if let Role::Sidecar { app } = shared.config.role {
+    // In a pod the kubelet asks the application how it is.
+    let (healthy, health) = watch::channel(shared.config.pod.is_some());
+    if let Role::Sidecar { app: Some(app) } = shared.config.role {
         tokio::spawn(health::check(app, healthy));
     }
     if let Some(dir) = &shared.config.args.state_dir {
@@ -141,6 +147,7 @@ async fn serve(config: Config, pages: memory::Pages) -> Result<(), RunError> {
 
     shutdown.requested().await;
     admin.draining.store(true, Relaxed);
+    tokio::time::sleep(Duration::from_secs(shared.config.args.drain_delay)).await;
     // First other routers hear that this instance goes, then requests end: what
     // came in may still go out while it is answered.
     let _ = control.await;
@@ -233,7 +240,9 @@ fn spawn_workers(
         let runtime = Builder::new_current_thread().enable_all().build()?;
         let thread = thread::Builder::new().name(format!("worker-{index}"));
         let checks = index == 0;
-        threads.push(thread.spawn(move || work(&runtime, shared, listening, checks))?);
+        let gateway = (shared.config.role == Role::Gateway)
+            .then(|| (first.closing.subscribe(), first.drain.clone()));
+        threads.push(thread.spawn(move || work(&runtime, shared, listening, gateway, checks))?);
     }
     Ok(threads)
 }
@@ -246,8 +255,14 @@ struct Listening {
     drain: Drain,
 }
 
-/// `checks`: it also asks instances how they are, for all workers.
-fn work(runtime: &Runtime, shared: Arc<Shared>, listening: Vec<Listening>, checks: bool) {
+/// `gateway`: it keeps the listeners of Gateways, until then. `checks`: it also asks instances how they are, for all workers.
+fn work(
+    runtime: &Runtime,
+    shared: Arc<Shared>,
+    listening: Vec<Listening>,
+    gateway: Option<(watch::Receiver<bool>, Drain)>,
+    checks: bool,
+) {
     let worker = Rc::new(Worker::new(shared));
     LocalSet::new().block_on(runtime, async move {
         let accepting: Vec<_> = listening
@@ -259,6 +274,9 @@ fn work(runtime: &Runtime, shared: Arc<Shared>, listening: Vec<Listening>, check
                 tokio::task::spawn_local(accept)
             })
             .collect();
+        if let Some((closing, drain)) = gateway {
+            tokio::task::spawn_local(gateway::keep(worker.clone(), closing, drain));
+        }
         if checks {
             tokio::task::spawn_local(upstream::checks::run(worker.clone()));
         }

@@ -1,12 +1,16 @@
 //! What a router is told at its start.
 
-use std::net::{Ipv4Addr, SocketAddr};
+mod pod;
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use clap::{Args as ClapArgs, ValueEnum};
 use weir_mesh::model::{NameError, Protocol, ServiceName, VersionName};
+
+pub use pod::{PlatformArg, Pod, Ports, Probes, Remote};
 
 /// What this router stands in front of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -48,9 +52,9 @@ pub struct Args {
     /// Where it runs.
     #[arg(long, default_value = "", env = "WEIR_ZONE")]
     pub zone: String,
-    /// The control plane's mesh listener.
-    #[arg(long, value_name = "IP:PORT", env = "WEIR_CONTROL_MESH")]
-    pub control: SocketAddr,
+    /// The control plane's mesh listener. A name is looked up at each connection.
+    #[arg(long, value_name = "HOST:PORT", env = "WEIR_CONTROL_MESH")]
+    pub control: Remote,
     /// Roots to trust at the start, PEM.
     #[arg(long, value_name = "FILE", env = "WEIR_TRUST_BUNDLE")]
     pub trust_bundle: PathBuf,
@@ -85,10 +89,26 @@ pub struct Args {
     /// goes where it was meant to go.
     #[arg(long, env = "WEIR_TRANSPARENT")]
     pub transparent: bool,
+    /// Where it runs. In a pod of Kubernetes it needs no `--app`: connections say where
+    /// they were meant to go.
+    #[arg(long, value_enum, default_value = "local", env = "WEIR_PLATFORM")]
+    pub platform: PlatformArg,
+    /// Kubernetes: the pod's address.
+    #[arg(long, value_name = "IP", env = "WEIR_POD_IP")]
+    pub pod_ip: Option<IpAddr>,
+    /// Kubernetes: the pod's namespace. Default: that of `--service`.
+    #[arg(long, value_name = "NAME", env = "WEIR_NAMESPACE")]
+    pub namespace: Option<String>,
+    /// Kubernetes: ports of the application whose plaintext nobody looks at.
+    #[arg(long, value_name = "PORT,...", default_value = "", env = "WEIR_OPAQUE_PORTS")]
+    pub opaque_ports: Ports,
+    /// Kubernetes: HTTP probes of the pod. In plaintext they are asked nothing.
+    #[arg(long, value_name = "PORT/PATH,...", default_value = "", env = "WEIR_PROBES")]
+    pub probes: Probes,
     /// The address that other routers reach `--inbound-listen` by, when it is
     /// not the one that is bound.
     #[arg(long, value_name = "IP")]
-    pub advertise: Option<std::net::IpAddr>,
+    pub advertise: Option<IpAddr>,
     /// The application.
     #[arg(long, value_name = "IP:PORT", env = "WEIR_APP")]
     pub app: Option<SocketAddr>,
@@ -118,6 +138,9 @@ pub struct Args {
     /// How long requests in flight may take after SIGTERM.
     #[arg(long, value_name = "SECONDS", default_value_t = 30)]
     pub drain_timeout: u64,
+    /// How long new connections are accepted after SIGTERM.
+    #[arg(long, value_name = "SECONDS", default_value_t = 0, value_parser = clap::value_parser!(u64).range(..=3600), env = "WEIR_DRAIN_DELAY")]
+    pub drain_delay: u64,
     /// Written once the listeners are bound.
     #[arg(long, value_name = "FILE")]
     pub ready_file: Option<PathBuf>,
@@ -160,6 +183,15 @@ pub enum ConfigError {
     /// A sidecar needs one.
     #[error("--app is missing: a sidecar needs the IP:PORT of its application")]
     NoApp,
+    /// A sidecar in a pod needs it.
+    #[error(
+        "--pod-ip is missing: a sidecar on Kubernetes needs its pod's address (WEIR_POD_IP, by \
+         the downward API)"
+    )]
+    NoPodIp,
+    /// A router in a pod needs it.
+    #[error("--namespace is missing: on Kubernetes a router needs its pod's namespace")]
+    NoNamespace,
     /// A sidecar has none.
     #[error("--tls-listen is for the gateway; beside an application use --tcp-listen")]
     TlsListen,
@@ -170,8 +202,9 @@ pub enum ConfigError {
 pub enum Role {
     /// One instance of a service.
     Sidecar {
-        /// The application's address.
-        app: SocketAddr,
+        /// The application's address; none in a pod, where connections say where they
+        /// were meant to go.
+        app: Option<SocketAddr>,
     },
     /// Nothing: requests come from outside.
     Gateway,
@@ -192,6 +225,8 @@ pub struct Config {
     pub app_protocol: Protocol,
     /// How long requests in flight may take after SIGTERM.
     pub drain_timeout: Duration,
+    /// The pod that it runs in; none: it is not on Kubernetes.
+    pub pod: Option<Arc<Pod>>,
     /// The rest, as it was given.
     pub args: Args,
 }
@@ -204,9 +239,11 @@ impl TryFrom<Args> for Config {
             args.service.parse().map_err(|e| ConfigError::Name("service", e))?;
         let version: VersionName =
             args.version_name.parse().map_err(|e| ConfigError::Name("version-name", e))?;
+        let pod = pod(&args, &service)?;
         let role = match (args.role, args.app) {
             (RoleArg::Gateway, _) => Role::Gateway,
-            (RoleArg::Sidecar, Some(app)) => Role::Sidecar { app },
+            (RoleArg::Sidecar, _) if pod.is_some() => Role::Sidecar { app: None },
+            (RoleArg::Sidecar, Some(app)) => Role::Sidecar { app: Some(app) },
             (RoleArg::Sidecar, None) => return Err(ConfigError::NoApp),
         };
         if role != Role::Gateway && !args.tls_listen.is_empty() {
@@ -229,18 +266,36 @@ impl TryFrom<Args> for Config {
             instance_id: instance_id.into(),
             app_protocol,
             drain_timeout: Duration::from_secs(args.drain_timeout),
+            pod,
             args,
         })
     }
 }
 
+fn pod(args: &Args, service: &ServiceName) -> Result<Option<Arc<Pod>>, ConfigError> {
+    if args.platform == PlatformArg::Local {
+        return Ok(None);
+    }
+    if args.role == RoleArg::Sidecar && args.pod_ip.is_none() {
+        return Err(ConfigError::NoPodIp);
+    }
+    let namespace = args.namespace.as_deref().filter(|namespace| !namespace.is_empty());
+    let namespace = namespace.or(service.namespace()).ok_or(ConfigError::NoNamespace)?;
+    Ok(Some(Arc::new(Pod {
+        ip: args.pod_ip.map(|ip| ip.to_canonical()),
+        namespace: namespace.into(),
+        opaque_ports: args.opaque_ports.clone(),
+        probes: args.probes.clone(),
+    })))
+}
+
 impl Config {
-    /// The application's address; unspecified for a gateway, which never asks.
+    /// The application's address; unspecified where there is none, and nobody asks.
     #[must_use]
     pub fn app(&self) -> SocketAddr {
         match self.role {
-            Role::Sidecar { app } => app,
-            Role::Gateway => (Ipv4Addr::UNSPECIFIED, 0).into(),
+            Role::Sidecar { app: Some(app) } => app,
+            Role::Sidecar { app: None } | Role::Gateway => (Ipv4Addr::UNSPECIFIED, 0).into(),
         }
     }
 }

@@ -1,16 +1,19 @@
 //! One connection from its acceptance to its end.
 
+mod front;
 mod plain;
+mod pod;
 
 use std::cell::Cell;
+use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::{HeaderValue, Request};
+use http::{HeaderValue, Request, Response};
 use hyper::body::Incoming;
 use hyper::server::conn::http2;
 use hyper::service::service_fn;
@@ -19,19 +22,21 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::time::timeout;
+use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 use weir_mesh::identity::peer_id;
-use weir_mesh::model::Protocol;
 
+use crate::request::answer::DownBody;
 use crate::request::{handler, headers, inbound};
 use crate::socket::Socket;
 use crate::tcp;
 use crate::upstream::LocalExecutor;
 use crate::upstream::{CONNECTION_WINDOW, FRAME, STREAM_WINDOW};
 use crate::worker::Worker;
+use front::Front;
 
 /// For the TLS handshake, and for the first bytes of a request's head.
-const HANDSHAKE: Duration = Duration::from_secs(10);
+pub const HANDSHAKE: Duration = Duration::from_secs(10);
 /// What HTTP/2 clients are told of the limit; a little above it, so that the
 /// answer to a request over it is ours (431) and not the end of the connection.
 const HEADER_BYTES: u32 = 2 * headers::LIMIT as u32;
@@ -65,6 +70,11 @@ impl Side {
 pub struct Connected {
     /// Which listener.
     pub side: Side,
+    /// At a gateway: the port of the listener that it came by; 0: the one that the
+    /// command line names.
+    pub port: u16,
+    /// It came by TLS that ended here.
+    pub tls: bool,
     /// The other end.
     pub peer_address: SocketAddr,
     /// Who sends requests by it: the SPIFFE id of the certificate that it showed,
@@ -73,6 +83,9 @@ pub struct Connected {
     /// The same for the application, in the form of Envoy's
     /// `x-forwarded-client-cert`.
     pub client_cert: Option<HeaderValue>,
+    /// In a pod: where it was meant to go, if that decides what becomes of its
+    /// requests.
+    pub original: Option<SocketAddr>,
     /// Requests that are not done yet.
     busy: Cell<usize>,
     /// Requests so far.
@@ -92,17 +105,21 @@ impl Connected {
         peer_address: SocketAddr,
         peer: Arc<str>,
         client_cert: Option<HeaderValue>,
+        original: Option<SocketAddr>,
     ) -> Rc<Self> {
-        Rc::new(Self { client_cert, ..Self::imagined(side, peer_address, peer) })
+        Rc::new(Self { client_cert, original, ..Self::imagined(side, peer_address, peer) })
     }
 
     /// One that nobody made: to ask what would happen to a request by it.
     pub(crate) fn imagined(side: Side, peer_address: SocketAddr, peer: Arc<str>) -> Self {
         Self {
             side,
+            port: 0,
+            tls: false,
             peer_address,
             peer,
             client_cert: None,
+            original: None,
             busy: Cell::new(0),
             requests: Cell::new(0),
             head_begun: Cell::new(false),
@@ -151,11 +168,48 @@ pub async fn serve(
 ) {
     let stream = Socket::new(stream);
     let result = match side {
-        Side::Inbound => serve_inbound(worker, stream, peer_address, closing).await,
+        Side::Inbound if worker.shared.config.pod.is_some() => {
+            Box::pin(pod::serve(worker, stream, peer_address, closing)).await
+        }
+        Side::Inbound => serve_inbound(worker, stream, peer_address, None, closing).await,
         Side::Outbound | Side::Gateway => {
             serve_plain(worker, side, stream, peer_address, closing).await
         }
     };
+    ended(side, peer_address, result);
+}
+
+/// Serves a connection that came by a listener of a Gateway.
+pub async fn serve_listener(
+    worker: Rc<Worker>,
+    port: u16,
+    tls: Option<TlsAcceptor>,
+    stream: TcpStream,
+    peer_address: SocketAddr,
+    closing: Closing,
+) {
+    let mut connected = Connected::imagined(Side::Gateway, peer_address, "".into());
+    (connected.port, connected.tls) = (port, tls.is_some());
+    let stream = Socket::new(stream);
+    let serving = async {
+        let (stream, http2) = match tls {
+            None => (Front::Plain(stream), None),
+            Some(acceptor) => {
+                match Box::pin(accept_tls(acceptor, stream, closing.clone())).await? {
+                    None => return Ok(()),
+                    Some(stream) => {
+                        let http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
+                        (Front::Tls(Box::new(stream)), Some(http2))
+                    }
+                }
+            }
+        };
+        serve_http(worker, Rc::new(connected), stream, http2, closing).await
+    };
+    ended(Side::Gateway, peer_address, serving.await);
+}
+
+fn ended(side: Side, peer_address: SocketAddr, result: io::Result<()>) {
     if let Err(error) = result {
         tracing::debug!(%peer_address, ?side, %error, "connection ended");
     }
@@ -165,21 +219,20 @@ async fn serve_inbound(
     worker: Rc<Worker>,
     stream: Socket,
     peer_address: SocketAddr,
+    original: Option<SocketAddr>,
     closing: Closing,
 ) -> io::Result<()> {
     // Both in boxes: what only a handshake needs goes when it is done.
-    let shaking = Box::pin(handshake(&worker, stream, peer_address, closing.clone()));
+    let shaking = Box::pin(handshake(&worker, stream, peer_address, original, closing.clone()));
     let driving = match shaking.await? {
         None => return Ok(()),
         Some((stream, connected)) => {
-            if worker.shared.config.app_protocol == Protocol::Tcp {
-                let service = service_fn(move |request: Request<Incoming>| {
-                    tcp::handle_inbound(worker.clone(), connected.clone(), request)
-                });
-                return Box::pin(drive_http2(TokioIo::new(stream), service, closing)).await;
-            }
-            let service = service_fn(move |request: Request<Incoming>| {
-                Box::pin(inbound::handle(worker.clone(), connected.clone(), request))
+            let service = service_fn(move |request: Request<Incoming>| -> Answering<h2::Error> {
+                let (worker, connected) = (worker.clone(), connected.clone());
+                match tcp::is_for_bytes(&worker, &connected, &request) {
+                    true => Box::pin(tcp::handle_inbound(worker, connected, request)),
+                    false => Box::pin(inbound::handle(worker, connected, request)),
+                }
             });
             Box::pin(drive_http2(TokioIo::new(stream), service, closing))
         }
@@ -187,32 +240,64 @@ async fn serve_inbound(
     driving.await
 }
 
+/// A request that is being answered, whoever does it: hyper's code is there once for
+/// each kind of connection, not for each way of answering.
+type Answering<E> = Pin<Box<dyn Future<Output = Result<Response<DownBody>, E>>>>;
+
+/// Answers a request that came in plaintext.
+fn answer(
+    worker: &Rc<Worker>,
+    connected: &Rc<Connected>,
+    request: Request<Incoming>,
+) -> Answering<Infallible> {
+    let (worker, connected) = (worker.clone(), connected.clone());
+    match connected.side {
+        Side::Inbound => Box::pin(inbound::handle_plain(worker, connected, request)),
+        Side::Outbound | Side::Gateway => Box::pin(handler::handle(worker, connected, request)),
+    }
+}
+
 /// Mutual TLS. None when the router stops meanwhile.
 async fn handshake(
     worker: &Worker,
     stream: Socket,
     peer_address: SocketAddr,
+    original: Option<SocketAddr>,
     closing: Closing,
 ) -> io::Result<Option<(TlsStream<Socket>, Rc<Connected>)>> {
     let acceptor = worker.shared.identity.acceptor().ok_or(io::ErrorKind::NotConnected)?;
-    let accepted = tokio::select! {
-        accepted = timeout(HANDSHAKE, acceptor.accept(stream)) => accepted,
-        () = requested(closing) => return Ok(None),
-    };
-    let stream = match accepted {
-        Ok(Ok(stream)) => stream,
-        Ok(Err(error)) => {
-            worker.shared.metrics.tls_failed();
+    let stream = match accept_tls(acceptor, stream, closing).await {
+        Ok(Some(stream)) => stream,
+        Ok(None) => return Ok(None),
+        Err(error) => {
+            if error.kind() != io::ErrorKind::TimedOut {
+                worker.shared.metrics.tls_failed();
+            }
             return Err(error);
         }
-        Err(_) => return Err(io::ErrorKind::TimedOut.into()),
     };
     let chain = stream.get_ref().1.peer_certificates().unwrap_or_default();
     let peer = peer_id(chain).map_err(io::Error::other)?;
     let own = own_id(worker);
     let client_cert = HeaderValue::from_str(&format!("By={own};URI={peer}")).ok();
     let peer = peer.as_str().into();
-    Ok(Some((stream, Connected::new(Side::Inbound, peer_address, peer, client_cert))))
+    let connected = Connected::new(Side::Inbound, peer_address, peer, client_cert, original);
+    Ok(Some((stream, connected)))
+}
+
+/// The server's side of TLS. None when the router stops meanwhile.
+async fn accept_tls(
+    acceptor: TlsAcceptor,
+    stream: Socket,
+    closing: Closing,
+) -> io::Result<Option<TlsStream<Socket>>> {
+    tokio::select! {
+        accepted = timeout(HANDSHAKE, acceptor.accept(stream)) => match accepted {
+            Ok(accepted) => accepted.map(Some),
+            Err(_) => Err(io::ErrorKind::TimedOut.into()),
+        },
+        () = requested(closing) => Ok(None),
+    }
 }
 
 async fn serve_plain(
@@ -222,6 +307,7 @@ async fn serve_plain(
     peer_address: SocketAddr,
     closing: Closing,
 ) -> io::Result<()> {
+    let mut to = None;
     if worker.shared.config.args.transparent
         && side == Side::Outbound
         && let Some(original) = tcp::original(stream.get_ref())
@@ -229,26 +315,40 @@ async fn serve_plain(
         let redirected = stream.into_inner();
         let serving = tcp::serve_redirected(&worker, redirected, original, closing.clone());
         match Box::pin(serving).await {
-            Some(http) => stream = Socket::new(http),
+            Some((http, original)) => (stream, to) = (Socket::new(http), original),
             None => return Ok(()),
         }
     }
-    let preface = tokio::select! {
-        preface = timeout(HANDSHAKE, is_http2(stream.get_ref())) => preface,
-        () = requested(closing.clone()) => return Ok(()),
-    };
-    let http2 = match preface {
-        Ok(result) => result?,
-        // Not a word: an idle connection that some client keeps at hand.
-        Err(_) => false,
-    };
     let peer = if side == Side::Outbound { own_id(&worker) } else { Arc::from("") };
-    let connected = Connected::new(side, peer_address, peer, None);
+    let connected = Connected::new(side, peer_address, peer, None, to);
+    serve_http(worker, connected, Front::Plain(stream), None, closing).await
+}
+
+/// `http2`: what TLS agreed on; none: the client's first bytes tell.
+async fn serve_http(
+    worker: Rc<Worker>,
+    connected: Rc<Connected>,
+    stream: Front,
+    http2: Option<bool>,
+    closing: Closing,
+) -> io::Result<()> {
+    let http2 = match http2 {
+        Some(agreed) => agreed,
+        None => {
+            let preface = tokio::select! {
+                preface = timeout(HANDSHAKE, is_http2(stream.get_ref())) => preface,
+                () = requested(closing.clone()) => return Ok(()),
+            };
+            match preface {
+                Ok(result) => result?,
+                // Not a word: an idle connection that some client keeps at hand.
+                Err(_) => false,
+            }
+        }
+    };
     if http2 {
-        let service = service_fn(move |request: Request<Incoming>| {
-            // In a box, for its task is moved about before it runs.
-            Box::pin(handler::handle(worker.clone(), connected.clone(), request))
-        });
+        let service =
+            service_fn(move |request: Request<Incoming>| answer(&worker, &connected, request));
         return Box::pin(drive_http2(TokioIo::new(stream), service, closing)).await;
     }
     plain::serve(worker, connected, stream, closing).await

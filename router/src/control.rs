@@ -1,6 +1,7 @@
 //! The control plane's side of a router: certificate, snapshots, reports. It
 //! runs on a thread of its own and is never needed by a request (invariant 1).
 
+mod connect;
 mod disk;
 mod join;
 mod watch;
@@ -70,7 +71,8 @@ impl Control {
     /// connection is accepted: else a restart would begin with errors.
     #[must_use]
     pub fn restore(&self) -> Builder {
-        let mut builder = Builder::new(self.shared.metrics.registry());
+        let pod = self.shared.config.pod.clone();
+        let mut builder = Builder::new(self.shared.metrics.registry(), pod);
         self.disk.restore(self, &mut builder);
         builder
     }

@@ -121,7 +121,7 @@ impl Compiled {
     /// Whether a host means a service of the mesh.
     #[must_use]
     pub fn names_service(&self, host: &str) -> bool {
-        target::destination(&self.table, host).is_some()
+        target::destination(&self.table, host, None).is_some()
     }
 
     /// Whether what is no service may be outside of the mesh.
@@ -282,7 +282,8 @@ impl Compiled {
             Caller::Gateway => Some(Parent::Gateway),
             Caller::Service(_) => {
                 let host = target::host(request)?;
-                let found = target::destination(&self.table, host)?;
+                let port = target::port_of(request.uri(), request.headers());
+                let found = target::destination(&self.table, host, port)?;
                 Some(Parent::Service(found.service.name.clone()))
             }
         }

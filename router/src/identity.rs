@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use arc_swap::ArcSwapOption;
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 use weir_mesh::identity::{
-    ALPN_H2, IdentityError, SpiffeId, Svid, TrustBundle, client_config, server_config,
+    ALPN_MESH, IdentityError, SpiffeId, Svid, TrustBundle, client_config, server_config,
 };
 
 /// Who this router is. Replaced whole when a certificate is renewed;
@@ -29,7 +29,7 @@ impl Identity {
     /// # Errors
     /// When TLS cannot be made from it; the old one stays in use.
     pub fn replace(&self, svid: Svid, bundle: TrustBundle) -> Result<(), IdentityError> {
-        let acceptor = server_config(&svid, &bundle, ALPN_H2)?.into();
+        let acceptor = server_config(&svid, &bundle, ALPN_MESH)?.into();
         self.0.store(Some(Arc::new(State {
             svid,
             bundle,
@@ -64,7 +64,7 @@ impl Identity {
         if let Some(connector) = connectors.get(peer) {
             return Ok(connector.clone());
         }
-        let config = client_config(&state.svid, &state.bundle, peer, ALPN_H2);
+        let config = client_config(&state.svid, &state.bundle, peer, ALPN_MESH);
         let connector = TlsConnector::from(config.map_err(io::Error::other)?);
         connectors.insert(peer.clone(), connector.clone());
         Ok(connector)

@@ -13,6 +13,7 @@ mod connection;
 mod control;
 mod error;
 pub mod explain;
+mod gateway;
 mod health;
 mod identity;
 mod limit;
@@ -28,4 +29,6 @@ mod upstream;
 mod worker;
 
 pub use app::{RunError, run};
-pub use config::{Args, ConfigError, NamedListen, ProtocolArg, RoleArg};
+pub use config::{
+    Args, ConfigError, NamedListen, PlatformArg, Ports, Probes, ProtocolArg, Remote, RoleArg,
+};

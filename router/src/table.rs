@@ -6,7 +6,9 @@ mod build;
 mod build_route;
 mod extensions;
 mod intern;
+mod listeners;
 mod matcher;
+mod places;
 pub mod reflection;
 mod split;
 mod tcp;
@@ -21,12 +23,15 @@ use weir_mesh::transcode::Transcoder;
 
 use crate::auth::Guards;
 use crate::limit::Attachment;
+use crate::request::target;
 use crate::upstream::{Host, Reach};
 pub use action::{Action, Backend, Filters, Mirror, Rare, Session, Target};
 pub use build::Builder;
 pub use extensions::{ExtensionEntry, Extensions};
 pub use intern::Interner;
+pub use listeners::{Listeners, Port};
 pub use matcher::{Matcher, Origin, Query, query_param};
+pub use places::{Meant, Places};
 pub use split::{SplitState, Splitter, point};
 pub use tcp::{TcpAction, TcpBackend, TcpRoutes};
 pub use traffic::{Traffic, TrafficBuilder};
@@ -45,6 +50,8 @@ pub struct Table {
     pub services: Map<ServiceName, Destination>,
     /// For what enters by the gateway.
     pub gateway: Matcher,
+    /// What comes by listeners of Gateways.
+    pub listeners: Listeners,
     /// Limits of services, for the routers beside their instances. A service
     /// without any is not here.
     pub inbound_limits: Map<ServiceName, Arc<[Attachment]>>,
@@ -52,10 +59,46 @@ pub struct Table {
     pub reflection: Option<Arc<reflection::Reflection>>,
     /// Where opaque connections go.
     pub tcp: TcpRoutes,
+    /// What addresses mean; none: the router is in no pod.
+    pub places: Option<Places>,
     /// Mesh-wide switches.
     pub options: Options,
     /// Who may; none when nobody is asked anything.
     pub guards: Option<Arc<Guards>>,
+}
+
+impl Table {
+    /// Whose a connection from another router is, or what came to a pod at `to`: all of
+    /// these are asked whether it may. `own` is the service on a machine. A port that
+    /// no service has is the mesh's, which has no name.
+    pub fn owners<'a>(
+        &'a self,
+        to: Option<SocketAddr>,
+        own: &'a str,
+    ) -> impl Iterator<Item = &'a str> {
+        let port = to.and_then(|to| self.places.as_ref()?.port(to.port()));
+        let services = port.map_or(&[][..], |port| &port.services);
+        let else_one = if to.is_some() { "" } else { own };
+        let alone = services.is_empty().then_some(else_one);
+        services.iter().map(|service| service.name.as_str()).chain(alone)
+    }
+
+    /// Which of the services at `to` is meant, by what it is called: for metrics alone.
+    #[must_use]
+    pub fn named(
+        &self,
+        to: Option<SocketAddr>,
+        host: &str,
+        port: Option<u16>,
+    ) -> Option<&Arc<ServiceEntry>> {
+        let services = &self.places.as_ref()?.port(to?.port())?.services;
+        if let [one] = services.as_slice() {
+            return Some(one);
+        }
+        let named = target::destination(self, host, port).map(|found| &found.service.name);
+        let found = services.iter().find(|service| Some(&service.name) == named);
+        found.or(services.first())
+    }
 }
 
 /// What requests inside the mesh that name a service get.
@@ -74,7 +117,7 @@ pub struct ServiceEntry {
     pub name: ServiceName,
     /// What its instances speak.
     pub protocol: Protocol,
-    /// Who its routers must prove to be.
+    /// Who its routers must prove to be, where instances have no identities of their own.
     pub identity: Arc<SpiffeId>,
     /// In the order of the split.
     pub versions: Vec<VersionEntry>,
@@ -128,6 +171,8 @@ pub struct Endpoint {
     pub address: SocketAddr,
     /// What is spoken there.
     pub reach: Reach,
+    /// Who its router must prove to be.
+    pub identity: Arc<SpiffeId>,
     /// What its router's health checks say.
     pub healthy: bool,
     /// Where it runs; may be empty.

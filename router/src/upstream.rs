@@ -32,6 +32,8 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 
+use weir_mesh::identity::SpiffeId;
+
 /// One instance, as one worker sees it. It outlives tables.
 pub struct Upstream {
     /// The instance's id.
@@ -40,6 +42,8 @@ pub struct Upstream {
     pub address: SocketAddr,
     /// What is spoken there.
     pub reach: Reach,
+    /// Who is spoken to there, if they must prove it.
+    pub peer: Option<Arc<SpiffeId>>,
     /// How busy and how quick it is.
     pub load: Load,
     /// Connections to it.
@@ -51,6 +55,8 @@ impl Upstream {
     #[must_use]
     pub fn new(id: Arc<str>, address: SocketAddr, dial: Dial) -> Self {
         let reach = dial.reach();
-        Self { id, address, reach, load: Load::new(), pool: Rc::new(Pool::new(address, dial)) }
+        let peer = dial.peer().cloned();
+        let pool = Rc::new(Pool::new(address, dial));
+        Self { id, address, reach, peer, load: Load::new(), pool }
     }
 }

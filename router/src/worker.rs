@@ -2,6 +2,7 @@
 //! it shares with others is read without a lock.
 
 use std::cell::{Cell, RefCell};
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -15,10 +16,22 @@ use crate::identity::Identity;
 use crate::memory::{Activity, Pages};
 use crate::metrics::{Bound, Metrics};
 use crate::shed::Shed;
-use crate::table::{Endpoint, ServiceEntry, SplitState, Splitter, Table};
+use crate::table::{Endpoint, Map, SplitState, Splitter, Table};
 use crate::tcp;
-use crate::upstream::{Dial, Reach, Upstream};
+use crate::upstream::{Dial, Pool, Reach, Upstream};
 use weir_mesh::telemetry::trace::SpanSink;
+
+/// Ports of an application that a worker keeps connections to.
+const APPS: usize = 256;
+
+/// How an application of this protocol is connected to.
+fn plain(protocol: Protocol) -> Dial {
+    match protocol {
+        Protocol::Http1 => Dial::Http1,
+        Protocol::Http2 | Protocol::Grpc => Dial::Http2,
+        Protocol::Tcp => Dial::Tcp,
+    }
+}
 
 /// What all threads of a router share.
 pub struct Shared {
@@ -30,6 +43,8 @@ pub struct Shared {
     pub shed: Shed,
     /// Told of each new table.
     pub changed: tokio::sync::Notify,
+    /// Counts new tables, for those of several workers that wait for one.
+    pub installed: tokio::sync::watch::Sender<u64>,
     /// Who it is.
     pub identity: Arc<Identity>,
     /// What it counts.
@@ -47,6 +62,7 @@ impl Shared {
     pub fn install(&self, table: Arc<Table>) {
         self.table.store(Some(table));
         self.changed.notify_one();
+        self.installed.send_modify(|count| *count += 1);
     }
 }
 
@@ -55,7 +71,9 @@ pub struct Worker {
     /// What all share.
     pub shared: Arc<Shared>,
     /// The application beside us.
-    pub app: Rc<Upstream>,
+    app: Rc<Pool>,
+    /// In a pod: the application's ports.
+    apps: RefCell<Map<(SocketAddr, Reach), Rc<Pool>>>,
     /// What it does, for those who wait for it to be idle.
     pub activity: Activity,
     /// How many opaque connections there are.
@@ -77,17 +95,13 @@ impl Worker {
     /// A worker without connections.
     #[must_use]
     pub fn new(shared: Arc<Shared>) -> Self {
-        let dial = match shared.config.app_protocol {
-            Protocol::Http1 => Dial::Http1,
-            Protocol::Http2 | Protocol::Grpc => Dial::Http2,
-            Protocol::Tcp => Dial::Tcp,
-        };
         let args = &shared.config.args;
         let most = args.max_requests.div_ceil(args.workers.into());
-        let app = Upstream::new("app".into(), shared.config.app(), dial);
+        let app = Pool::new(shared.config.app(), plain(shared.config.app_protocol));
         Self {
             shared,
             app: Rc::new(app),
+            apps: RefCell::default(),
             activity: Activity::default(),
             tcp_open: tcp::Open::default(),
             outside: tcp::egress::Outside::default(),
@@ -148,16 +162,36 @@ impl Worker {
     /// Closes HTTP/1.1 connections that wait for requests, but for one to each
     /// address.
     pub fn close_spare(&self) {
-        self.app.pool.close_spare();
+        self.app.close_spare();
+        self.apps.borrow().values().for_each(|pool| pool.close_spare());
         self.outside.close_spare();
         for upstream in self.upstreams.borrow().iter().flatten() {
             upstream.pool.close_spare();
         }
     }
 
+    /// The application, and what it speaks: in a pod, where a connection was meant to
+    /// go.
+    #[must_use]
+    pub fn app(&self, table: &Table, original: Option<SocketAddr>) -> (Rc<Pool>, Protocol) {
+        let Some(to) = original else {
+            return (self.app.clone(), self.shared.config.app_protocol);
+        };
+        let port = table.places.as_ref().and_then(|places| places.port(to.port()));
+        let protocol = port.map_or(Protocol::Http1, |port| port.protocol);
+        let dial = plain(protocol);
+        let mut apps = self.apps.borrow_mut();
+        if apps.len() >= APPS && !apps.contains_key(&(to, dial.reach())) {
+            // Those in use live on with their requests.
+            apps.clear();
+        }
+        let pool = apps.entry((to, dial.reach())).or_insert_with(|| Rc::new(Pool::new(to, dial)));
+        (pool.clone(), protocol)
+    }
+
     /// What this worker knows of an instance.
     #[must_use]
-    pub fn upstream(&self, endpoint: &Endpoint, service: &ServiceEntry) -> Rc<Upstream> {
+    pub fn upstream(&self, endpoint: &Endpoint) -> Rc<Upstream> {
         let index = endpoint.index as usize;
         let mut upstreams = self.upstreams.borrow_mut();
         if upstreams.len() <= index {
@@ -167,10 +201,11 @@ impl Worker {
             && known.address == endpoint.address
             && known.id == endpoint.id
             && known.reach == endpoint.reach
+            && known.peer.as_ref().is_none_or(|peer| *peer == endpoint.identity)
         {
             return known.clone();
         }
-        let dial = self.dial(endpoint, service);
+        let dial = self.dial(endpoint);
         let upstream = Rc::new(Upstream::new(endpoint.id.clone(), endpoint.address, dial));
         upstreams[index] = Some(upstream.clone());
         upstream
@@ -178,9 +213,9 @@ impl Worker {
 
     /// How an instance is connected to.
     #[must_use]
-    pub fn dial(&self, endpoint: &Endpoint, service: &ServiceEntry) -> Dial {
+    pub fn dial(&self, endpoint: &Endpoint) -> Dial {
         match endpoint.reach {
-            Reach::Mesh => Dial::Mesh(self.shared.identity.clone(), service.identity.clone()),
+            Reach::Mesh => Dial::Mesh(self.shared.identity.clone(), endpoint.identity.clone()),
             Reach::Http1 => Dial::Http1,
             Reach::Http2 => Dial::Http2,
             Reach::Tcp => Dial::Tcp,

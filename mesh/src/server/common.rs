@@ -3,6 +3,8 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use crate::identity::SpiffeId;
+
 /// Options that all services share; flatten it into a service's own `Args`.
 #[derive(clap::Args, Debug, Clone)]
 pub struct Common {
@@ -15,7 +17,8 @@ pub struct Common {
     /// Version that this process serves as.
     #[arg(long, default_value = "v1", value_name = "VERSION")]
     pub version_name: String,
-    /// Outbound listener of this service's router: the way to other services.
+    /// Outbound listener of this service's router: the way to other services. Where
+    /// connections are redirected to it: their address, with `{service}` for the name.
     #[arg(
         long,
         env = "WEIR_OUTBOUND",
@@ -29,6 +32,9 @@ pub struct Common {
     /// Trust domain of the mesh: peers' SPIFFE ids must be in it.
     #[arg(long, default_value = "weir.local", value_name = "NAME")]
     pub trust_domain: String,
+    /// Namespace that this service and its peers run in, as their SPIFFE ids have it.
+    #[arg(long, default_value = SpiffeId::DEFAULT_NAMESPACE, value_name = "NAME")]
+    pub namespace: String,
     /// File to write what was really bound to, as JSON, once serving.
     #[arg(long, value_name = "FILE")]
     pub ready_file: Option<PathBuf>,
@@ -51,6 +57,7 @@ impl Common {
             outbound: outbound.to_owned(),
             otlp_endpoint: None,
             trust_domain: "weir.local".to_owned(),
+            namespace: SpiffeId::DEFAULT_NAMESPACE.to_owned(),
             ready_file: None,
             log_level: "warn".to_owned(),
             drain_timeout: 1,

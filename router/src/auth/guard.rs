@@ -1,10 +1,11 @@
 //! Policies, compiled: each request reads those of its own target, and no others.
 
 use std::collections::HashMap;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use http::HeaderName;
-use weir_mesh::model::{RouteKind, RouteRule, ServiceName, Snapshot, Transport};
+use weir_mesh::model::{Instance, RouteKind, RouteRule, ServiceName, Snapshot, Transport};
 use weir_mesh::policy::authentication::{Authentication, Keys};
 use weir_mesh::policy::authorization::{Action, Authorization, External, Mode};
 use weir_mesh::policy::{Attached, Policy, PolicyKind, PolicySpec};
@@ -103,11 +104,13 @@ fn asked(snapshot: &Snapshot) -> Vec<(ServiceName, &'static str)> {
 }
 
 impl Guards {
-    /// Of a snapshot; none when nothing is to be asked about any request.
+    /// Of a snapshot; none when nothing is to be asked about any request. What is sent
+    /// to an address that is the router's own comes to no other router.
     #[must_use]
     pub fn new(
         snapshot: &Snapshot,
         attached: &Attached<'_>,
+        is_own: &dyn Fn(IpAddr) -> bool,
         memory: &mut Memory,
     ) -> Option<Arc<Self>> {
         let is_ours = |policy: &Policy| {
@@ -149,7 +152,8 @@ impl Guards {
             plain: Vec::new(),
             asked: asked(snapshot),
         };
-        let plain = snapshot.instances.iter().filter(|i| i.transport == Transport::Plain);
+        let is_plain = |i: &&Instance| i.transport == Transport::Plain || is_own(i.address.ip());
+        let plain = snapshot.instances.iter().filter(is_plain);
         let mut plain: Vec<_> = plain.map(|instance| instance.service.clone()).collect();
         plain.sort_unstable();
         plain.dedup();
@@ -192,6 +196,12 @@ impl Guards {
     pub(super) fn must_ask_elsewhere(&self, service: &str) -> bool {
         let external = &self.of_service(service).external;
         external.iter().any(|(held, ext)| held.policy.mode == Mode::Enforce && !ext.fail_open)
+    }
+
+    /// Whether each request to a service must show who its user is.
+    #[must_use]
+    pub fn wants_tokens(&self, service: &str) -> bool {
+        self.of_service(service).authentication.is_some()
     }
 
     /// Whether routers themselves call this, for what a policy says: keys, whether

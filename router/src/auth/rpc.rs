@@ -131,7 +131,7 @@ async fn send(
     let mut tried = Vec::new();
     let mut last = format!("no instance of {name} can take it");
     for _ in 0..TRIES {
-        let upstream = match pick(version, &tried, |e| worker.upstream(e, service)) {
+        let upstream = match pick(version, &tried, |e| worker.upstream(e)) {
             Pick::Good(upstream) | Pick::Panic(upstream) => upstream,
             Pick::None => break,
         };

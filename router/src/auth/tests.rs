@@ -41,7 +41,7 @@ fn guards(policies: &[(&str, Value)], deny_by_default: bool) -> Arc<Guards> {
         })
         .collect();
     let attached = Attached::new(&snapshot.policies);
-    Guards::new(&snapshot, &attached, &mut Memory::default()).unwrap()
+    Guards::new(&snapshot, &attached, &|_| false, &mut Memory::default()).unwrap()
 }
 
 struct Ask {
@@ -104,7 +104,7 @@ fn without_policies_there_is_nothing_to_ask() {
         wire::snapshot(&pb::Snapshot { trust_domain: "weir.local".into(), ..Default::default() });
     let snapshot = snapshot.unwrap();
     let attached = Attached::new(&snapshot.policies);
-    assert!(Guards::new(&snapshot, &attached, &mut Memory::default()).is_none());
+    assert!(Guards::new(&snapshot, &attached, &|_| false, &mut Memory::default()).is_none());
 }
 
 #[test]

@@ -22,9 +22,8 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::{sleep, timeout};
 
-use super::{Closing, Connected, requested};
-use crate::request::handler;
-use crate::socket::Socket;
+use super::front::Front;
+use super::{Closing, Connected, answer, requested};
 use crate::worker::Worker;
 
 /// For the whole head of a request, in ticks of [`TICK`]. hyper's own timer would
@@ -45,7 +44,7 @@ const IDLE_TICKS: u32 = 300;
 pub async fn serve(
     worker: Rc<Worker>,
     connected: Rc<Connected>,
-    stream: Socket,
+    stream: Front,
     closing: Closing,
 ) -> io::Result<()> {
     let (prefix, connection) = (Bytes::new(), connected.clone());
@@ -76,7 +75,7 @@ async fn active(
     // In a box, for the connection keeps room for one: an idle one would pay.
     let service = service_fn(|request: Request<Incoming>| {
         connected.has_body.set(!request.body().is_end_stream());
-        Box::pin(handler::handle(worker.clone(), connected.clone(), request))
+        answer(worker, connected, request)
     });
     let mut connection = http1::Builder::new()
         .header_read_timeout(None)
@@ -144,7 +143,7 @@ async fn wake(stream: &TcpStream, closing: Closing) -> io::Result<bool> {
 /// A socket, and what was read of it already. Notes when a head begins.
 struct Prefixed {
     prefix: Bytes,
-    stream: Socket,
+    stream: Front,
     connected: Rc<Connected>,
 }
 

@@ -77,7 +77,12 @@ impl Disk {
 impl Control {
     fn is_own(&self, id: &SpiffeId) -> bool {
         let config = &self.shared.config;
-        id.service() == config.service.as_str() && id.trust_domain() == config.args.trust_domain
+        let own = match &config.pod {
+            // Which service account is the pod's is known to the control plane alone.
+            Some(pod) => id.namespace() == &*pod.namespace,
+            None => id.service() == config.service.as_str(),
+        };
+        own && id.trust_domain() == config.args.trust_domain
     }
 
     /// Keeps the newest snapshot, one write at a time: none ever comes after a

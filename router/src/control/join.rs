@@ -6,13 +6,13 @@ use std::time::Duration;
 use rcgen::{CertificateParams, KeyPair, PKCS_ECDSA_P256_SHA256};
 use tonic::transport::Endpoint;
 use weir_mesh::identity::{
-    IdentityError, SpiffeId, SpiffeIdError, Svid, TrustBundle, bootstrap_client_config,
-    connect_tls, renewal_at,
+    IdentityError, SpiffeId, SpiffeIdError, Svid, TrustBundle, bootstrap_client_config, renewal_at,
 };
 use weir_proto::weir::mesh::v1 as pb;
 use weir_proto::weir::mesh::v1::identity_service_client::IdentityServiceClient;
 
 use super::Control;
+use super::connect::{ConnectError, connect};
 use super::disk::now;
 
 const CALL: Duration = Duration::from_secs(10);
@@ -28,8 +28,8 @@ enum JoinError {
     Name(#[from] SpiffeIdError),
     #[error("making a key: {0}")]
     Key(#[from] rcgen::Error),
-    #[error("cannot reach the control plane at {0}: {1}")]
-    Connect(std::net::SocketAddr, #[source] tonic::transport::Error),
+    #[error(transparent)]
+    Connect(#[from] ConnectError),
     #[error("the control plane refused: {0}")]
     Refused(String),
 }
@@ -77,7 +77,7 @@ impl Control {
         match self.sign_trusting(&self.roots()?).await {
             // The root may have been replaced while we were away: the file at
             // our start is kept up to date by whoever runs us.
-            Err(JoinError::Connect(..)) => {
+            Err(JoinError::Connect(_)) => {
                 self.sign_trusting(&TrustBundle::load(&self.trust_bundle)?).await
             }
             result => result,
@@ -90,13 +90,9 @@ impl Control {
         let csr = CertificateParams::default().serialize_request(&key)?;
         let control_plane = SpiffeId::control_plane(&config.args.trust_domain)?;
         let tls = bootstrap_client_config(roots, &control_plane)?;
-        let address = config.args.control;
-        let channel = Endpoint::from_static("http://control-plane")
-            .connect_timeout(CALL)
-            .timeout(CALL)
-            .connect_with_connector(connect_tls(address, tls))
-            .await
-            .map_err(|error| JoinError::Connect(address, error))?;
+        let endpoint = Endpoint::from_static("http://control-plane");
+        let endpoint = endpoint.connect_timeout(CALL).timeout(CALL);
+        let channel = connect(&config.args.control, &endpoint, tls).await?;
         let request = pb::SignRequest {
             service: config.service.to_string(),
             join_token: self.token()?.expose().to_owned(),

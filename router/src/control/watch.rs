@@ -9,7 +9,7 @@ use tokio::sync::mpsc;
 use tokio::time::{MissedTickBehavior, timeout};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::Endpoint;
-use weir_mesh::identity::{ALPN_H2, SpiffeId, TrustBundle, client_config, connect_tls};
+use weir_mesh::identity::{ALPN_H2, SpiffeId, TrustBundle, client_config};
 use weir_mesh::shutdown::Shutdown;
 use weir_mesh::wire;
 use weir_proto::weir::mesh::v1 as pb;
@@ -18,6 +18,7 @@ use weir_proto::weir::mesh::v1::watch_request::Message as Out;
 use weir_proto::weir::mesh::v1::watch_response::Message as In;
 
 use super::Control;
+use super::connect::connect;
 use crate::config::Role;
 use crate::table::Builder;
 
@@ -84,13 +85,12 @@ async fn stream(
     let (svid, bundle) = control.shared.identity.current().ok_or("no certificate yet")?;
     let peer = SpiffeId::control_plane(&config.args.trust_domain)?;
     let tls = client_config(&svid, &bundle, &peer, ALPN_H2)?;
-    let channel = Endpoint::from_static("http://control-plane")
+    let endpoint = Endpoint::from_static("http://control-plane")
         .connect_timeout(CONNECT)
         .http2_keep_alive_interval(Duration::from_secs(10))
         .keep_alive_timeout(Duration::from_secs(5))
-        .keep_alive_while_idle(true)
-        .connect_with_connector(connect_tls(config.args.control, tls))
-        .await?;
+        .keep_alive_while_idle(true);
+    let channel = connect(&config.args.control, &endpoint, tls).await?;
     let mut client = MeshServiceClient::new(channel).max_decoding_message_size(64 << 20);
     let (out, outgoing) = mpsc::channel(16);
     let say = |message| out.send(pb::WatchRequest { message: Some(message) });
@@ -141,7 +141,9 @@ fn hello(control: &Control) -> pb::Hello {
         Role::Gateway => pb::hello::Role::Gateway,
         Role::Sidecar { .. } => pb::hello::Role::Sidecar,
     };
-    let instance = control.addresses.inbound.map(|address| pb::Instance {
+    // The Kubernetes API knows the pods and how they are.
+    let inbound = control.addresses.inbound.filter(|_| config.pod.is_none());
+    let instance = inbound.map(|address| pb::Instance {
         id: config.instance_id.to_string(),
         service: config.service.to_string(),
         version: config.version.to_string(),

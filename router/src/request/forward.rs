@@ -234,7 +234,7 @@ fn next_instance<'a>(
     call: &mut Call,
 ) -> Option<(&'a VersionEntry, Rc<Upstream>)> {
     let chosen = &service.versions[choice.version];
-    let of = |version: &VersionEntry| pick(version, tried, |e| worker.upstream(e, service));
+    let of = |version: &VersionEntry| pick(version, tried, |e| worker.upstream(e));
     let fallback = match of(chosen) {
         Pick::Good(upstream) => return Some((chosen, upstream)),
         Pick::Panic(upstream) => Some((chosen, upstream)),

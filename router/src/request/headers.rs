@@ -143,7 +143,9 @@ fn keep_te_trailers(headers: &mut HeaderMap) {
 /// Takes from what comes from outside the headers by which the mesh speaks of
 /// identity, before anything is decided by them.
 pub fn distrust(headers: &mut HeaderMap, connected: &Connected, table: &Table) {
-    if connected.side != Side::Gateway {
+    // Without a certificate nobody of the mesh has sent it.
+    let outside = connected.side == Side::Gateway || connected.peer.is_empty();
+    if !outside || connected.side == Side::Outbound {
         return;
     }
     headers.remove(CLIENT_CERT);
@@ -175,7 +177,8 @@ pub fn forwarded(parts: &mut request::Parts, connected: &Connected) {
     if let Ok(value) = from.parse() {
         headers.insert(FORWARDED_FOR, value);
     }
-    headers.insert(FORWARDED_PROTO, HeaderValue::from_static("http"));
+    let scheme = if connected.tls { "https" } else { "http" };
+    headers.insert(FORWARDED_PROTO, HeaderValue::from_static(scheme));
     headers.remove(FORWARDED_HOST);
     // In the order in which routing looks.
     let authority = parts.uri.authority().and_then(|a| HeaderValue::from_str(a.as_str()).ok());

@@ -157,7 +157,7 @@ impl Copy {
 
     async fn ask(&self, worker: &Rc<Worker>, parts: &request::Parts, body: Bytes) -> &'static str {
         let version = &self.service.versions[self.version];
-        let picked = pick(version, &[], |endpoint| worker.upstream(endpoint, &self.service));
+        let picked = pick(version, &[], |endpoint| worker.upstream(endpoint));
         let (Pick::Good(upstream) | Pick::Panic(upstream)) = picked else { return "no_instance" };
         let body = if body.is_empty() { UpBody::Empty } else { UpBody::Full(Some(body)) };
         let request: Request<UpBody> = formed(parts, body, upstream.reach);

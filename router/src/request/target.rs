@@ -1,12 +1,13 @@
 //! Which rule takes a request.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use http::{HeaderMap, Method, Request, Uri};
 
 use crate::connection::{Connected, Side};
 use crate::error::RouterError;
-use crate::table::{Action, Destination, Query, Table};
+use crate::table::{Action, Destination, Meant, Query, Table};
 
 /// The rule for a request.
 ///
@@ -37,6 +38,7 @@ pub fn find_as<B>(
         return Err(RouterError::BadRequest("more than one Host header".to_owned()));
     }
     let host = host(request).ok_or(RouterError::NoHost)?;
+    let headers = request.headers();
     if !request.uri().path().starts_with('/') {
         let why = "the request's target must be a path that begins with /";
         return Err(RouterError::BadRequest(why.to_owned()));
@@ -51,22 +53,80 @@ pub fn find_as<B>(
         } else {
             query
         };
-        return table.gateway.find(&query).cloned().ok_or(RouterError::NoRoute);
+        let matcher = match connected.port {
+            0 => Some(&table.gateway),
+            port => table.listeners.at(port).and_then(|port| port.matcher(query.host)),
+        };
+        let found = matcher.and_then(|matcher| matcher.find(&query));
+        return found.cloned().ok_or(RouterError::NoRoute);
     }
-    let destination = destination(table, host)
-        .ok_or_else(|| RouterError::NoService(host.chars().take(80).collect()))?;
+    let meant = connected.original.filter(|_| connected.side == Side::Outbound);
+    let destination = match meant {
+        None => destination(table, host, port_of(request.uri(), headers))
+            .ok_or_else(|| RouterError::NoService(host.chars().take(80).collect()))?,
+        // Whatever host it names.
+        Some(to) => match by_address(table, to).ok_or(RouterError::NoService(to.to_string()))? {
+            Found::Service(destination) => destination,
+            Found::Instance(action) => return Ok(action),
+        },
+    };
     if destination.routes.is_empty() {
         return Ok(destination.default.clone());
     }
     destination.routes.find(&query).cloned().ok_or(RouterError::NoRoute)
 }
 
-/// The service that a host inside the mesh means.
-pub fn destination<'a>(table: &'a Table, host: &str) -> Option<&'a Destination> {
+enum Found<'a> {
+    Service(&'a Destination),
+    Instance(Arc<Action>),
+}
+
+/// What an address means to a router in a pod.
+fn by_address(table: &Table, to: SocketAddr) -> Option<Found<'_>> {
+    let places = table.places.as_ref()?;
+    Some(match places.find(to)? {
+        Meant::Service(service) => Found::Service(table.services.get(&service.name)?),
+        Meant::Instance(service, version, endpoint) => {
+            Found::Instance(places.action(service, version, endpoint))
+        }
+    })
+}
+
+/// The service that a host inside the mesh means, with the port that it is asked for
+/// at: Kubernetes has services on several.
+pub fn destination<'a>(table: &'a Table, host: &str, port: Option<u16>) -> Option<&'a Destination> {
+    if let Some(places) = &table.places {
+        return in_namespace(table, &places.namespace, host, port);
+    }
     table
         .services
         .get(service_label(host))
         .or_else(|| table.services.get(service_label(&host.to_ascii_lowercase())))
+}
+
+/// As the names of Kubernetes' DNS: `products` is in the caller's own namespace. The
+/// first port of a service has its bare name.
+fn in_namespace<'a>(
+    table: &'a Table,
+    namespace: &str,
+    host: &str,
+    port: Option<u16>,
+) -> Option<&'a Destination> {
+    let host = host.to_ascii_lowercase();
+    let name = [".svc.cluster.local", ".svc"].iter().find_map(|suffix| host.strip_suffix(suffix));
+    let name = name.unwrap_or(&host);
+    let whole = if name.contains('.') { name.to_owned() } else { format!("{name}.{namespace}") };
+    let of_port = port.and_then(|port| table.services.get(&*format!("{whole}:{port}")));
+    of_port.or_else(|| table.services.get(&*whole)).or_else(|| table.services.get(name))
+}
+
+/// The port that a request names.
+pub fn port_of(uri: &Uri, headers: &HeaderMap) -> Option<u16> {
+    let authority = match uri.authority() {
+        Some(authority) => authority.as_str(),
+        None => headers.get(http::header::HOST)?.to_str().ok()?,
+    };
+    authority.rsplit_once(':')?.1.parse().ok()
 }
 
 /// The host that a request names, without port: `:authority` (or the absolute

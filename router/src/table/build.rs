@@ -6,17 +6,19 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use weir_mesh::identity::SpiffeId;
-use weir_mesh::model::{Instance, Invalid, Service, ServiceName, Snapshot, VersionName};
+use weir_mesh::model::{Instance, Invalid, Service, ServiceName, Snapshot, Transport, VersionName};
 use weir_mesh::policy::{Attached, PolicyKind};
 use weir_mesh::telemetry::metrics::Registry;
 use weir_mesh::transcode::Transcoder;
 
+use super::build_route::Parents;
 use super::reflection::Reflection;
 use super::{
-    Action, Backend, Destination, Endpoint, Extensions, Interner, Map, Matcher, ServiceEntry,
-    Splitter, Table, Target, TrafficBuilder, VersionEntry,
+    Action, Destination, Endpoint, Extensions, Interner, Listeners, Map, Matcher, ServiceEntry,
+    Splitter, Table, TrafficBuilder, VersionEntry, places,
 };
 use crate::auth::{self, Guards};
+use crate::config::Pod;
 use crate::limit::{Attachment, Compiler};
 use crate::upstream::Reach;
 
@@ -24,7 +26,9 @@ use crate::upstream::Reach;
 /// the next.
 #[derive(Default)]
 pub struct Builder {
-    endpoints: Interner<(Arc<str>, SocketAddr, Reach)>,
+    /// In a pod of Kubernetes.
+    pub(super) pod: Option<Arc<Pod>>,
+    endpoints: Interner<(Arc<str>, SocketAddr, Reach, Arc<SpiffeId>)>,
     versions: Interner<(ServiceName, VersionName)>,
     pub(super) splits: Interner<String>,
     traffic: TrafficBuilder,
@@ -35,11 +39,20 @@ pub struct Builder {
     pub(super) auth: auth::Memory,
 }
 
+/// The rules of what comes from outside.
+#[derive(Default)]
+pub(super) struct Gateways {
+    /// By the listener of the command line.
+    pub(super) default: Matcher,
+    /// By listeners of Gateways, by id.
+    pub(super) listeners: HashMap<Arc<str>, Matcher>,
+}
+
 impl Builder {
     /// One whose parts count what they do there.
     #[must_use]
-    pub fn new(registry: &Registry) -> Self {
-        Self { limits: Compiler::new(registry.clone()), ..Self::default() }
+    pub fn new(registry: &Registry, pod: Option<Arc<Pod>>) -> Self {
+        Self { limits: Compiler::new(registry.clone()), pod, ..Self::default() }
     }
 
     /// The table of a snapshot.
@@ -54,7 +67,9 @@ impl Builder {
         self.extensions.begin();
         self.traffic.begin();
         let attached = Attached::new(&snapshot.policies);
-        let guards = Guards::new(snapshot, &attached, &mut self.auth);
+        let pod = self.pod.clone();
+        let is_own = |ip| places::is_own(pod.as_deref(), ip);
+        let guards = Guards::new(snapshot, &attached, &is_own, &mut self.auth);
         let mut instances: HashMap<(&str, &str), Vec<&Instance>> = HashMap::new();
         for instance in &snapshot.instances {
             let key = (instance.service.as_str(), instance.version.as_str());
@@ -65,13 +80,14 @@ impl Builder {
             let entry = self.service(service, &snapshot.trust_domain, &instances, &attached)?;
             entries.insert(service.name.clone(), Arc::new(entry));
         }
-        let mut gateway = Matcher::default();
-        let mut mesh: HashMap<ServiceName, Matcher> = HashMap::new();
+        let mut gateway = Gateways::default();
+        let mut mesh = Parents::default();
         for route in &snapshot.routes {
             self.route(route, &entries, &attached, &mut gateway, &mut mesh)?;
         }
-        gateway.seal();
-        mesh.values_mut().for_each(Matcher::seal);
+        gateway.default.seal();
+        gateway.listeners.values_mut().for_each(Matcher::seal);
+        mesh.seal();
         let mut services = Map::default();
         let everywhere = self.everywhere(&attached);
         let mut inbound_limits = Map::default();
@@ -85,12 +101,16 @@ impl Builder {
             }
             let destination = Destination {
                 service: service.clone(),
-                routes: mesh.remove(name).unwrap_or_default(),
+                routes: mesh.take(name),
                 default: Arc::new(self.default_action(service, everywhere.clone())),
             };
             services.insert(name.clone(), destination);
         }
-        let tcp = super::tcp::build(snapshot, &entries, &mut self.splits)?;
+        let tcp = super::tcp::build(snapshot, &entries, pod.is_some(), &mut self.splits)?;
+        let one = self.splits.number(&"one".to_owned());
+        let places = pod
+            .as_deref()
+            .map(|pod| places::build(pod, snapshot, &services, &inbound_limits, everywhere, one));
         self.endpoints.sweep();
         self.versions.sweep();
         self.splits.sweep();
@@ -101,10 +121,14 @@ impl Builder {
             sequence: snapshot.sequence,
             revision: snapshot.revision,
             services,
-            gateway,
+            listeners: Listeners::build(&snapshot.listeners, |id| {
+                gateway.listeners.remove(id).unwrap_or_default()
+            })?,
+            gateway: gateway.default,
             inbound_limits,
             reflection: self.reflection(snapshot)?,
             tcp,
+            places,
             options: snapshot.options.clone(),
             guards,
         })
@@ -124,27 +148,16 @@ impl Builder {
             service.name.label(),
         )
         .map_err(|error| at(error.to_string()))?;
+        let identity = Arc::new(identity);
         let mut versions = Vec::new();
         for (name, weight) in service.split.versions() {
             let of_version = instances.get(&(service.name.as_str(), name.as_str()));
-            let reach = |i: &Instance| Reach::new(i.transport, service.protocol);
-            let endpoint = |instance: &&Instance| Endpoint {
-                index: self.endpoints.number(&(
-                    instance.id.clone(),
-                    instance.address,
-                    reach(instance),
-                )),
-                id: instance.id.clone(),
-                address: instance.address,
-                reach: reach(instance),
-                healthy: instance.healthy,
-                zone: instance.zone.clone(),
-                host: None,
-            };
+            let endpoint = |instance: &&Instance| self.endpoint(instance, service, &identity);
+            let endpoints: Vec<_> = of_version.into_iter().flatten().map(endpoint).collect();
             versions.push(VersionEntry {
                 name: name.clone(),
                 weight: weight.get(),
-                endpoints: of_version.map_or_else(Vec::new, |of| of.iter().map(endpoint).collect()),
+                endpoints,
                 id: self.versions.number(&(service.name.clone(), name.clone())),
             });
         }
@@ -153,13 +166,39 @@ impl Builder {
         Ok(ServiceEntry {
             name: service.name.clone(),
             protocol: service.protocol,
-            identity: Arc::new(identity),
+            identity,
             traffic: self.traffic.service(&service.name, &mut versions, attached),
             versions,
             splitter: Splitter::new(split, weights),
             sticky: service.split.sticky.clone(),
             transcoder: self.transcoder(service).map_err(at)?,
         })
+    }
+
+    fn endpoint(
+        &mut self,
+        instance: &Instance,
+        service: &Service,
+        identity: &Arc<SpiffeId>,
+    ) -> Endpoint {
+        // What a router sends to its own pod does not come by its inbound listener.
+        let transport = match places::is_own(self.pod.as_deref(), instance.address.ip()) {
+            true => Transport::Plain,
+            false => instance.transport,
+        };
+        let reach = Reach::new(transport, service.protocol);
+        let (id, address) = (instance.id.clone(), instance.address);
+        let identity = instance.identity.as_ref().unwrap_or(identity).clone();
+        Endpoint {
+            index: self.endpoints.number(&(id.clone(), address, reach, identity.clone())),
+            id,
+            address,
+            reach,
+            identity,
+            healthy: instance.healthy,
+            zone: instance.zone.clone(),
+            host: None,
+        }
     }
 
     fn transcoder(&mut self, service: &Service) -> Result<Option<Arc<Transcoder>>, String> {
@@ -206,23 +245,8 @@ impl Builder {
     }
 
     fn default_action(&mut self, service: &Arc<ServiceEntry>, limits: Vec<Attachment>) -> Action {
-        Action {
-            label: service.name.to_string().into(),
-            backends: vec![Backend::Service(Target {
-                service: service.clone(),
-                version: None,
-                filters: None,
-            })],
-            splitter: Splitter::new(self.splits.number(&"one".to_owned()), vec![1]),
-            timeout: None,
-            backend_timeout: None,
-            retry: None,
-            filters: None,
-            limits,
-            extensions: Vec::new(),
-            guard: None,
-            rare: None,
-        }
+        let splitter = Splitter::new(self.splits.number(&"one".to_owned()), vec![1]);
+        Action::of_service(service.clone(), splitter, limits)
     }
 }
 

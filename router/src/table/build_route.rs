@@ -9,6 +9,7 @@ use weir_mesh::model::{
 };
 use weir_mesh::policy::{Attached, PolicyKind};
 
+use super::build::Gateways;
 use crate::auth::Guard;
 
 use super::{
@@ -17,6 +18,27 @@ use super::{
 };
 
 type Services = HashMap<ServiceName, Arc<ServiceEntry>>;
+
+/// Rules of routes whose parents are services.
+#[derive(Default)]
+pub(super) struct Parents {
+    everybody: HashMap<ServiceName, Matcher>,
+    /// For callers in the router's own namespace.
+    consumers: HashMap<ServiceName, Matcher>,
+}
+
+impl Parents {
+    pub(super) fn seal(&mut self) {
+        self.everybody.values_mut().chain(self.consumers.values_mut()).for_each(Matcher::seal);
+    }
+
+    /// Those of a service: what its callers' namespace says of it comes in the place
+    /// of what its own does.
+    pub(super) fn take(&mut self, name: &ServiceName) -> Matcher {
+        let everybody = self.everybody.remove(name);
+        self.consumers.remove(name).or(everybody).unwrap_or_default()
+    }
+}
 
 /// One rule, and the name that it is known by.
 struct Rule<'a> {
@@ -35,8 +57,8 @@ impl Builder {
         route: &Route,
         services: &Services,
         attached: &Attached<'_>,
-        gateway: &mut Matcher,
-        mesh: &mut HashMap<ServiceName, Matcher>,
+        gateway: &mut Gateways,
+        mesh: &mut Parents,
     ) -> Result<(), Invalid> {
         for (i, rule) in route.rules.iter().enumerate() {
             let action = Arc::new(self.action(route, i, rule, services, attached)?);
@@ -44,9 +66,18 @@ impl Builder {
             for parent in &route.parents {
                 // Host names of a route do not matter to a Service parent (GEP-1294).
                 let (matcher, hosts) = match parent {
-                    Parent::Gateway => (&mut *gateway, route.hostnames.as_slice()),
-                    Parent::Service(name) => (mesh.entry(name.clone()).or_default(), &[][..]),
-                    Parent::Consumer { .. } | Parent::Listener(_) => continue,
+                    Parent::Gateway => (&mut gateway.default, route.hostnames.as_slice()),
+                    Parent::Listener(id) => {
+                        let matcher = gateway.listeners.entry(id.clone()).or_default();
+                        (matcher, route.hostnames.as_slice())
+                    }
+                    Parent::Service(name) => {
+                        (mesh.everybody.entry(name.clone()).or_default(), &[][..])
+                    }
+                    Parent::Consumer { service, namespace } if self.is_in(namespace) => {
+                        (mesh.consumers.entry(service.clone()).or_default(), &[][..])
+                    }
+                    Parent::Consumer { .. } => continue,
                 };
                 for wants in &rule.matches {
                     matcher.add(hosts, wants, origin, &action);
@@ -54,6 +85,10 @@ impl Builder {
             }
         }
         Ok(())
+    }
+
+    fn is_in(&self, namespace: &str) -> bool {
+        self.pod.as_ref().is_some_and(|pod| *pod.namespace == *namespace)
     }
 
     fn action(

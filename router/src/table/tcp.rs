@@ -103,13 +103,15 @@ impl TcpRoutes {
     }
 }
 
-/// Compiles the routes of a snapshot.
+/// Compiles the routes of a snapshot. In a pod ports say more than machines do: see
+/// [`super::Places`].
 ///
 /// # Errors
 /// A backend that is not there.
 pub(super) fn build(
     snapshot: &Snapshot,
     entries: &HashMap<ServiceName, Arc<ServiceEntry>>,
+    in_pod: bool,
     splits: &mut Interner<String>,
 ) -> Result<TcpRoutes, Invalid> {
     let mut tcp = TcpRoutes::default();
@@ -139,7 +141,7 @@ pub(super) fn build(
         });
     }
     tcp.services.retain(|name, _| entries.get(name).is_some_and(|s| s.protocol == Protocol::Tcp));
-    for service in entries.values() {
+    for service in entries.values().filter(|_| !in_pod) {
         for endpoint in service.versions.iter().flat_map(|version| &version.endpoints) {
             let ip = endpoint.address.ip().to_canonical();
             let address = SocketAddr::new(ip, endpoint.address.port());

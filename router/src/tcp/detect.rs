@@ -7,6 +7,10 @@ use std::time::Duration;
 
 use tokio::net::TcpStream;
 use tokio::time::{sleep, timeout};
+use weir_mesh::identity::MESH_PROTOCOL;
+
+use super::HELLO;
+use super::hello::{self, Hello};
 
 /// HTTP's methods (RFC 9110 §9.3, RFC 5789), and how HTTP/2 begins (RFC 9113 §3.4).
 const METHODS: [&[u8]; 10] = [
@@ -60,6 +64,23 @@ pub fn look(bytes: &[u8]) -> Option<Speaks> {
     Some(if version.starts_with(b"HTTP/") { Speaks::Http } else { Speaks::Opaque })
 }
 
+/// Whether a client that should speak HTTP speaks TLS. One that says nothing does not.
+///
+/// # Errors
+/// The socket's.
+pub async fn is_tls(stream: &TcpStream, bound: Duration) -> io::Result<bool> {
+    let mut bytes = [0; 2];
+    let look = async {
+        loop {
+            match stream.peek(&mut bytes).await? {
+                1 if bytes[0] == 22 => sleep(Duration::from_millis(1)).await,
+                count => return Ok(count == 2 && bytes == [22, 3]),
+            }
+        }
+    };
+    timeout(bound, look).await.unwrap_or(Ok(false))
+}
+
 /// Waits for the first bytes, for `bound` at most.
 ///
 /// # Errors
@@ -68,6 +89,61 @@ pub async fn detect(stream: &TcpStream, bound: Duration) -> io::Result<Speaks> {
     match timeout(bound, wait(stream)).await {
         Ok(speaks) => speaks,
         Err(_) => Ok(Speaks::Opaque),
+    }
+}
+
+/// What a connection to a pod begins with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Opens {
+    /// The TLS of a router of the mesh.
+    Mesh,
+    /// Another's TLS.
+    Tls,
+    /// Anything else, or nothing within the bound.
+    Other,
+    /// The client has closed it.
+    Gone,
+}
+
+/// Looks at what comes first, for which it waits `bound` at most; for the rest of a
+/// ClientHello somewhat longer.
+///
+/// # Errors
+/// The socket's.
+pub async fn opens(stream: &TcpStream, bound: Duration) -> io::Result<Opens> {
+    let mut first = [0];
+    match timeout(bound, stream.peek(&mut first)).await {
+        Err(_) => return Ok(Opens::Other),
+        Ok(peeked) => {
+            if peeked? == 0 {
+                return Ok(Opens::Gone);
+            }
+        }
+    }
+    match timeout(HELLO, hello(stream)).await {
+        Ok(opens) => opens,
+        Err(_) => Ok(Opens::Other),
+    }
+}
+
+async fn hello(stream: &TcpStream) -> io::Result<Opens> {
+    let (mut buffer, mut seen) = (vec![0; 1024], 0);
+    loop {
+        let peeked = stream.peek(&mut buffer).await?;
+        match hello::offers(&buffer[..peeked], MESH_PROTOCOL) {
+            Hello::Whole(true) => return Ok(Opens::Mesh),
+            Hello::Whole(false) => return Ok(Opens::Tls),
+            Hello::Other => return Ok(Opens::Other),
+            Hello::Part if peeked >= hello::LIMIT => return Ok(Opens::Other),
+            Hello::Part => {}
+        }
+        if peeked == buffer.len() {
+            buffer.resize(hello::LIMIT, 0);
+        } else if peeked == seen {
+            // More is to come, and readiness alone would not wait for it.
+            sleep(Duration::from_millis(1)).await;
+        }
+        seen = peeked;
     }
 }
 

@@ -7,6 +7,7 @@ pub const LIMIT: usize = 64 * 1024;
 const HANDSHAKE: u8 = 22;
 const CLIENT_HELLO: u8 = 1;
 const SERVER_NAME: u16 = 0;
+const PROTOCOLS: u16 = 16;
 const HOST_NAME: u8 = 0;
 /// RFC 8446 §5.1: a plaintext record.
 const RECORD: usize = 1 << 14;
@@ -18,19 +19,30 @@ pub const ACCESS_DENIED: [u8; 7] = [21, 3, 3, 0, 2, 2, 49];
 
 /// What the bytes so far say.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Hello {
+pub enum Hello<T> {
     /// More must come.
     Part,
-    /// A whole ClientHello, and its server name in lower case if it has one that
-    /// could be a host's.
-    Whole(Option<String>),
+    /// A whole ClientHello, and what was asked about it.
+    Whole(T),
     /// Something else.
     Other,
 }
 
-/// Reads what a client sent first.
+/// Reads what a client sent first: the server name in lower case, if it has one that
+/// could be a host's.
 #[must_use]
-pub fn parse(bytes: &[u8]) -> Hello {
+pub fn parse(bytes: &[u8]) -> Hello<Option<String>> {
+    read(bytes, server_name)
+}
+
+/// Whether a client offers this protocol (ALPN, RFC 7301).
+#[must_use]
+pub fn offers(bytes: &[u8], protocol: &[u8]) -> Hello<bool> {
+    read(bytes, |body| has_protocol(body, protocol))
+}
+
+/// `of` reads the body of the ClientHello; none when that is malformed.
+fn read<T>(bytes: &[u8], of: impl Fn(&[u8]) -> Option<T>) -> Hello<T> {
     // A ClientHello may be cut into records anywhere.
     let mut message = Vec::new();
     let mut rest = Reader(bytes);
@@ -38,8 +50,8 @@ pub fn parse(bytes: &[u8]) -> Hello {
         if let Some(length) = message_length(&message)
             && message.len() >= length
         {
-            return match server_name(&message[4..length]) {
-                Some(name) => Hello::Whole(name),
+            return match of(&message[4..length]) {
+                Some(said) => Hello::Whole(said),
                 None => Hello::Other,
             };
         }
@@ -82,9 +94,8 @@ fn message_length(message: &[u8]) -> Option<usize> {
     }
 }
 
-/// The server name of a ClientHello's body. None when it is malformed. What is not
-/// known (GREASE, encrypted ClientHello) is passed over.
-fn server_name(body: &[u8]) -> Option<Option<String>> {
+/// The extensions of a ClientHello's body. None when it is malformed.
+fn extensions(body: &[u8]) -> Option<Reader<'_>> {
     let mut body = Reader(body);
     body.skip(2 + 32)?;
     let session = body.u8()?;
@@ -95,10 +106,34 @@ fn server_name(body: &[u8]) -> Option<Option<String>> {
     body.skip(compressions.into())?;
     if body.0.is_empty() {
         // Before TLS 1.2 extensions could be left out.
-        return Some(None);
+        return Some(Reader(&[]));
     }
     let extensions = body.u16()?;
-    let mut extensions = Reader(body.take(extensions.into())?);
+    body.take(extensions.into()).map(Reader)
+}
+
+fn has_protocol(body: &[u8], protocol: &[u8]) -> Option<bool> {
+    let mut extensions = extensions(body)?;
+    let mut found = false;
+    while !extensions.0.is_empty() {
+        let kind = extensions.u16()?;
+        let length = extensions.u16()?;
+        let mut content = Reader(extensions.take(length.into())?);
+        if kind == PROTOCOLS {
+            content.skip(2)?;
+            while !content.0.is_empty() {
+                let length = content.u8()?;
+                found |= content.take(length.into())? == protocol;
+            }
+        }
+    }
+    Some(found)
+}
+
+/// The server name of a ClientHello's body. None when it is malformed. What is not
+/// known (GREASE, encrypted ClientHello) is passed over.
+fn server_name(body: &[u8]) -> Option<Option<String>> {
+    let mut extensions = extensions(body)?;
     let mut found = None;
     while !extensions.0.is_empty() {
         let kind = extensions.u16()?;
@@ -226,6 +261,16 @@ mod tests {
     }
 
     #[test]
+    fn a_protocol_is_found_among_others() {
+        let protocols = extension(PROTOCOLS, b"\0\x0a\x02h2\x06weir/1");
+        let bytes = records(&hello(&[grease(), vec![protocols]].concat()), 50);
+        assert_eq!(offers(&bytes, b"weir/1"), Hello::Whole(true));
+        assert_eq!(offers(&bytes, b"weir"), Hello::Whole(false));
+        assert_eq!(offers(&bytes[..90], b"weir/1"), Hello::Part);
+        assert_eq!(offers(&records(&hello(&grease()), RECORD), b"weir/1"), Hello::Whole(false));
+    }
+
+    #[test]
     fn two_names_are_none() {
         let twice = hello(&[sni("a.example.com"), sni("b.example.com")]);
         assert_eq!(parse(&records(&twice, RECORD)), Hello::Other);
@@ -257,6 +302,7 @@ mod tests {
         fn no_bytes_make_it_panic(bytes in prop::collection::vec(any::<u8>(), 0..600)) {
             let _ = parse(&bytes);
             let _ = parse(&records(&bytes, 50));
+            let _ = offers(&records(&bytes, 50), b"h2");
             let mut message = vec![CLIENT_HELLO, 0, 0, bytes.len() as u8];
             message.extend(bytes);
             let _ = parse(&records(&message, 90));

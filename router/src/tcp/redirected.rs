@@ -10,13 +10,13 @@ use socket2::SockRef;
 use tokio::net::TcpStream;
 use weir_mesh::model::Protocol;
 
-use super::detect::{Speaks, detect};
+use super::detect::{Speaks, detect, is_tls};
 use super::egress::{self, Denied};
 use super::record::Record;
 use super::upstream::{self, Refused, dial};
 use super::{alert, hello, refuse, server_name};
-use crate::connection::{Closing, Side, own_id};
-use crate::table::Table;
+use crate::connection::{Closing, HANDSHAKE, Side, own_id, requested};
+use crate::table::{Meant, Places, Table, TcpAction};
 use crate::worker::Worker;
 
 /// Hosts outside that are tried for one connection.
@@ -39,18 +39,40 @@ pub fn original(stream: &TcpStream) -> Option<SocketAddr> {
 }
 
 /// Serves one until it ends. Gives it back when it speaks HTTP: then requests say
-/// where they go.
+/// where they go, unless the address does.
 pub async fn serve(
     worker: &Rc<Worker>,
     stream: TcpStream,
     original: SocketAddr,
     closing: Closing,
-) -> Option<TcpStream> {
+) -> Option<(TcpStream, Option<SocketAddr>)> {
     let mut record = Record::begin(worker, Side::Outbound, own_id(worker));
     let Some(table) = worker.table() else {
         refuse(stream, record, &Refused::NotReady);
         return None;
     };
+    if let Some(places) = &table.places {
+        match in_pod(&table, places, &stream, original, closing.clone()).await {
+            Way::Requests => {
+                record.left_to_requests();
+                return Some((stream, Some(original)));
+            }
+            Way::Bytes(action) => {
+                upstream::connect(worker, table, action, stream, Bytes::new(), record).await;
+                return None;
+            }
+            Way::Out => {
+                let host = original.ip().to_canonical().to_string();
+                leave(worker, table, (stream, Bytes::new()), &host, original.port(), record).await;
+                return None;
+            }
+            Way::Gone => {
+                record.refused(&Refused::Gone);
+                return None;
+            }
+            Way::ByName => {}
+        }
+    }
     let opaque = table.tcp.owner(original).filter(|service| service.protocol == Protocol::Tcp);
     if let Some(action) = opaque.and_then(|service| table.tcp.service(service.name.as_str())) {
         // A port that is declared opaque: its server may speak first.
@@ -62,7 +84,7 @@ pub async fn serve(
         Err(_) => record.refused(&Refused::Gone),
         Ok(Speaks::Http) => {
             record.left_to_requests();
-            return Some(stream);
+            return Some((stream, None));
         }
         Ok(Speaks::Opaque) => {
             let host = original.ip().to_canonical().to_string();
@@ -79,6 +101,50 @@ pub async fn serve(
         },
     }
     None
+}
+
+/// What becomes of a connection in a pod.
+enum Way {
+    /// Its requests go where it was meant to.
+    Requests,
+    /// Its bytes do.
+    Bytes(Arc<TcpAction>),
+    /// Out of the mesh, as it is.
+    Out,
+    /// It says by itself where it may go: nothing leaves by address alone.
+    ByName,
+    /// Nowhere.
+    Gone,
+}
+
+async fn in_pod(
+    table: &Table,
+    places: &Places,
+    stream: &TcpStream,
+    original: SocketAddr,
+    closing: Closing,
+) -> Way {
+    let Some(meant) = places.find(original) else {
+        let open = table.options.egress.as_ref().is_some_and(|egress| egress.allow_by_default);
+        return if open { Way::Out } else { Way::ByName };
+    };
+    if meant.service().protocol != Protocol::Tcp {
+        let tls = tokio::select! {
+            tls = is_tls(stream, HANDSHAKE) => tls,
+            () = requested(closing) => return Way::Gone,
+        };
+        match tls {
+            Err(_) => return Way::Gone,
+            Ok(false) => return Way::Requests,
+            // Not what the port is declared to be: its bytes are for the application.
+            Ok(true) => {}
+        }
+    }
+    let routed = match meant {
+        Meant::Service(service) => table.tcp.service(service.name.as_str()),
+        Meant::Instance(..) => None,
+    };
+    Way::Bytes(routed.cloned().unwrap_or_else(|| Arc::new(places.bytes(meant))))
 }
 
 /// Out of the mesh, if that is allowed.

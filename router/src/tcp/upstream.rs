@@ -52,6 +52,9 @@ pub enum Refused {
     /// No TLSRoute for a server name.
     #[error("no TLSRoute has the server name {0:?}")]
     NoName(String),
+    /// It came to the router's own port, and not by the kernel's redirection.
+    #[error("this is the router's own port; connect to the application's")]
+    Direct,
     /// Not TLS.
     #[error("the first bytes are no TLS ClientHello with at most 64 KiB")]
     NoHello,
@@ -88,7 +91,7 @@ impl Refused {
         Some(match self {
             Self::NotReady => "NC",
             Self::Denied(_) => "RBAC_ACCESS_DENIED",
-            Self::NoRoute(_) | Self::NoService(_) | Self::NoName(_) => "NR",
+            Self::NoRoute(_) | Self::NoService(_) | Self::NoName(_) | Self::Direct => "NR",
             Self::NoHello | Self::SlowHello => "DPE",
             Self::Gone => "DC",
             Self::TooMany(_) => "UO",
@@ -231,7 +234,7 @@ fn next<'a>(
     tried: &[u32],
 ) -> Option<(&'a VersionEntry, Rc<Upstream>)> {
     let service = &backend.service;
-    let of = |version: &VersionEntry| pick(version, tried, |e| worker.upstream(e, service));
+    let of = |version: &VersionEntry| pick(version, tried, |e| worker.upstream(e));
     let chosen = &service.versions[version];
     let fallback = match of(chosen) {
         Pick::Good(upstream) => return Some((chosen, upstream)),
@@ -262,7 +265,8 @@ async fn reach(
         let stream = dial(upstream.address).await.map_err(|error| error.to_string())?;
         return Ok(Far::Plain(stream));
     }
-    if service.protocol != Protocol::Tcp {
+    // In a pod routers take bytes on every port.
+    if service.protocol != Protocol::Tcp && worker.shared.config.pod.is_none() {
         return Err(format!("its protocol is not tcp, but it is the backend of a {PATH}"));
     }
     let flow = Flow::new();
@@ -277,7 +281,7 @@ async fn reach(
     if !accepted {
         let status = response.status();
         if status == StatusCode::FORBIDDEN {
-            return Err("its AuthorizationPolicies deny it to this service".to_owned());
+            return Err("its policies deny it to this service".to_owned());
         }
         return Err(format!("its router answers {status}: is the service's protocol tcp there?"));
     }

@@ -75,7 +75,7 @@ pub async fn run(worker: Rc<Worker>) {
             for (index, (service, rules, endpoint)) in wanted {
                 let Some(host) = &endpoint.host else { continue };
                 running.entry(index).or_insert_with(|| {
-                    let dial = worker.dial(endpoint, service);
+                    let dial = worker.dial(endpoint);
                     let check = Check {
                         rules: rules.clone(),
                         host: host.clone(),

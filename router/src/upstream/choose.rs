@@ -159,6 +159,7 @@ mod tests {
     use std::sync::atomic::Ordering::Relaxed;
 
     use serde_json::{Value, json};
+    use weir_mesh::identity::SpiffeId;
     use weir_mesh::policy::{Attached, Policy};
 
     use super::*;
@@ -175,7 +176,9 @@ mod tests {
     fn world(zones: &[&str], mut spec: Value) -> World {
         spec["targetRefs"] = json!([{"kind": "Service", "name": "web"}]);
         let policy = Policy::read("BackendTrafficPolicy", "web", &spec, "").unwrap();
+        let identity = Arc::new(SpiffeId::of_service("weir.local", "web").unwrap());
         let endpoint = |(index, zone): (usize, &&str)| Endpoint {
+            identity: identity.clone(),
             index: u32::try_from(index).unwrap(),
             id: format!("web-{index}").into(),
             address: format!("127.0.0.1:{}", 1000 + index).parse().unwrap(),

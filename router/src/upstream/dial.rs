@@ -93,6 +93,15 @@ impl Dial {
         }
     }
 
+    /// Who must prove to be there.
+    #[must_use]
+    pub fn peer(&self) -> Option<&Arc<SpiffeId>> {
+        match self {
+            Self::Mesh(_, peer) => Some(peer),
+            Self::Http1 | Self::Http2 | Self::Tcp => None,
+        }
+    }
+
     /// Whether each connection takes one request at a time.
     #[must_use]
     pub fn is_http1(&self) -> bool {

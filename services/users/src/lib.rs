@@ -59,7 +59,8 @@ async fn routes(args: &Args, setup: Setup) -> Result<Routes, ServeError> {
     let creators = if args.insecure_allow_any_peer {
         Creators::Anyone
     } else {
-        let auth = SpiffeId::of_service(&args.common.trust_domain, "auth");
+        let common = &args.common;
+        let auth = SpiffeId::new(&common.trust_domain, &common.namespace, "auth");
         Creators::Only(auth.map_err(ServeError::start)?)
     };
     let changes = Changes::start(&store, setup.stopping());

@@ -22,7 +22,7 @@ fn rule(key: serde_json::Value) -> Arc<Rule> {
 
 fn from(address: &str, peer: &str) -> std::rc::Rc<Connected> {
     let address: SocketAddr = address.parse().unwrap();
-    Connected::new(Side::Inbound, address, peer.into(), None)
+    Connected::new(Side::Inbound, address, peer.into(), None, None)
 }
 
 fn asking(headers: &[(&str, &str)]) -> Parts {

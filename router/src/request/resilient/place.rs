@@ -93,7 +93,7 @@ impl Sending<'_> {
             zone: &self.worker.shared.config.args.zone,
             now: clock::now(),
         };
-        asked.pick(|e| self.worker.upstream(e, service), || self.worker.turn(entry.id))
+        asked.pick(|e| self.worker.upstream(e), || self.worker.turn(entry.id))
     }
 
     fn here(&self, version: usize, upstream: Rc<Upstream>) -> Next {

@@ -1,0 +1,5 @@
+//! The control plane on a real Kubernetes API server.
+
+mod lead;
+mod replica;
+mod server;
