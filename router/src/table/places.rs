@@ -18,6 +18,8 @@ use crate::limit::Attachment;
 pub struct Places {
     /// The pod's own.
     pub namespace: Arc<str>,
+    /// Where the pod runs, if it is an instance; may be empty.
+    pub zone: Option<Arc<str>>,
     /// Of Services: their cluster addresses.
     services: Map<SocketAddr, Arc<ServiceEntry>>,
     /// Of pods, with indexes of version and endpoint.
@@ -147,6 +149,7 @@ pub(super) fn build(
 ) -> Places {
     let mut places = Places {
         namespace: pod.namespace.clone(),
+        zone: None,
         services: Map::default(),
         instances: Map::default(),
         ports: Map::default(),
@@ -165,6 +168,7 @@ pub(super) fn build(
             for (e, endpoint) in version.endpoints.iter().enumerate() {
                 let address = canonical(endpoint.address);
                 if Some(address.ip()) == pod.ip {
+                    places.zone = Some(endpoint.zone.clone());
                     let there = own.entry(address.port()).or_default();
                     if there.last().is_none_or(|last| last.name != entry.name) {
                         there.push(entry.clone());
