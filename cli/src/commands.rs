@@ -3,15 +3,18 @@
 pub mod apply;
 pub mod certificates;
 pub mod change;
+pub mod check;
 pub mod delete;
 pub mod diff;
 pub mod explain;
 pub mod get;
 pub mod init;
+pub mod inject;
 pub mod replay;
 pub mod schema;
 pub mod status;
 pub mod traces;
+pub mod trial;
 
 use std::future::Future;
 

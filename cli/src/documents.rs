@@ -11,7 +11,7 @@ pub mod proposed;
 mod request;
 pub mod schema;
 mod source;
-mod stream;
+pub mod stream;
 
 use std::collections::HashMap;
 use std::fmt;

@@ -60,6 +60,7 @@ impl Answer {
 #[derive(Debug)]
 pub struct HttpClient {
     address: SocketAddr,
+    host: String,
     connection: Option<SendRequest<Full<Bytes>>>,
 }
 
@@ -67,7 +68,13 @@ impl HttpClient {
     /// A client of this address.
     #[must_use]
     pub fn new(address: SocketAddr) -> Self {
-        Self { address, connection: None }
+        Self::named(address, address.to_string())
+    }
+
+    /// A client of this address that asks for another host.
+    #[must_use]
+    pub fn named(address: SocketAddr, host: String) -> Self {
+        Self { address, host, connection: None }
     }
 
     /// GET.
@@ -89,10 +96,8 @@ impl HttpClient {
         headers: &[(&str, &str)],
         body: Option<&serde_json::Value>,
     ) -> Result<Answer, HttpError> {
-        let mut request = Request::builder()
-            .method(method)
-            .uri(path)
-            .header(header::HOST, self.address.to_string());
+        let mut request =
+            Request::builder().method(method).uri(path).header(header::HOST, &self.host);
         for (name, value) in headers {
             request = request.header(*name, *value);
         }

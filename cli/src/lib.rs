@@ -16,9 +16,15 @@ mod verbs;
 
 use std::process::ExitCode;
 
-use clap::Parser as _;
+use clap::{CommandFactory as _, Parser as _};
 
 pub use error::Error;
+
+/// Every verb and option, for those that write command lines of `weir`.
+#[must_use]
+pub fn command() -> clap::Command {
+    verbs::Cli::command()
+}
 
 /// Runs the program with its process's arguments.
 #[must_use]

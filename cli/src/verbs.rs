@@ -9,7 +9,8 @@ use clap_complete::Shell;
 use crate::Error;
 use crate::client::{Connect, Target};
 use crate::commands::{
-    apply, certificates, change, delete, diff, explain, get, init, replay, schema, status, traces,
+    apply, certificates, change, check, delete, diff, explain, get, init, inject, replay, schema,
+    status, traces, trial,
 };
 use crate::exec_child::ExecChild;
 use crate::up::UpArgs;
@@ -38,10 +39,15 @@ Look:
 Secure:
   certificates  Rotate the mesh's certificates
 
+On Kubernetes:
+  check         Is the cluster ready for Weir, and is Weir well in it?
+  inject        Put routers into the pods of YAML files
+
 Parts of a mesh (what `weir up` starts):
   control-plane, router, service
 
 Other:
+  try           Serve a small program, or ask one, to see which version answers
   schema        Write JSON Schemas of documents, for editors
   completions   Write completions for bash, zsh or fish
   help          Say more about a command
@@ -105,14 +111,26 @@ enum Verb {
     Replay(replay::Replay),
     /// List recent traces, or draw one as a tree
     Traces(traces::Traces),
+    /// Is the cluster ready for Weir, and is Weir well in it? Exits with 1 when not
+    #[command(after_help = "Examples:\n  weir check --pre\n  weir check -n shop -o json")]
+    Check(check::Check),
     /// Rotate the mesh's certificates
     Certificates(certificates::Certificates),
+    /// Put routers into the pods of YAML files
+    #[command(after_help = "Example:\n  weir inject -f deployment.yaml | kubectl apply -f -")]
+    Inject(inject::Inject),
     /// Run the control plane
     ControlPlane(weir_control_plane::Args),
     /// Run a router
     Router(weir_router::Args),
     /// Run one of the services that ship with weir
     Service(Service),
+    /// Serve a small program, or ask one, to see which version answers
+    #[command(
+        after_help = "Examples:\n  weir try serve --listen 0.0.0.0:8080 --says v1\n  weir try \
+        send http://echo.shop:8080 --count 100 --expect v1=90 --expect v2=10"
+    )]
+    Try(trial::Trial),
     /// Write JSON Schemas of documents, for editors
     #[command(after_help = "Examples:\n  weir schema HTTPRoute\n  weir schema -o schemas/")]
     Schema(schema::Schema),
@@ -177,11 +195,14 @@ impl Cli {
             Verb::Get(args) => args.run()?,
             Verb::Explain(args) => args.run()?,
             Verb::Replay(args) => return args.run(),
+            Verb::Check(args) => return args.run(),
             Verb::Traces(args) => args.run()?,
             Verb::Certificates(args) => args.run()?,
+            Verb::Inject(args) => args.run()?,
             Verb::ControlPlane(args) => weir_control_plane::run(args).map_err(told)?,
             Verb::Router(args) => weir_router::run(args).map_err(told)?,
             Verb::Service(args) => args.run()?,
+            Verb::Try(args) => args.run()?,
             Verb::Schema(args) => args.run()?,
             Verb::Completions { shell } => {
                 clap_complete::generate(
@@ -214,10 +235,13 @@ impl Verb {
             Self::Certificates(verb) => Some(verb.connect()),
             Self::Up(_)
             | Self::Init(_)
+            | Self::Check(_)
+            | Self::Inject(_)
             | Self::ControlPlane(_)
             | Self::Router(_)
             | Self::Service(_)
             | Self::Schema(_)
+            | Self::Try(_)
             | Self::Completions { .. }
             | Self::ExecChild(_) => None,
         }

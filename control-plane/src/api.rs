@@ -2,6 +2,7 @@
 //!
 //! Each method is here in one line; what it does is in [`change`] and [`read`].
 
+mod attest;
 mod change;
 mod error;
 mod identity;
@@ -24,6 +25,7 @@ use weir_proto::weir::control::v1::{
 };
 use weir_proto::weir::mesh::v1::{Service, Snapshot};
 
+pub use attest::Attest;
 pub use identity::Identity;
 pub use watch::{Peer, Watch};
 

@@ -3,7 +3,7 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use tonic::service::Routes;
 use tonic_health::ServingStatus;
 use tonic_health::pb::health_server::HealthServer;
 use tonic_health::server::{HealthReporter, HealthService};
-use weir_mesh::identity::{SpiffeId, SpiffeIdError};
+use weir_mesh::identity::{Secret, SpiffeId, SpiffeIdError};
 use weir_mesh::shutdown::Shutdown;
 use weir_mesh::transcode::{BuildError, Transcoder};
 use weir_proto::descriptors;
@@ -23,17 +23,17 @@ use weir_proto::weir::control::v1::control_service_server::ControlServiceServer;
 use weir_proto::weir::mesh::v1::identity_service_server::IdentityServiceServer;
 use weir_proto::weir::mesh::v1::mesh_service_server::MeshServiceServer;
 
-use crate::api::{Api, Identity, MAX_MESSAGE, Watch};
+use crate::api::{Api, Attest, Identity, MAX_MESSAGE, Watch};
 use crate::ca::{Authority, CaError, JoinTokens, JoinTokensError, OwnCertificate};
-use crate::control::Control;
+use crate::control::{Control, Resources};
 use crate::edges::Edges;
 use crate::files;
 use crate::front::Front;
 use crate::metrics::Metrics;
 use crate::publish::{Publisher, Sequences};
 use crate::registry::{self, Registry};
-use crate::serve::{Grpc, serve};
-use crate::store::{Embedded, Store, StoreError};
+use crate::serve::{Grpc, Tls, serve};
+use crate::store::{Desired, Embedded, Store, StoreError};
 use crate::traces::{Receiver, Traces};
 
 /// Routers that register in one burst are written once.
@@ -88,6 +88,16 @@ pub enum StartError {
         /// What the system says.
         source: io::Error,
     },
+    /// Kubernetes.
+    #[cfg(feature = "kubernetes")]
+    #[error(transparent)]
+    Cluster(#[from] crate::kubernetes::ClusterError),
+    /// An option of `--kubernetes`.
+    #[error("{0}")]
+    Option(String),
+    /// Another replica leads, because this one could not renew in time.
+    #[error("the lead was lost; this replica ends, so that it starts as one that does not lead")]
+    LeadLost,
     /// Built-in descriptors that cannot be used: a mistake in this program.
     #[error("the API's own descriptors: {0}")]
     Transcoder(#[from] BuildError),
@@ -139,73 +149,139 @@ pub async fn start(config: Config, shutdown: Shutdown) -> Result<Running, StartE
     let own_id = SpiffeId::control_plane(&config.trust_domain)?;
     files::directory(&config.data)?;
     let token = files::token(&config.token_file)?;
-    let saved = config.data.join(registry::SAVED_FILE);
     // Opening reads and checks the whole history; nothing else runs yet, so it may block.
-    let (control, sequences) = open(&config, &saved, shutdown.clone())?;
+    let (control, sequences) = open(&config, shutdown.clone())?.assemble()?;
     let control = Arc::new(control);
     let certificate = Arc::new(OwnCertificate::new(&control.authority, own_id)?);
 
     let api = bind("--api-listen", config.api_listen).await?;
-    let mesh = bind("--mesh-listen", config.mesh_listen).await?;
-    let otlp = bind("--otlp-listen", config.otlp_listen).await?;
-    let (api_address, mesh_address, otlp_address) =
-        (api.local_addr()?, mesh.local_addr()?, otlp.local_addr()?);
+    let api_address = api.local_addr()?;
+    let listeners = Listeners::bind(&config).await?;
+    let front = front(&control, token).await?;
+    let mut running = listeners.serve(&config, control, sequences, certificate)?;
+    running.api = api_address;
+    running.servers.spawn(serve(api, None, front, shutdown));
+    Ok(running)
+}
 
-    let transcoder = Transcoder::new(descriptors::CONTROL)?;
-    let routes = api_routes(&control).await?;
-    let front = Front::new(control.clone(), token, routes, transcoder, Metrics::default());
-    let mut servers = JoinSet::new();
-    servers.spawn(serve(api, None, front, shutdown.clone()));
-    let routes = Grpc(mesh_routes(&control));
-    servers.spawn(serve(mesh, Some(certificate.clone()), routes, shutdown.clone()));
-    let receiver = TraceServiceServer::new(Receiver(control.clone()));
-    let routes = Routes::new(receiver.max_decoding_message_size(MAX_MESSAGE));
-    servers.spawn(serve(otlp, None, Grpc(routes.prepare()), shutdown.clone()));
+/// What differs between control planes by where they run.
+pub(crate) struct Parts {
+    pub trust_domain: Arc<str>,
+    pub store: Arc<dyn Store>,
+    pub desired: Desired,
+    pub registry: Registry,
+    pub authority: Authority,
+    pub join_tokens: JoinTokens,
+    pub attest: Option<Arc<dyn Attest>>,
+    pub resources: Option<Arc<dyn Resources>>,
+    pub shutdown: Shutdown,
+}
 
-    let background = background(&control, sequences, certificate, saved.clone());
-    Ok(Running {
-        api: api_address,
-        mesh: mesh_address,
-        otlp: otlp_address,
-        control,
-        servers,
-        background,
-        saved,
+impl Parts {
+    /// Puts them together and makes the first snapshot. Blocks on the store.
+    pub(crate) fn assemble(self) -> Result<(Control, Sequences), StoreError> {
+        let desired = watch::Sender::new(Arc::new(self.desired));
+        let (publisher, sequences) = Publisher::start(
+            self.store.clone(),
+            self.trust_domain.clone(),
+            &desired,
+            &self.registry,
+            &self.authority,
+        )?;
+        let control = Control {
+            trust_domain: self.trust_domain,
+            store: self.store,
+            desired,
+            registry: self.registry,
+            publisher,
+            authority: self.authority,
+            join_tokens: self.join_tokens,
+            attest: self.attest,
+            resources: self.resources,
+            renew: watch::Sender::new(0),
+            edges: Edges::default(),
+            traces: Traces::default(),
+            shutdown: self.shutdown,
+            writing: Mutex::new(()),
+        };
+        Ok((control, sequences))
+    }
+}
+
+fn open(config: &Config, shutdown: Shutdown) -> Result<Parts, StartError> {
+    let store: Arc<dyn Store> = Arc::new(Embedded::open(&config.data.join("weir.redb"))?);
+    let trust_domain: Arc<str> = config.trust_domain.as_str().into();
+    Ok(Parts {
+        desired: store.load()?,
+        store,
+        authority: Authority::open(
+            &config.data.join("ca"),
+            &trust_domain,
+            config.certificate_lifetime,
+        )?,
+        trust_domain,
+        registry: Registry::restore(registry::load(&saved(config))?),
+        join_tokens: JoinTokens::open(config.join_tokens.as_deref())?,
+        attest: None,
+        resources: None,
+        shutdown,
     })
 }
 
-fn open(
-    config: &Config,
-    saved: &Path,
-    shutdown: Shutdown,
-) -> Result<(Control, Sequences), StartError> {
-    let store: Arc<dyn Store> = Arc::new(Embedded::open(&config.data.join("weir.redb"))?);
-    let desired = watch::Sender::new(Arc::new(store.load()?));
-    let trust_domain: Arc<str> = config.trust_domain.as_str().into();
-    let authority =
-        Authority::open(&config.data.join("ca"), &trust_domain, config.certificate_lifetime)?;
-    let join_tokens = JoinTokens::open(config.join_tokens.as_deref())?;
-    let registry = Registry::restore(registry::load(saved)?);
-    let (publisher, sequences) =
-        Publisher::start(store.clone(), trust_domain.clone(), &desired, &registry, &authority)?;
-    let control = Control {
-        trust_domain,
-        store,
-        desired,
-        registry,
-        publisher,
-        authority,
-        join_tokens,
-        renew: watch::Sender::new(0),
-        edges: Edges::default(),
-        traces: Traces::default(),
-        shutdown,
-        writing: Mutex::new(()),
-    };
-    Ok((control, sequences))
+/// Where it is written who is there.
+pub(crate) fn saved(config: &Config) -> PathBuf {
+    config.data.join(registry::SAVED_FILE)
 }
 
-async fn bind(option: &'static str, address: SocketAddr) -> Result<TcpListener, StartError> {
+/// What routers connect to.
+pub(crate) struct Listeners {
+    mesh: TcpListener,
+    otlp: TcpListener,
+}
+
+impl Listeners {
+    /// Binds them.
+    pub(crate) async fn bind(config: &Config) -> Result<Self, StartError> {
+        Ok(Self {
+            mesh: bind("--mesh-listen", config.mesh_listen).await?,
+            otlp: bind("--otlp-listen", config.otlp_listen).await?,
+        })
+    }
+
+    /// Serves routers, and starts what runs beside. The API is the caller's to serve.
+    pub(crate) fn serve(
+        self,
+        config: &Config,
+        control: Arc<Control>,
+        sequences: Sequences,
+        certificate: Arc<OwnCertificate>,
+    ) -> Result<Running, StartError> {
+        let (mesh, otlp) = (self.mesh.local_addr()?, self.otlp.local_addr()?);
+        let shutdown = control.shutdown.clone();
+        let mut servers = JoinSet::new();
+        let tls: Arc<dyn Tls> = certificate.clone();
+        let routes = Grpc(mesh_routes(&control));
+        servers.spawn(serve(self.mesh, Some(tls), routes, shutdown.clone()));
+        let receiver = TraceServiceServer::new(Receiver(control.clone()));
+        let routes = Routes::new(receiver.max_decoding_message_size(MAX_MESSAGE));
+        servers.spawn(serve(self.otlp, None, Grpc(routes.prepare()), shutdown));
+        let saved = saved(config);
+        let background = background(&control, sequences, certificate, saved.clone());
+        Ok(Running { api: config.api_listen, mesh, otlp, control, servers, background, saved })
+    }
+}
+
+/// The API's front door.
+pub(crate) async fn front(control: &Arc<Control>, token: Secret) -> Result<Front, StartError> {
+    let transcoder = Transcoder::new(descriptors::CONTROL)?;
+    let routes = api_routes(control).await?;
+    Ok(Front::new(control.clone(), token, routes, transcoder, Metrics::default()))
+}
+
+pub(crate) async fn bind(
+    option: &'static str,
+    address: SocketAddr,
+) -> Result<TcpListener, StartError> {
     let bound = TcpListener::bind(address).await;
     bound.map_err(|source| StartError::Bind { option, address, source })
 }

@@ -44,10 +44,10 @@ pub enum CaError {
     #[error("{0}")]
     File(#[from] io::Error),
     /// What is in its files.
-    #[error("{}: {source}", path.display())]
+    #[error("{path}: {source}")]
     Roots {
-        /// The file.
-        path: PathBuf,
+        /// The file, or what stands for it.
+        path: String,
         /// What is wrong with it.
         source: RootsError,
     },
@@ -73,10 +73,48 @@ pub struct Issued {
     pub not_after: i64,
 }
 
-/// The authority. Its roots live in `authority.json`, which only its owner can
-/// read; `bundle.pem` beside it has what everyone may know.
+/// Where the authority keeps its roots. May block.
+pub trait Vault: Send + Sync {
+    /// What to look at when something is wrong.
+    fn name(&self) -> String;
+
+    /// The roots and their keys, if there are any.
+    ///
+    /// # Errors
+    /// When they cannot be read.
+    fn load(&self) -> Result<Option<Vec<u8>>, CaError>;
+
+    /// Writes the roots and their keys, and what everyone may know, as PEM. When this
+    /// returns, they are durable.
+    ///
+    /// # Errors
+    /// When they cannot be written.
+    fn save(&self, authority: &str, bundle: &str) -> Result<(), CaError>;
+}
+
+/// `authority.json`, which only its owner can read; `bundle.pem` beside it has what
+/// everyone may know.
+struct Directory(PathBuf);
+
+impl Vault for Directory {
+    fn name(&self) -> String {
+        self.0.join("authority.json").display().to_string()
+    }
+
+    fn load(&self) -> Result<Option<Vec<u8>>, CaError> {
+        files::directory(&self.0)?;
+        Ok(files::read(&self.0.join("authority.json"))?)
+    }
+
+    fn save(&self, authority: &str, bundle: &str) -> Result<(), CaError> {
+        file::write_secret(self.0.join("authority.json"), authority)?;
+        Ok(TrustBundle::from_pem(bundle)?.save(self.0.join("bundle.pem"))?)
+    }
+}
+
+/// The authority.
 pub struct Authority {
-    directory: PathBuf,
+    vault: Box<dyn Vault>,
     trust_domain: Arc<str>,
     lifetime: Duration,
     roots: Mutex<Roots>,
@@ -90,11 +128,21 @@ impl Authority {
     /// [`CaError`] when its files cannot be read, written or understood, or are
     /// another trust domain's.
     pub fn open(directory: &Path, trust_domain: &str, lifetime: Duration) -> Result<Self, CaError> {
-        files::directory(directory)?;
-        let path = directory.join("authority.json");
-        let mut roots = match files::read(&path)? {
+        Self::open_in(Box::new(Directory(directory.to_owned())), trust_domain, lifetime)
+    }
+
+    /// The same, wherever the roots are kept.
+    ///
+    /// # Errors
+    /// As [`Authority::open`].
+    pub fn open_in(
+        vault: Box<dyn Vault>,
+        trust_domain: &str,
+        lifetime: Duration,
+    ) -> Result<Self, CaError> {
+        let mut roots = match vault.load()? {
             Some(contents) => Roots::parse(&contents, trust_domain)
-                .map_err(|source| CaError::Roots { path, source })?,
+                .map_err(|source| CaError::Roots { path: vault.name(), source })?,
             None => Roots(vec![Root::generate(trust_domain, Stage::Signing, lifetime)?]),
         };
         if let Some(root) = roots.signing_mut() {
@@ -102,7 +150,7 @@ impl Authority {
         }
         roots.expire(text::unix_seconds());
         let authority = Self {
-            directory: directory.to_owned(),
+            vault,
             trust_domain: trust_domain.into(),
             lifetime,
             bundle: watch::Sender::new(roots.bundle()),
@@ -119,8 +167,8 @@ impl Authority {
     }
 
     fn save(&self, roots: &Roots) -> Result<(), CaError> {
-        file::write_secret(self.directory.join("authority.json"), roots.to_json()?)?;
-        Ok(TrustBundle::from_der(&*roots.bundle())?.save(self.directory.join("bundle.pem"))?)
+        let bundle = TrustBundle::from_der(&*roots.bundle())?.to_pem();
+        self.vault.save(&roots.to_json()?, &bundle)
     }
 
     /// Makes a change durable, then shows it.

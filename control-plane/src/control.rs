@@ -8,6 +8,7 @@ use tokio::time::Instant;
 use weir_mesh::model::{Instance, Invalid};
 use weir_mesh::shutdown::Shutdown;
 
+use crate::api::Attest;
 use crate::ca::{Authority, CaError, JoinTokens};
 use crate::converge::{self, Converged};
 use crate::edges::Edges;
@@ -91,6 +92,29 @@ pub enum RotateError {
     Task(String),
 }
 
+/// Objects outside of the store that are the desired state. May block.
+pub trait Resources: Send + Sync {
+    /// The edits as they can be made: refused with what to do instead, or without
+    /// what is not for them to change.
+    ///
+    /// # Errors
+    /// [`ChangeError::Invalid`], all of what cannot be done at once.
+    fn admit(&self, desired: &Desired, edits: Vec<Edit>) -> Result<Vec<Edit>, ChangeError>;
+
+    /// Makes a checked change: writes the objects, records it, and shows the new
+    /// desired state. Nobody else changes anything meanwhile.
+    ///
+    /// # Errors
+    /// [`ChangeError`], which says what was changed nevertheless.
+    fn write(
+        &self,
+        control: &Control,
+        author: Author,
+        action: Action,
+        edits: &[Edit],
+    ) -> Result<Made, ChangeError>;
+}
+
 /// Everything that requests and background tasks share.
 pub struct Control {
     /// SPIFFE trust domain.
@@ -107,6 +131,10 @@ pub struct Control {
     pub authority: Authority,
     /// Who may join.
     pub join_tokens: JoinTokens,
+    /// Who may join, where join tokens are not how.
+    pub attest: Option<Arc<dyn Attest>>,
+    /// What is really changed, where the store only records.
+    pub resources: Option<Arc<dyn Resources>>,
     /// Counts calls to renew certificates.
     pub renew: watch::Sender<u64>,
     /// Who calls whom.
@@ -145,6 +173,9 @@ impl Control {
         let _one_at_a_time = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
         let desired = self.desired.borrow().clone();
         let Plan { action, mut edits, dry_run } = plan(&desired, &*self.store)?;
+        if let Some(resources) = &self.resources {
+            edits = resources.admit(&desired, edits)?;
+        }
         edits.retain(|edit| desired.get(&edit.key) != edit.after);
         if edits.is_empty() {
             let revision = desired.revision;
@@ -168,6 +199,9 @@ impl Control {
             let changes = edits.iter().map(change).collect();
             let revision = desired.revision;
             return Ok(Made { revision, unchanged: false, at: Instant::now(), changes });
+        }
+        if let Some(resources) = &self.resources {
+            return resources.write(self, author, action, &edits);
         }
         let entry = self.store.commit(&Commit {
             base: desired.revision,

@@ -142,7 +142,7 @@ fn is_grpc(headers: &HeaderMap) -> bool {
 }
 
 /// A whole answer.
-fn answer(
+pub(crate) fn answer(
     status: StatusCode,
     content_type: &'static str,
     body: impl Into<Bytes>,

@@ -1,13 +1,33 @@
 //! The control plane on Kubernetes: desired state, discovery and identity come from
 //! the API server.
 //!
-//! `objects` holds what is watched, `translate` makes desired state, instances and
-//! status conditions of it, without doing anything.
+//! In the order in which things flow: `watches` fill the `mirror` with `objects`;
+//! `translate` makes desired state, instances and status conditions of them, without
+//! doing anything; `engine` records and publishes that. `resources` are what the
+//! control-plane API writes. Beside that are the `lease` (one replica leads), the
+//! `secrets` it keeps, `identity` by service-account tokens, `status` and `trust`,
+//! which write what others read, the `webhook`, and `run`, which wires all of it.
 
+pub(crate) mod cluster;
+mod engine;
+mod identity;
+mod leader;
+mod lease;
+mod mirror;
 mod objects;
+mod options;
+mod resources;
+mod run;
+mod secrets;
+mod standby;
+mod status;
+mod strip;
 mod translate;
+mod trust;
+mod watches;
+mod webhook;
+mod webhook_tls;
 
-#[allow(unused_imports)]
-pub use objects::{Kind, Objects};
-#[allow(unused_imports)]
-pub use translate::{Settings, StatusUpdate, Translated, translate};
+pub use cluster::ClusterError;
+pub use options::Args;
+pub(crate) use run::run;

@@ -13,6 +13,7 @@ mod converge;
 mod edges;
 mod files;
 mod front;
+pub mod inject;
 #[cfg(feature = "kubernetes")]
 mod kubernetes;
 mod metrics;
@@ -60,6 +61,14 @@ pub struct Args {
     pub join_tokens: Option<PathBuf>,
     /// SPIFFE trust domain of the mesh.
     #[arg(long, default_value = "weir.local", value_name = "NAME")]
+    #[cfg_attr(
+        feature = "kubernetes",
+        arg(default_value_if(
+            "kubernetes",
+            clap::builder::ArgPredicate::IsPresent,
+            "cluster.local"
+        ))
+    )]
     pub trust_domain: String,
     /// Life of certificates: 1m to 7d.
     #[arg(long, default_value = "1h", value_name = "DURATION", value_parser = lifetime)]
@@ -70,6 +79,10 @@ pub struct Args {
     /// What to log: error, warn, info, debug or trace.
     #[arg(long, default_value = "info", value_name = "LEVEL")]
     pub log_level: String,
+    /// On Kubernetes.
+    #[cfg(feature = "kubernetes")]
+    #[command(flatten)]
+    pub kubernetes: kubernetes::Args,
 }
 
 fn lifetime(text: &str) -> Result<Duration, String> {
@@ -125,8 +138,12 @@ pub fn run(args: Args) -> Result<(), RunError> {
         .enable_all()
         .build()
         .map_err(RunError::Runtime)?;
-    runtime.block_on(async {
+    let ended = runtime.block_on(async {
         let shutdown = Shutdown::on_signals().map_err(RunError::Runtime)?;
+        #[cfg(feature = "kubernetes")]
+        if args.kubernetes.kubernetes {
+            return kubernetes::run(&args, shutdown).await;
+        }
         let running = start(args.config(), shutdown).await?;
         if let Some(path) = &args.ready_file {
             let bound = serde_json::json!({
@@ -139,5 +156,8 @@ pub fn run(args: Args) -> Result<(), RunError> {
         tracing::info!(api = %running.api, mesh = %running.mesh, otlp = %running.otlp, "serving");
         running.run().await;
         Ok(())
-    })
+    });
+    // What still waits for an API server must not keep the process.
+    runtime.shutdown_timeout(Duration::from_secs(1));
+    ended
 }

@@ -46,13 +46,25 @@ pub trait Handler: Clone + Send + Sync + 'static {
     ) -> impl Future<Output = Response<Body>> + Send + 'static;
 }
 
+/// What a listener's connections are accepted with.
+pub trait Tls: Send + Sync + 'static {
+    /// For the next connection.
+    fn current(&self) -> Arc<rustls::ServerConfig>;
+}
+
+impl Tls for OwnCertificate {
+    fn current(&self) -> Arc<rustls::ServerConfig> {
+        self.current()
+    }
+}
+
 /// Serves a listener until `shutdown`, then lets what is in flight finish.
 ///
 /// With `certificate`, connections are TLS, and a request of a client that showed
 /// its certificate carries a [`Peer`].
 pub async fn serve<H: Handler>(
     listener: TcpListener,
-    certificate: Option<Arc<OwnCertificate>>,
+    certificate: Option<Arc<dyn Tls>>,
     handler: H,
     shutdown: Shutdown,
 ) {

@@ -5,6 +5,8 @@
 //! are durable, together.
 
 mod embedded;
+#[cfg(feature = "kubernetes")]
+mod kubernetes;
 mod record;
 
 use std::collections::BTreeMap;
@@ -17,6 +19,8 @@ use weir_mesh::model::{Instance, Listener, Options, Route, Service, ServiceName,
 use weir_mesh::policy::{Policy, PolicyKind};
 
 pub use embedded::Embedded;
+#[cfg(feature = "kubernetes")]
+pub use kubernetes::ClusterStore;
 
 /// Number of a desired state; 0 before the first change. It only grows.
 pub type Revision = u32;
@@ -208,16 +212,19 @@ pub enum Action {
     DeleteRoute,
     /// One policy removed.
     DeletePolicy,
+    /// Seen, not asked for here: somebody changed Kubernetes resources.
+    Observe,
 }
 
 impl Action {
-    const ALL: [Self; 6] = [
+    const ALL: [Self; 7] = [
         Self::Shift,
         Self::Rollback,
         Self::Apply,
         Self::PutRoute,
         Self::DeleteRoute,
         Self::DeletePolicy,
+        Self::Observe,
     ];
 
     /// As the API writes it.
@@ -230,6 +237,7 @@ impl Action {
             Self::PutRoute => "put-route",
             Self::DeleteRoute => "delete-route",
             Self::DeletePolicy => "delete-policy",
+            Self::Observe => "observe",
         }
     }
 
@@ -321,6 +329,9 @@ pub enum StoreError {
     /// The work was lost with its thread.
     #[error("the store did not answer: {0}")]
     Task(String),
+    /// The Kubernetes API failed.
+    #[error("the store failed: {0}")]
+    Cluster(String),
     /// The backend failed.
     #[error("the store failed: {0}")]
     Backend(Box<redb::Error>),

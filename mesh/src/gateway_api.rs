@@ -10,6 +10,7 @@
 //! parentRef or a backendRef (a service has one).
 
 mod annotations;
+mod cluster;
 mod document;
 mod document_filter;
 mod fields;
@@ -25,6 +26,9 @@ mod tcp;
 use http::Method;
 use serde_json::Value;
 
+pub use cluster::{
+    BackendReference, Backends, RouteBody, TcpRouteBody, parse_route_body, parse_tcp_route_body,
+};
 pub use document::to_document;
 pub use duration::parse as parse_duration;
 pub use known::KnownServices;
@@ -110,7 +114,8 @@ fn route(value: &Value, at: &str, services: &KnownServices, bad: &mut Violations
     if rules.is_empty() {
         bad.add(spec.path("rules"), "is empty; a route without rules does nothing");
     }
-    let rules = rules.iter().filter_map(|(at, v)| rule::rule(v, at, kind, services, bad)).collect();
+    let rules =
+        rules.iter().filter_map(|(at, v)| rule::rule(v, at, kind, services.into(), bad)).collect();
     if annotations.pin_versions && !parents.is_empty() && !parents.contains(&Parent::Gateway) {
         let why = "is for routes whose parent is the gateway, where requests begin";
         bad.add(annotations::path(at, annotations::PIN_VERSIONS), why);

@@ -18,8 +18,8 @@ mod tests;
 
 pub use bundle::TrustBundle;
 pub use config::{
-    ALPN_H2, ALPN_MESH, MESH_PROTOCOL, bootstrap_client_config, client_config, provider,
-    server_config, server_config_optional_client,
+    ALPN_H2, ALPN_MESH, MESH_PROTOCOL, bootstrap_client_config, certified_key, client_config,
+    outside_server_config, provider, server_config, server_config_optional_client,
 };
 pub use connect::{TlsConnector, connect_tls};
 pub use secret::Secret;

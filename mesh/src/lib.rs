@@ -17,6 +17,8 @@ pub mod server;
 pub mod shutdown;
 pub mod telemetry;
 pub mod token;
+#[cfg(feature = "gateway-api")]
+pub mod traffic_split;
 #[cfg(feature = "transcode")]
 pub mod transcode;
 pub mod wire;

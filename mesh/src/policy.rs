@@ -14,7 +14,7 @@ mod document;
 pub mod filter;
 pub mod rate_limit;
 #[cfg(feature = "gateway-api")]
-mod structure;
+pub(crate) mod structure;
 mod target;
 pub mod traffic;
 pub mod value;

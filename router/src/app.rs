@@ -29,7 +29,7 @@ use crate::identity::Identity;
 use crate::metrics::Metrics;
 use crate::tcp::{Kind, Listen};
 use crate::worker::{Shared, Worker};
-use crate::{health, listener, memory, shed, upstream};
+use crate::{gateway, health, listener, memory, shed, upstream};
 
 /// For spans to get out at the end.
 const FLUSH: Duration = Duration::from_secs(1);
@@ -94,6 +94,7 @@ async fn serve(config: Config, pages: memory::Pages) -> Result<(), RunError> {
         table: Default::default(),
         shed: Default::default(),
         changed: Default::default(),
+        installed: Default::default(),
         identity: Arc::new(Identity::default()),
         metrics,
         spans,
@@ -239,7 +240,9 @@ fn spawn_workers(
         let runtime = Builder::new_current_thread().enable_all().build()?;
         let thread = thread::Builder::new().name(format!("worker-{index}"));
         let checks = index == 0;
-        threads.push(thread.spawn(move || work(&runtime, shared, listening, checks))?);
+        let gateway = (shared.config.role == Role::Gateway)
+            .then(|| (first.closing.subscribe(), first.drain.clone()));
+        threads.push(thread.spawn(move || work(&runtime, shared, listening, gateway, checks))?);
     }
     Ok(threads)
 }
@@ -252,8 +255,14 @@ struct Listening {
     drain: Drain,
 }
 
-/// `checks`: it also asks instances how they are, for all workers.
-fn work(runtime: &Runtime, shared: Arc<Shared>, listening: Vec<Listening>, checks: bool) {
+/// `gateway`: it keeps the listeners of Gateways, until then. `checks`: it also asks instances how they are, for all workers.
+fn work(
+    runtime: &Runtime,
+    shared: Arc<Shared>,
+    listening: Vec<Listening>,
+    gateway: Option<(watch::Receiver<bool>, Drain)>,
+    checks: bool,
+) {
     let worker = Rc::new(Worker::new(shared));
     LocalSet::new().block_on(runtime, async move {
         let accepting: Vec<_> = listening
@@ -265,6 +274,9 @@ fn work(runtime: &Runtime, shared: Arc<Shared>, listening: Vec<Listening>, check
                 tokio::task::spawn_local(accept)
             })
             .collect();
+        if let Some((closing, drain)) = gateway {
+            tokio::task::spawn_local(gateway::keep(worker.clone(), closing, drain));
+        }
         if checks {
             tokio::task::spawn_local(upstream::checks::run(worker.clone()));
         }

@@ -1,5 +1,6 @@
 //! One connection from its acceptance to its end.
 
+mod front;
 mod plain;
 mod pod;
 
@@ -21,6 +22,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::time::timeout;
+use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 use weir_mesh::identity::peer_id;
 
@@ -31,6 +33,7 @@ use crate::tcp;
 use crate::upstream::LocalExecutor;
 use crate::upstream::{CONNECTION_WINDOW, FRAME, STREAM_WINDOW};
 use crate::worker::Worker;
+use front::Front;
 
 /// For the TLS handshake, and for the first bytes of a request's head.
 pub const HANDSHAKE: Duration = Duration::from_secs(10);
@@ -67,6 +70,11 @@ impl Side {
 pub struct Connected {
     /// Which listener.
     pub side: Side,
+    /// At a gateway: the port of the listener that it came by; 0: the one that the
+    /// command line names.
+    pub port: u16,
+    /// It came by TLS that ended here.
+    pub tls: bool,
     /// The other end.
     pub peer_address: SocketAddr,
     /// Who sends requests by it: the SPIFFE id of the certificate that it showed,
@@ -106,6 +114,8 @@ impl Connected {
     pub(crate) fn imagined(side: Side, peer_address: SocketAddr, peer: Arc<str>) -> Self {
         Self {
             side,
+            port: 0,
+            tls: false,
             peer_address,
             peer,
             client_cert: None,
@@ -166,6 +176,40 @@ pub async fn serve(
             serve_plain(worker, side, stream, peer_address, closing).await
         }
     };
+    ended(side, peer_address, result);
+}
+
+/// Serves a connection that came by a listener of a Gateway.
+pub async fn serve_listener(
+    worker: Rc<Worker>,
+    port: u16,
+    tls: Option<TlsAcceptor>,
+    stream: TcpStream,
+    peer_address: SocketAddr,
+    closing: Closing,
+) {
+    let mut connected = Connected::imagined(Side::Gateway, peer_address, "".into());
+    (connected.port, connected.tls) = (port, tls.is_some());
+    let stream = Socket::new(stream);
+    let serving = async {
+        let (stream, http2) = match tls {
+            None => (Front::Plain(stream), None),
+            Some(acceptor) => {
+                match Box::pin(accept_tls(acceptor, stream, closing.clone())).await? {
+                    None => return Ok(()),
+                    Some(stream) => {
+                        let http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
+                        (Front::Tls(Box::new(stream)), Some(http2))
+                    }
+                }
+            }
+        };
+        serve_http(worker, Rc::new(connected), stream, http2, closing).await
+    };
+    ended(Side::Gateway, peer_address, serving.await);
+}
+
+fn ended(side: Side, peer_address: SocketAddr, result: io::Result<()>) {
     if let Err(error) = result {
         tracing::debug!(%peer_address, ?side, %error, "connection ended");
     }
@@ -222,17 +266,15 @@ async fn handshake(
     closing: Closing,
 ) -> io::Result<Option<(TlsStream<Socket>, Rc<Connected>)>> {
     let acceptor = worker.shared.identity.acceptor().ok_or(io::ErrorKind::NotConnected)?;
-    let accepted = tokio::select! {
-        accepted = timeout(HANDSHAKE, acceptor.accept(stream)) => accepted,
-        () = requested(closing) => return Ok(None),
-    };
-    let stream = match accepted {
-        Ok(Ok(stream)) => stream,
-        Ok(Err(error)) => {
-            worker.shared.metrics.tls_failed();
+    let stream = match accept_tls(acceptor, stream, closing).await {
+        Ok(Some(stream)) => stream,
+        Ok(None) => return Ok(None),
+        Err(error) => {
+            if error.kind() != io::ErrorKind::TimedOut {
+                worker.shared.metrics.tls_failed();
+            }
             return Err(error);
         }
-        Err(_) => return Err(io::ErrorKind::TimedOut.into()),
     };
     let chain = stream.get_ref().1.peer_certificates().unwrap_or_default();
     let peer = peer_id(chain).map_err(io::Error::other)?;
@@ -241,6 +283,21 @@ async fn handshake(
     let peer = peer.as_str().into();
     let connected = Connected::new(Side::Inbound, peer_address, peer, client_cert, original);
     Ok(Some((stream, connected)))
+}
+
+/// The server's side of TLS. None when the router stops meanwhile.
+async fn accept_tls(
+    acceptor: TlsAcceptor,
+    stream: Socket,
+    closing: Closing,
+) -> io::Result<Option<TlsStream<Socket>>> {
+    tokio::select! {
+        accepted = timeout(HANDSHAKE, acceptor.accept(stream)) => match accepted {
+            Ok(accepted) => accepted.map(Some),
+            Err(_) => Err(io::ErrorKind::TimedOut.into()),
+        },
+        () = requested(closing) => Ok(None),
+    }
 }
 
 async fn serve_plain(
@@ -264,24 +321,30 @@ async fn serve_plain(
     }
     let peer = if side == Side::Outbound { own_id(&worker) } else { Arc::from("") };
     let connected = Connected::new(side, peer_address, peer, None, to);
-    serve_requests(worker, connected, stream, closing).await
+    serve_http(worker, connected, Front::Plain(stream), None, closing).await
 }
 
-/// Serves what speaks HTTP in plaintext.
-async fn serve_requests(
+/// `http2`: what TLS agreed on; none: the client's first bytes tell.
+async fn serve_http(
     worker: Rc<Worker>,
     connected: Rc<Connected>,
-    stream: Socket,
+    stream: Front,
+    http2: Option<bool>,
     closing: Closing,
 ) -> io::Result<()> {
-    let preface = tokio::select! {
-        preface = timeout(HANDSHAKE, is_http2(stream.get_ref())) => preface,
-        () = requested(closing.clone()) => return Ok(()),
-    };
-    let http2 = match preface {
-        Ok(result) => result?,
-        // Not a word: an idle connection that some client keeps at hand.
-        Err(_) => false,
+    let http2 = match http2 {
+        Some(agreed) => agreed,
+        None => {
+            let preface = tokio::select! {
+                preface = timeout(HANDSHAKE, is_http2(stream.get_ref())) => preface,
+                () = requested(closing.clone()) => return Ok(()),
+            };
+            match preface {
+                Ok(result) => result?,
+                // Not a word: an idle connection that some client keeps at hand.
+                Err(_) => false,
+            }
+        }
     };
     if http2 {
         let service =

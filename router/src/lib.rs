@@ -13,6 +13,7 @@ mod connection;
 mod control;
 mod error;
 pub mod explain;
+mod gateway;
 mod health;
 mod identity;
 mod limit;

@@ -11,6 +11,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 use weir_mesh::shutdown::Drain;
 
 use crate::connection::{self, Closing, Side};
+use crate::gateway;
 use crate::tcp::{self, Listen};
 use crate::worker::Worker;
 
@@ -36,7 +37,8 @@ pub fn bind(address: SocketAddr, count: usize) -> io::Result<Vec<TcpListener>> {
     (0..count).map(|_| socket(address, true).map_err(named)).collect()
 }
 
-fn socket(address: SocketAddr, shared: bool) -> io::Result<TcpListener> {
+/// One socket, which others may share the port of.
+pub(crate) fn socket(address: SocketAddr, shared: bool) -> io::Result<TcpListener> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_reuse_address(true)?;
     if shared {
@@ -84,6 +86,10 @@ pub async fn accept(
             match opaque {
                 None => connection::serve(worker.clone(), side, stream, peer, closing).await,
                 // In a box: requests' connections are many, and would pay.
+                Some(listen) if listen.kind == tcp::Kind::Listener => {
+                    Box::pin(gateway::serve(worker.clone(), listen.port, stream, peer, closing))
+                        .await;
+                }
                 Some(listen) => {
                     Box::pin(tcp::serve(worker.clone(), side, listen, stream, closing)).await;
                 }

@@ -6,6 +6,7 @@ mod build;
 mod build_route;
 mod extensions;
 mod intern;
+mod listeners;
 mod matcher;
 mod places;
 pub mod reflection;
@@ -28,6 +29,7 @@ pub use action::{Action, Backend, Filters, Mirror, Rare, Session, Target};
 pub use build::Builder;
 pub use extensions::{ExtensionEntry, Extensions};
 pub use intern::Interner;
+pub use listeners::{Listeners, Port};
 pub use matcher::{Matcher, Origin, Query, query_param};
 pub use places::{Meant, Places};
 pub use split::{SplitState, Splitter, point};
@@ -48,6 +50,8 @@ pub struct Table {
     pub services: Map<ServiceName, Destination>,
     /// For what enters by the gateway.
     pub gateway: Matcher,
+    /// What comes by listeners of Gateways.
+    pub listeners: Listeners,
     /// Limits of services, for the routers beside their instances. A service
     /// without any is not here.
     pub inbound_limits: Map<ServiceName, Arc<[Attachment]>>,

@@ -48,6 +48,8 @@ pub enum Kind {
     Tcp,
     /// TLS, routed by server name and passed through.
     Tls,
+    /// What the listeners of Gateways at its port say now.
+    Listener,
 }
 
 /// A listener for opaque connections.
@@ -115,14 +117,16 @@ pub async fn serve(
             }
             None => refuse(stream, record, &Refused::NoService(listen.name.clone())),
         },
-        (Kind::Tls, _) => {
+        (Kind::Tls | Kind::Listener, _) => {
             let (name, stream, bytes) = match server_name(stream, closing).await {
                 Ok(read) => read,
                 Err((stream, refused)) => return refuse(stream, record, &refused),
             };
             record.server_name(name.as_deref());
             let named = name.as_deref();
-            let found = named.and_then(|n| table.tcp.server_name(&listen.name, listen.port, n));
+            let at_port = table.listeners.at(listen.port);
+            let listener = at_port.and_then(|port| port.id(named)).map_or(&*listen.name, |id| id);
+            let found = named.and_then(|n| table.tcp.server_name(listener, listen.port, n));
             match found {
                 Some(action) => {
                     let action = action.clone();

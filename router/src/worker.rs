@@ -43,6 +43,8 @@ pub struct Shared {
     pub shed: Shed,
     /// Told of each new table.
     pub changed: tokio::sync::Notify,
+    /// Counts new tables, for those of several workers that wait for one.
+    pub installed: tokio::sync::watch::Sender<u64>,
     /// Who it is.
     pub identity: Arc<Identity>,
     /// What it counts.
@@ -60,6 +62,7 @@ impl Shared {
     pub fn install(&self, table: Arc<Table>) {
         self.table.store(Some(table));
         self.changed.notify_one();
+        self.installed.send_modify(|count| *count += 1);
     }
 }
 

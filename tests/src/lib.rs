@@ -1,5 +1,6 @@
 //! Helpers for the tests of the whole mesh: starting one, asking it, waiting.
 
+pub mod chart;
 mod cli;
 mod http;
 mod mesh;

@@ -8,14 +8,17 @@ type Unreadable = (Option<Place>, String);
 
 /// The documents of a text (YAML 1.2 §9.2), empty ones left out.
 pub fn documents(text: &str) -> Vec<Result<Node, Unreadable>> {
-    parts(text)
-        .into_iter()
-        .filter_map(|(line, part)| match Node::parse(&part) {
-            Ok(node) if node.value == Value::Null => None,
-            Ok(node) => Some(Ok(node.moved_down(line))),
-            Err((place, why)) => Some(Err((place.map(|place| place.moved_down(line)), why))),
-        })
-        .collect()
+    with_text(text).into_iter().map(|(_, read)| read).collect()
+}
+
+/// The same, each with its own text.
+pub fn with_text(text: &str) -> Vec<(String, Result<Node, Unreadable>)> {
+    let read = |(line, part): (u64, String)| match Node::parse(&part) {
+        Ok(node) if node.value == Value::Null => None,
+        Ok(node) => Some((part, Ok(node.moved_down(line)))),
+        Err((place, why)) => Some((part, Err((place.map(|place| place.moved_down(line)), why)))),
+    };
+    parts(text).into_iter().filter_map(read).collect()
 }
 
 /// Each part with the number of lines before it. A marker begins a line and

@@ -22,6 +22,13 @@ impl IdentityService for Identity {
         request: Request<pb::SignRequest>,
     ) -> Result<Response<pb::SignResponse>, Status> {
         let control = self.0.clone();
+        if let Some(attest) = &self.0.attest {
+            let request = request.into_inner();
+            let id = attest.attest(&request.join_token).await?;
+            let work = move || issue(&control, &id, &request.csr_der);
+            let signed = tokio::task::spawn_blocking(work).await;
+            return signed.map_err(|lost| Status::internal(lost.to_string()))?.map(Response::new);
+        }
         // The token file may be read, and a signature takes a moment.
         let signed = tokio::task::spawn_blocking(move || sign(&control, request.get_ref())).await;
         signed.map_err(|lost| Status::internal(lost.to_string()))?.map(Response::new)
@@ -45,16 +52,26 @@ fn sign(control: &Control, request: &pb::SignRequest) -> Result<pb::SignResponse
             )));
         }
     }
+    // What is wrong with the request itself is told together.
     let key = bad.take("csrDer", ca::public_key(&request.csr_der));
-    let (service, key) = bad.finish(service.zip(key)).map_err(|e| error::invalid(&e))?;
-    let failed = |error: &dyn std::fmt::Display| {
-        tracing::error!(%error, %service, "no certificate was made");
-        Status::internal("no certificate was made; the control plane's log says why")
-    };
-    let id =
-        SpiffeId::of_service(&control.trust_domain, service.as_str()).map_err(|e| failed(&e))?;
-    let issued = control.authority.issue(&id, &key).map_err(|e| failed(&e))?;
-    tracing::info!(%service, not_after = issued.not_after, "signed a certificate");
+    let (service, _) = bad.finish(service.zip(key)).map_err(|e| error::invalid(&e))?;
+    let id = SpiffeId::of_service(&control.trust_domain, service.as_str())
+        .map_err(|error| failed(&service, &error))?;
+    issue(control, &id, &request.csr_der)
+}
+
+fn failed(whose: &dyn std::fmt::Display, error: &dyn std::fmt::Display) -> Status {
+    tracing::error!(%error, %whose, "no certificate was made");
+    Status::internal("no certificate was made; the control plane's log says why")
+}
+
+/// Makes a certificate for an id that was proved.
+fn issue(control: &Control, id: &SpiffeId, csr: &[u8]) -> Result<pb::SignResponse, Status> {
+    let mut bad = Violations::new();
+    let key = bad.take("csrDer", ca::public_key(csr));
+    let key = bad.finish(key).map_err(|e| error::invalid(&e))?;
+    let issued = control.authority.issue(id, &key).map_err(|error| failed(id, &error))?;
+    tracing::info!(%id, not_after = issued.not_after, "signed a certificate");
     Ok(pb::SignResponse {
         certificate_chain: issued.chain.iter().map(|der| der.to_vec()).collect(),
         trust_bundle: control.authority.bundle().iter().map(|der| der.to_vec()).collect(),

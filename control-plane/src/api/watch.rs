@@ -74,7 +74,7 @@ async fn serve(
     let Some(Message::Hello(hello)) = first.and_then(|first| first.message) else {
         return Err(Status::invalid_argument("the first message must be hello"));
     };
-    let registration = registration(peer, &hello).map_err(|error| match error {
+    let registration = registration(control, peer, &hello).map_err(|error| match error {
         HelloError::Invalid(invalid) => error::invalid(&invalid),
         HelloError::Identity(why) => Status::permission_denied(why),
     })?;
@@ -235,7 +235,11 @@ enum HelloError {
 }
 
 /// What a router says of itself, if its certificate says the same.
-fn registration(peer: &SpiffeId, hello: &pb::Hello) -> Result<Registration, HelloError> {
+fn registration(
+    control: &Control,
+    peer: &SpiffeId,
+    hello: &pb::Hello,
+) -> Result<Registration, HelloError> {
     let mut bad = Violations::new();
     let id = hello.router_id.as_str();
     if id.is_empty() || id.len() > 253 || !id.bytes().all(|b| b.is_ascii_graphic()) {
@@ -283,7 +287,10 @@ fn registration(peer: &SpiffeId, hello: &pb::Hello) -> Result<Registration, Hell
         bad.add("hello.adminAddress", format_args!("{admin:?} is not `ip:port`"));
     }
     let (service, role) = bad.finish(service.zip(role)).map_err(HelloError::Invalid)?;
-    if peer.namespace() != SpiffeId::DEFAULT_NAMESPACE || peer.service() != service.as_str() {
+    if let Some(attest) = &control.attest {
+        attest.admit(peer, id, role).map_err(HelloError::Identity)?;
+    } else if peer.namespace() != SpiffeId::DEFAULT_NAMESPACE || peer.service() != service.as_str()
+    {
         return Err(HelloError::Identity(format!(
             "the certificate is {peer}, which is not service {service}"
         )));
@@ -292,7 +299,8 @@ fn registration(peer: &SpiffeId, hello: &pb::Hello) -> Result<Registration, Hell
         id: id.into(),
         role,
         service,
-        instance,
+        // What runs is the platform's to say, where there is one.
+        instance: instance.filter(|_| control.attest.is_none()),
         admin_address: admin.into(),
         certificate_not_after: hello.certificate_not_after,
     })

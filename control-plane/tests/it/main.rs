@@ -7,6 +7,8 @@
 mod api;
 mod certificates;
 mod durability;
+#[cfg(feature = "kubernetes")]
+mod kubernetes;
 mod observe;
 mod plain;
 mod plane;

@@ -7,11 +7,10 @@ use std::sync::Arc;
 use http::{HeaderName, HeaderValue, Method};
 use serde_json::Value;
 
-use super::KnownServices;
 use super::fields;
 use super::matches::{header_name, name_value};
 use super::reader::{Object, join, near, text};
-use super::rule::{one_of, target};
+use super::rule::{Services, one_of, target};
 use crate::model::{
     Cors, Fraction, HeaderModifier, HostPattern, Mirror, Names, OriginPattern, PathModifier,
     Redirect, Rewrite, RouteFilter, RouteKind, Scheme, Violations, is_path, is_path_value,
@@ -40,7 +39,7 @@ impl Place {
 pub(super) fn filters(
     object: &Object<'_>,
     place: Place,
-    services: &KnownServices,
+    services: Services<'_>,
     bad: &mut Violations,
 ) -> Vec<RouteFilter> {
     let list = object.list("filters", bad);
@@ -51,7 +50,7 @@ fn filter(
     value: &Value,
     at: &str,
     place: Place,
-    services: &KnownServices,
+    services: Services<'_>,
     bad: &mut Violations,
 ) -> Option<RouteFilter> {
     let object = Object::open(value, at, bad)?;
@@ -215,7 +214,7 @@ fn redirect(object: &Object<'_>, bad: &mut Violations) -> Redirect {
     Redirect { scheme, hostname, path, port, status: status.unwrap_or(302) }
 }
 
-fn mirror(object: &Object<'_>, services: &KnownServices, bad: &mut Violations) -> Option<Mirror> {
+fn mirror(object: &Object<'_>, services: Services<'_>, bad: &mut Violations) -> Option<Mirror> {
     object.check(&fields::MIRROR, &[], bad);
     let backend = object.required_object("backendRef", bad);
     let backend = backend.and_then(|backend| {
@@ -233,7 +232,7 @@ fn mirror(object: &Object<'_>, services: &KnownServices, bad: &mut Violations) -
         Some(Fraction { numerator: numerator?, denominator: 100 })
     });
     let fraction = object.object("fraction", bad).and_then(|f| fraction(&f, bad));
-    let (service, version) = backend?;
+    let (service, version) = backend?.ok()?;
     Some(Mirror { service, version, fraction: percent.or(fraction) })
 }
 

@@ -8,11 +8,23 @@ use serde_json::Value;
 use super::filter::{Place, filters};
 use super::matches::{grpc_match, http_match};
 use super::reader::{Object, near};
-use super::{KnownServices, duration, namespace, port};
+use super::{BackendReference, Backends, KnownServices, duration, namespace, port};
 use crate::model::{
-    BackendRef, RetryRule, RouteKind, RouteMatch, RouteRule, SessionKind, SessionPersistence,
-    Violations, Weight, answers, check_rule,
+    BackendRef, RetryRule, RouteKind, RouteMatch, RouteRule, ServiceName, SessionKind,
+    SessionPersistence, VersionName, Violations, Weight, answers, check_rule,
 };
+
+/// What references to backends are looked up in.
+#[derive(Clone, Copy)]
+pub(super) enum Services<'a> {
+    /// A mesh without namespaces: what is not there is a mistake.
+    Known(&'a KnownServices),
+    /// A cluster, where it may come later.
+    Cluster(&'a dyn Backends),
+}
+
+/// Where a reference leads: to a service or one of its versions, or nowhere.
+pub(super) type Found = Result<(ServiceName, Option<VersionName>), String>;
 
 /// Longest name of a session's cookie or header; GEP-1619's own limit.
 const SESSION_NAME: usize = 128;
@@ -21,7 +33,7 @@ pub(super) fn rule(
     value: &Value,
     at: &str,
     kind: RouteKind,
-    services: &KnownServices,
+    services: Services<'_>,
     bad: &mut Violations,
 ) -> Option<RouteRule> {
     // What is wrong with single fields shifts places: what must hold between
@@ -43,7 +55,7 @@ fn read(
     value: &Value,
     at: &str,
     kind: RouteKind,
-    services: &KnownServices,
+    services: Services<'_>,
     bad: &mut Violations,
 ) -> Option<RouteRule> {
     let object = Object::open(value, at, bad)?;
@@ -61,7 +73,9 @@ fn read(
     }
     let given = object.list("filters", bad).len();
     let filters = filters(&object, Place { kind, of_rule: true }, services, bad);
-    let may_be_empty = filters.len() != given || answers(&filters);
+    // A mirror that leads nowhere is left out without being a mistake.
+    let mistaken = filters.len() != given && matches!(services, Services::Known(_));
+    let may_be_empty = mistaken || answers(&filters);
     let backends = backends(&object, kind, may_be_empty, services, bad);
     let (timeout, backend_timeout) = timeouts(&object, bad);
     let retry = object.object("retry", bad).map(|r| retry(&r, bad));
@@ -176,15 +190,20 @@ pub(super) fn backends(
     rule: &Object<'_>,
     kind: RouteKind,
     may_be_empty: bool,
-    services: &KnownServices,
+    services: Services<'_>,
     bad: &mut Violations,
 ) -> Vec<BackendRef> {
     let refs = rule.list("backendRefs", bad);
+    let lenient = matches!(services, Services::Cluster(_));
     if refs.is_empty() {
-        if !may_be_empty {
-            bad.add(rule.path("backendRefs"), "is empty; name at least one backend");
+        match (may_be_empty, lenient) {
+            (true, _) => return Vec::new(),
+            (false, true) => return vec![BackendRef::nowhere("the rule has no backendRefs")],
+            (false, false) => {
+                bad.add(rule.path("backendRefs"), "is empty; name at least one backend");
+                return Vec::new();
+            }
         }
-        return Vec::new();
     }
     let mut weights = Vec::new();
     let mut backends = Vec::new();
@@ -199,10 +218,15 @@ pub(super) fn backends(
         let weight = weight.and_then(|w| bad.take(&object.path("weight"), Weight::try_from(w)));
         weights.extend(weight);
         let filters = filters(&object, Place { kind, of_rule: false }, services, bad);
-        backends.extend(target.zip(weight).map(|((service, version), weight)| BackendRef {
-            filters,
-            ..BackendRef::new(service, version, weight)
+        backends.extend(target.zip(weight).map(|(target, weight)| match target {
+            Ok((service, version)) => {
+                BackendRef { filters, ..BackendRef::new(service, version, weight) }
+            }
+            Err(why) => BackendRef { weight, ..BackendRef::nowhere(&why) },
         }));
+    }
+    if lenient && !backends.is_empty() && backends.iter().all(|b| b.weight.get() == 0) {
+        return vec![BackendRef::nowhere("all weights of the rule's backendRefs are 0")];
     }
     if weights.len() == refs.len() && weights.iter().all(|weight| weight.get() == 0) {
         bad.add(rule.path("backendRefs"), "all weights are 0; at least one must be above 0");
@@ -210,18 +234,31 @@ pub(super) fn backends(
     backends
 }
 
-/// What a reference to a backend names.
+/// What a reference to a backend names. None only after noting why.
 pub(super) fn target(
     object: &Object<'_>,
-    services: &KnownServices,
+    services: Services<'_>,
     bad: &mut Violations,
-) -> Option<(crate::model::ServiceName, Option<crate::model::VersionName>)> {
-    only(object, "group", &["", "core"], bad);
-    only(object, "kind", &["Service"], bad);
-    namespace(object, bad);
-    port(object, bad);
-    let name = object.required("name", bad)?;
-    bad.take(&object.path("name"), services.resolve(name))
+) -> Option<Found> {
+    match services {
+        Services::Known(services) => {
+            only(object, "group", &["", "core"], bad);
+            only(object, "kind", &["Service"], bad);
+            namespace(object, bad);
+            port(object, bad);
+            let name = object.required("name", bad)?;
+            bad.take(&object.path("name"), services.resolve(name)).map(Ok)
+        }
+        Services::Cluster(backends) => {
+            let group = object.text("group", bad).unwrap_or_default();
+            let kind = object.text("kind", bad).unwrap_or("Service");
+            let namespace = object.text("namespace", bad);
+            port(object, bad);
+            let port = object.integer("port", bad).and_then(|port| u16::try_from(port).ok());
+            let name = object.required("name", bad)?;
+            Some(backends.find(BackendReference { group, kind, namespace, name, port }))
+        }
+    }
 }
 
 fn only(object: &Object<'_>, field: &str, allowed: &[&str], bad: &mut Violations) {

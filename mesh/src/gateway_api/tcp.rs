@@ -1,10 +1,12 @@
 //! TCPRoute and TLSRoute documents <-> [`TcpRoute`].
 
+use std::sync::Arc;
+
 use serde_json::{Value, json};
 
 use super::document::backend;
 use super::reader::{self, Object};
-use super::rule::backends;
+use super::rule::{Services, backends};
 use super::{
     API_VERSION, GATEWAY_NAME, GROUP, KnownServices, gateway, metadata, namespace, service,
 };
@@ -74,6 +76,18 @@ fn route(
     };
     let name = object.required_object("metadata", bad).and_then(|m| metadata(&m, bad));
     let spec = object.required_object("spec", bad)?;
+    let parents = parents(&spec, kind, services, bad);
+    let (hostnames, rule, backends) = body(&spec, kind, services.into(), bad)?;
+    Some(TcpRoute { name: name?.into(), kind, parents, hostnames, rule, backends })
+}
+
+/// What a route says beside its parents: hostnames, the rule's name, backends.
+pub(super) fn body(
+    spec: &Object<'_>,
+    kind: TcpRouteKind,
+    services: Services<'_>,
+    bad: &mut Violations,
+) -> Option<(Vec<HostPattern>, Arc<str>, Vec<BackendRef>)> {
     match kind {
         TcpRouteKind::Tls => {
             spec.check(&["parentRefs", "hostnames", "rules"], &["useDefaultGateways"], bad);
@@ -83,19 +97,17 @@ fn route(
             spec.check_or(&["parentRefs", "rules"], &["hostnames"], why, bad);
         }
     }
-    let parents = parents(&spec, kind, services, bad);
-    let hostnames = if kind == TcpRouteKind::Tls { hostnames(&spec, bad) } else { Vec::new() };
+    let hostnames = if kind == TcpRouteKind::Tls { hostnames(spec, bad) } else { Vec::new() };
     let rules = spec.list("rules", bad);
     if rules.len() != 1 {
         let why = "must have exactly one rule: nothing tells connections apart any further";
         bad.add(spec.path("rules"), why);
     }
-    let (rule, backends) = rules.first().and_then(|(at, value)| {
-        let rule = Object::open(value, at, bad)?;
-        rule.check(&RULE, &[], bad);
-        Some((rule.text("name", bad).unwrap_or_default(), tcp_backends(&rule, services, bad)))
-    })?;
-    Some(TcpRoute { name: name?.into(), kind, parents, hostnames, rule: rule.into(), backends })
+    let (at, value) = rules.first()?;
+    let rule = Object::open(value, at, bad)?;
+    rule.check(&RULE, &[], bad);
+    let name = rule.text("name", bad).unwrap_or_default();
+    Some((hostnames, name.into(), tcp_backends(&rule, services, bad)))
 }
 
 fn hostnames(spec: &Object<'_>, bad: &mut Violations) -> Vec<HostPattern> {
@@ -231,7 +243,7 @@ pub fn to_tcp_document(route: &TcpRoute) -> Value {
 
 fn tcp_backends(
     rule: &Object<'_>,
-    services: &KnownServices,
+    services: Services<'_>,
     bad: &mut Violations,
 ) -> Vec<BackendRef> {
     for (at, value) in rule.list("backendRefs", bad) {

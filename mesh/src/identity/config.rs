@@ -2,11 +2,13 @@
 
 use std::sync::{Arc, OnceLock};
 
+use bytes::Bytes;
 use rustls::client::Resumption;
 use rustls::crypto::aws_lc_rs::{self, cipher_suite};
 use rustls::crypto::{CryptoProvider, SupportedKxGroup};
-use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
-use rustls::sign::SingleCertAndKey;
+use rustls::pki_types::PrivateKeyDer;
+use rustls::server::{NoServerSessionStorage, ResolvesServerCert, WebPkiClientVerifier};
+use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::version::TLS13;
 use rustls::{ClientConfig, ServerConfig};
 
@@ -103,6 +105,42 @@ fn server(
     config.session_storage = Arc::new(NoServerSessionStorage {});
     config.send_tls13_tickets = 0;
     Ok(Arc::new(config))
+}
+
+/// For a listener that faces the outside: TLS 1.3, HTTP/2 and HTTP/1.1, no client
+/// certificate.
+///
+/// # Errors
+/// When rustls refuses the parts.
+pub fn outside_server_config(
+    certificates: Arc<dyn ResolvesServerCert>,
+) -> Result<Arc<ServerConfig>, IdentityError> {
+    let mut config = ServerConfig::builder_with_provider(provider())
+        .with_protocol_versions(&[&TLS13])?
+        .with_no_client_auth()
+        .with_cert_resolver(certificates);
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    // Tickets would outlive the key that a Secret takes back.
+    config.session_storage = Arc::new(NoServerSessionStorage {});
+    config.send_tls13_tickets = 0;
+    Ok(Arc::new(config))
+}
+
+/// A server's certificate and key, of DER: the key as PKCS#8, PKCS#1 or SEC1.
+///
+/// # Errors
+/// When the key cannot be read, or is not the certificate's.
+pub fn certified_key(chain: &[Bytes], key: &Bytes) -> Result<Arc<CertifiedKey>, IdentityError> {
+    let key = PrivateKeyDer::try_from(key.to_vec())
+        .map_err(|_| IdentityError::Key("is no PKCS#8, PKCS#1 or SEC1"))?;
+    let signer = provider()
+        .key_provider
+        .load_private_key(key)
+        .map_err(|_| IdentityError::Key("cannot be used"))?;
+    let chain = chain.iter().map(|der| der.to_vec().into()).collect();
+    let certified = CertifiedKey::new(chain, signer);
+    certified.keys_match().map_err(|_| IdentityError::Key("is not the certificate's"))?;
+    Ok(Arc::new(certified))
 }
 
 /// For connections to the one workload `expected`, presenting `svid`.

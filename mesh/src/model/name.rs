@@ -123,7 +123,20 @@ name! {
     VersionName, check
 }
 
+impl VersionName {
+    /// `default`: what runs without saying which version it is.
+    #[must_use]
+    pub fn unsaid() -> Self {
+        Self("default".into())
+    }
+}
+
 impl ServiceName {
+    /// What stands where a service is wanted and none can be meant.
+    pub(crate) fn nowhere() -> Self {
+        Self("nowhere".into())
+    }
+
     /// The first label: `products` of `products.shop:9090`.
     #[must_use]
     pub fn label(&self) -> &str {
@@ -170,6 +183,7 @@ mod tests {
             assert!(VersionName::try_from(bad).is_err(), "{bad}");
         }
         assert!(VersionName::try_from("a.b").is_err());
+        assert_eq!(VersionName::unsaid(), VersionName::try_from("default").unwrap());
     }
 
     #[test]

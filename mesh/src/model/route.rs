@@ -136,6 +136,13 @@ impl BackendRef {
     pub fn new(service: ServiceName, version: Option<VersionName>, weight: Weight) -> Self {
         Self { service, version, weight, filters: Vec::new(), invalid: None }
     }
+
+    /// One that leads nowhere, of weight 1. Its service is never looked for.
+    #[must_use]
+    pub fn nowhere(why: &str) -> Self {
+        let new = Self::new(ServiceName::nowhere(), None, Weight::ONE);
+        Self { invalid: Some(why.into()), ..new }
+    }
 }
 
 /// When an answer is asked for again (GEP-1731).

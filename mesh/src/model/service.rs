@@ -41,6 +41,9 @@ impl Weight {
     /// Largest weight.
     pub const MAX: u32 = 1_000_000;
 
+    /// What a backend has that does not say.
+    pub const ONE: Self = Self(1);
+
     /// The number.
     #[must_use]
     pub fn get(self) -> u32 {

@@ -8,7 +8,7 @@ use crate::gateway_api::reader::{join, kind, near};
 use crate::model::Violations;
 
 /// Notes what does not fit. True when all does.
-pub(super) fn check(schema: &Value, value: &Value, at: &str, bad: &mut Violations) -> bool {
+pub(crate) fn check(schema: &Value, value: &Value, at: &str, bad: &mut Violations) -> bool {
     let definitions = &schema["$defs"];
     let mut found = Vec::new();
     Checker { definitions }.value(schema, value, at, &mut found);

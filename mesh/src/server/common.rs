@@ -3,6 +3,9 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use super::database_url::DatabaseUrl;
+use crate::identity::SpiffeId;
+
 /// Options that all services share; flatten it into a service's own `Args`.
 #[derive(clap::Args, Debug, Clone)]
 pub struct Common {
@@ -10,12 +13,18 @@ pub struct Common {
     #[arg(long, default_value = "127.0.0.1:0", value_name = "IP:PORT")]
     pub listen: SocketAddr,
     /// Directory of the service's data. Its versions and instances share one.
-    #[arg(long, value_name = "DIR")]
-    pub data: PathBuf,
+    /// Not needed with --database-url, where nothing is kept in files.
+    #[arg(long, value_name = "DIR", required_unless_present = "database_url")]
+    pub data: Option<PathBuf>,
+    /// PostgreSQL instead of SQLite: postgres://USER:PASSWORD@HOST:PORT/DATABASE.
+    /// Better by the environment: others may see a command line.
+    #[arg(long, env = "WEIR_DATABASE_URL", hide_env_values = true, value_name = "URL")]
+    pub database_url: Option<DatabaseUrl>,
     /// Version that this process serves as.
     #[arg(long, default_value = "v1", value_name = "VERSION")]
     pub version_name: String,
-    /// Outbound listener of this service's router: the way to other services.
+    /// Outbound listener of this service's router: the way to other services. Where
+    /// connections are redirected to it: their address, with `{service}` for the name.
     #[arg(
         long,
         env = "WEIR_OUTBOUND",
@@ -29,6 +38,9 @@ pub struct Common {
     /// Trust domain of the mesh: peers' SPIFFE ids must be in it.
     #[arg(long, default_value = "weir.local", value_name = "NAME")]
     pub trust_domain: String,
+    /// Namespace that this service and its peers run in, as their SPIFFE ids have it.
+    #[arg(long, default_value = SpiffeId::DEFAULT_NAMESPACE, value_name = "NAME")]
+    pub namespace: String,
     /// File to write what was really bound to, as JSON, once serving.
     #[arg(long, value_name = "FILE")]
     pub ready_file: Option<PathBuf>,
@@ -46,11 +58,13 @@ impl Common {
     pub fn for_tests(data: impl Into<PathBuf>, version_name: &str, outbound: &str) -> Self {
         Self {
             listen: SocketAddr::from(([127, 0, 0, 1], 0)),
-            data: data.into(),
+            data: Some(data.into()),
+            database_url: None,
             version_name: version_name.to_owned(),
             outbound: outbound.to_owned(),
             otlp_endpoint: None,
             trust_domain: "weir.local".to_owned(),
+            namespace: SpiffeId::DEFAULT_NAMESPACE.to_owned(),
             ready_file: None,
             log_level: "warn".to_owned(),
             drain_timeout: 1,

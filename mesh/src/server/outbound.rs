@@ -19,17 +19,24 @@ use crate::telemetry::trace::SpanSink;
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(10);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// The outbound listener of this service's router.
+/// What stands for a service's name in the URL of [`Outbound`].
+const PLACE: &str = "{service}";
+
+/// The way to other services: the outbound listener of this service's router, or,
+/// where connections are redirected to it, their own addresses.
 #[derive(Clone)]
 pub struct Outbound {
-    endpoint: Endpoint,
+    url: String,
     timeout: Duration,
     sink: SpanSink,
 }
 
 /// The outbound listener's URL cannot be used.
 #[derive(Debug, thiserror::Error)]
-#[error("outbound `{url}` is not a URL such as http://127.0.0.1:15001")]
+#[error(
+    "outbound `{url}` is not a URL such as http://127.0.0.1:15001 or \
+     http://{PLACE}.shop.svc.cluster.local:8080"
+)]
 pub struct InvalidOutbound {
     url: String,
 }
@@ -40,22 +47,20 @@ pub struct InvalidOutbound {
 pub struct InvalidService(String);
 
 impl Outbound {
-    /// `url` is `http://IP:PORT`; nothing is connected yet.
+    /// `url` is `http://IP:PORT` of the router's listener, which is told by the
+    /// authority of a request which service is meant; or it has `{service}` in the
+    /// host, and each service is asked at its own address. Nothing is connected yet.
     ///
     /// # Errors
     /// When `url` is not a plain `http://` URL.
     pub fn new(url: &str) -> Result<Self, InvalidOutbound> {
         let invalid = || InvalidOutbound { url: url.to_owned() };
-        let uri: Uri = url.parse().map_err(|_| invalid())?;
+        let uri: Uri = url.replace(PLACE, "service").parse().map_err(|_| invalid())?;
         if uri.scheme_str() != Some("http") || uri.authority().is_none() {
             return Err(invalid());
         }
-        let endpoint = Endpoint::from(uri)
-            .connect_timeout(CONNECT_TIMEOUT)
-            .tcp_nodelay(true)
-            .http2_keep_alive_interval(Duration::from_secs(20))
-            .keep_alive_timeout(Duration::from_secs(5));
-        Ok(Self { endpoint, timeout: DEFAULT_TIMEOUT, sink: SpanSink::disabled() })
+        let url = url.to_owned();
+        Ok(Self { url, timeout: DEFAULT_TIMEOUT, sink: SpanSink::disabled() })
     }
 
     /// Where client spans go.
@@ -79,9 +84,18 @@ impl Outbound {
     /// # Errors
     /// When `service` cannot be the authority of a URL.
     pub fn channel(&self, service: &str) -> Result<OutboundChannel, InvalidService> {
+        let invalid = |_| InvalidService(service.to_owned());
         let origin = Uri::builder().scheme("http").authority(service).path_and_query("/").build();
         let origin = origin.map_err(|_| InvalidService(service.to_owned()))?;
-        let inner = self.endpoint.clone().origin(origin).connect_lazy();
+        let address: Uri = self.url.replace(PLACE, service).parse().map_err(invalid)?;
+        let direct = self.url.contains(PLACE);
+        let endpoint = Endpoint::from(address.clone())
+            .connect_timeout(CONNECT_TIMEOUT)
+            .tcp_nodelay(true)
+            .http2_keep_alive_interval(Duration::from_secs(20))
+            .keep_alive_timeout(Duration::from_secs(5))
+            .origin(if direct { address } else { origin });
+        let inner = endpoint.connect_lazy();
         Ok(OutboundChannel { inner, timeout: self.timeout, sink: self.sink.clone() })
     }
 }

@@ -203,7 +203,8 @@ fn an_outbound_that_is_no_url_is_named() {
 
 #[cfg(feature = "sqlite")]
 mod sqlite {
-    use crate::server::sqlite::{OpenError, open};
+    use crate::server::database::OpenError;
+    use crate::server::sqlite::open;
 
     const FIRST: &[&str] = &["CREATE TABLE t (n INTEGER)"];
     const BOTH: &[&str] = &["CREATE TABLE t (n INTEGER)", "INSERT INTO t VALUES (7)"];
@@ -236,4 +237,18 @@ mod sqlite {
             assert_eq!(mode, 0o600, "{:?}", entry.path());
         }
     }
+}
+
+/// Where connections are redirected, nobody has to be told which service is meant:
+/// it is asked at its own address, which the kernel sees.
+#[tokio::test]
+async fn a_service_is_asked_at_its_own_address_when_the_url_has_a_place_for_its_name() {
+    let (running, _) = serve(None).await;
+    let url = format!("http://{{service}}:{}", running.address().port());
+    let outbound = Outbound::new(&url).unwrap();
+    let mut here = UsersServiceClient::new(outbound.channel("localhost").unwrap());
+    here.get_user(pb::GetUserRequest::default()).await.unwrap();
+    let mut nowhere = UsersServiceClient::new(outbound.channel("no-such-host.invalid").unwrap());
+    nowhere.get_user(pb::GetUserRequest::default()).await.unwrap_err();
+    assert!(Outbound::new("tcp://{service}:80").is_err());
 }

@@ -22,8 +22,8 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::{sleep, timeout};
 
+use super::front::Front;
 use super::{Closing, Connected, answer, requested};
-use crate::socket::Socket;
 use crate::worker::Worker;
 
 /// For the whole head of a request, in ticks of [`TICK`]. hyper's own timer would
@@ -44,7 +44,7 @@ const IDLE_TICKS: u32 = 300;
 pub async fn serve(
     worker: Rc<Worker>,
     connected: Rc<Connected>,
-    stream: Socket,
+    stream: Front,
     closing: Closing,
 ) -> io::Result<()> {
     let (prefix, connection) = (Bytes::new(), connected.clone());
@@ -143,7 +143,7 @@ async fn wake(stream: &TcpStream, closing: Closing) -> io::Result<bool> {
 /// A socket, and what was read of it already. Notes when a head begins.
 struct Prefixed {
     prefix: Bytes,
-    stream: Socket,
+    stream: Front,
     connected: Rc<Connected>,
 }
 

@@ -6,7 +6,8 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use super::{Closing, Connected, HANDSHAKE, Side, requested, serve_inbound, serve_requests};
+use super::front::Front;
+use super::{Closing, Connected, HANDSHAKE, Side, requested, serve_http, serve_inbound};
 use crate::socket::Socket;
 use crate::tcp::{self, Opens};
 use crate::worker::Worker;
@@ -37,7 +38,7 @@ pub(super) async fn serve(
         Opens::Other if http => {
             let nobody = Arc::from("");
             let connected = Connected::new(Side::Inbound, peer_address, nobody, None, Some(to));
-            serve_requests(worker, connected, stream, closing).await
+            serve_http(worker, connected, Front::Plain(stream), None, closing).await
         }
         // The application's own TLS, or what nobody looks at.
         Opens::Tls | Opens::Other => {

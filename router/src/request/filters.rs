@@ -36,12 +36,14 @@ fn redirected(
 fn location(redirect: &Redirect, prefix: usize, request: &request::Parts) -> Option<String> {
     let authority = authority(request)?;
     let host = redirect.hostname.as_deref().unwrap_or(authority.host());
-    // A router's clients speak plaintext to it.
-    let scheme = redirect.scheme.unwrap_or(Scheme::Http);
+    // What the gateway says of the client's connection; inside, all is plaintext.
+    let https = request.headers.get("x-forwarded-proto").is_some_and(|proto| proto == "https");
+    let own = if https { Scheme::Https } else { Scheme::Http };
+    let scheme = redirect.scheme.unwrap_or(own);
     let port = match (redirect.port, redirect.scheme) {
         (Some(port), _) => port.get(),
         (None, Some(scheme)) => scheme.port(),
-        (None, None) => authority.port_u16().unwrap_or(Scheme::Http.port()),
+        (None, None) => authority.port_u16().unwrap_or(own.port()),
     };
     let mut location = format!("{}://{host}", scheme.as_str());
     if port != scheme.port() {

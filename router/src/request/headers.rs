@@ -177,7 +177,8 @@ pub fn forwarded(parts: &mut request::Parts, connected: &Connected) {
     if let Ok(value) = from.parse() {
         headers.insert(FORWARDED_FOR, value);
     }
-    headers.insert(FORWARDED_PROTO, HeaderValue::from_static("http"));
+    let scheme = if connected.tls { "https" } else { "http" };
+    headers.insert(FORWARDED_PROTO, HeaderValue::from_static(scheme));
     headers.remove(FORWARDED_HOST);
     // In the order in which routing looks.
     let authority = parts.uri.authority().and_then(|a| HeaderValue::from_str(a.as_str()).ok());

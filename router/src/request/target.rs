@@ -53,7 +53,12 @@ pub fn find_as<B>(
         } else {
             query
         };
-        return table.gateway.find(&query).cloned().ok_or(RouterError::NoRoute);
+        let matcher = match connected.port {
+            0 => Some(&table.gateway),
+            port => table.listeners.at(port).and_then(|port| port.matcher(query.host)),
+        };
+        let found = matcher.and_then(|matcher| matcher.find(&query));
+        return found.cloned().ok_or(RouterError::NoRoute);
     }
     let meant = connected.original.filter(|_| connected.side == Side::Outbound);
     let destination = match meant {

@@ -14,8 +14,8 @@ use weir_mesh::transcode::Transcoder;
 use super::build_route::Parents;
 use super::reflection::Reflection;
 use super::{
-    Action, Destination, Endpoint, Extensions, Interner, Map, Matcher, ServiceEntry, Splitter,
-    Table, TrafficBuilder, VersionEntry, places,
+    Action, Destination, Endpoint, Extensions, Interner, Listeners, Map, Matcher, ServiceEntry,
+    Splitter, Table, TrafficBuilder, VersionEntry, places,
 };
 use crate::auth::{self, Guards};
 use crate::config::Pod;
@@ -38,6 +38,15 @@ pub struct Builder {
     pub(super) limits: Compiler,
     pub(super) extensions: Extensions,
     pub(super) auth: auth::Memory,
+}
+
+/// The rules of what comes from outside.
+#[derive(Default)]
+pub(super) struct Gateways {
+    /// By the listener of the command line.
+    pub(super) default: Matcher,
+    /// By listeners of Gateways, by id.
+    pub(super) listeners: HashMap<Arc<str>, Matcher>,
 }
 
 impl Builder {
@@ -72,12 +81,13 @@ impl Builder {
             let entry = self.service(service, &snapshot.trust_domain, &instances, &attached)?;
             entries.insert(service.name.clone(), Arc::new(entry));
         }
-        let mut gateway = Matcher::default();
+        let mut gateway = Gateways::default();
         let mut mesh = Parents::default();
         for route in &snapshot.routes {
             self.route(route, &entries, &attached, &mut gateway, &mut mesh)?;
         }
-        gateway.seal();
+        gateway.default.seal();
+        gateway.listeners.values_mut().for_each(Matcher::seal);
         mesh.seal();
         let mut services = Map::default();
         let everywhere = self.everywhere(&attached);
@@ -120,7 +130,10 @@ impl Builder {
             sequence: snapshot.sequence,
             revision: snapshot.revision,
             services,
-            gateway,
+            listeners: Listeners::build(&snapshot.listeners, |id| {
+                gateway.listeners.remove(id).unwrap_or_default()
+            })?,
+            gateway: gateway.default,
             inbound_limits,
             reflection: self.reflection(snapshot)?,
             tcp,

@@ -9,6 +9,7 @@ use weir_mesh::model::{
 };
 use weir_mesh::policy::{Attached, PolicyKind};
 
+use super::build::Gateways;
 use crate::auth::Guard;
 
 use super::{
@@ -56,7 +57,7 @@ impl Builder {
         route: &Route,
         services: &Services,
         attached: &Attached<'_>,
-        gateway: &mut Matcher,
+        gateway: &mut Gateways,
         mesh: &mut Parents,
     ) -> Result<(), Invalid> {
         for (i, rule) in route.rules.iter().enumerate() {
@@ -65,14 +66,18 @@ impl Builder {
             for parent in &route.parents {
                 // Host names of a route do not matter to a Service parent (GEP-1294).
                 let (matcher, hosts) = match parent {
-                    Parent::Gateway => (&mut *gateway, route.hostnames.as_slice()),
+                    Parent::Gateway => (&mut gateway.default, route.hostnames.as_slice()),
+                    Parent::Listener(id) => {
+                        let matcher = gateway.listeners.entry(id.clone()).or_default();
+                        (matcher, route.hostnames.as_slice())
+                    }
                     Parent::Service(name) => {
                         (mesh.everybody.entry(name.clone()).or_default(), &[][..])
                     }
                     Parent::Consumer { service, namespace } if self.is_in(namespace) => {
                         (mesh.consumers.entry(service.clone()).or_default(), &[][..])
                     }
-                    Parent::Consumer { .. } | Parent::Listener(_) => continue,
+                    Parent::Consumer { .. } => continue,
                 };
                 for wants in &rule.matches {
                     matcher.add(hosts, wants, origin, &action);

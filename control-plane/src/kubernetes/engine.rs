@@ -1,0 +1,265 @@
+//! From objects to what is desired, recorded and published. Both the watches and the
+//! control-plane API go through here, so that what is in Kubernetes is what counts.
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::sync::watch;
+use weir_mesh::model::{Addresses, Service, ServiceName, Split};
+
+use super::cluster::Cluster;
+use super::mirror::Mirror;
+use super::objects::{Kind, Objects};
+use super::translate::{Settings, Translated, translate};
+use crate::control::{Author, Control};
+use crate::store::{
+    Action, ClusterStore, Commit, Desired, Edit, Entry, Object, ObjectKey, Store as _, StoreError,
+};
+use crate::text;
+
+/// How long changes are gathered: a rollout makes many at once.
+const GATHER: Duration = Duration::from_millis(20);
+/// After recording failed.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// Works out what is desired.
+pub struct Engine {
+    pub(super) cluster: Cluster,
+    pub(super) mirror: Arc<Mirror>,
+    pub(super) store: Arc<ClusterStore>,
+    settings: Settings,
+    /// The newest; for what writes status and trust.
+    pub(super) newest: watch::Sender<Arc<Translated>>,
+}
+
+impl Engine {
+    /// Does nothing yet.
+    #[must_use]
+    pub fn new(
+        cluster: Cluster,
+        mirror: Arc<Mirror>,
+        store: Arc<ClusterStore>,
+        settings: Settings,
+    ) -> Self {
+        let newest = watch::Sender::new(Arc::default());
+        Self { cluster, mirror, store, settings, newest }
+    }
+
+    /// What objects come to now, recorded. A change that cannot be recorded is told
+    /// by the error; it is published nevertheless. Blocks.
+    pub(super) fn work(
+        &self,
+        who: Option<(Author, Action)>,
+    ) -> (Translated, Result<Option<Entry>, StoreError>) {
+        let (mut made, kept) = self.mirror.read(|objects| {
+            let made = translate(objects, &self.settings);
+            let kept = configuration(objects, &made.desired);
+            (made, kept)
+        });
+        let recorded = self.record(&kept, who);
+        self.number(&mut made.desired, &kept);
+        (made, recorded)
+    }
+
+    fn record(
+        &self,
+        kept: &[(ObjectKey, Object)],
+        who: Option<(Author, Action)>,
+    ) -> Result<Option<Entry>, StoreError> {
+        let changed =
+            kept.iter().filter(|(key, object)| self.store.recorded(key, object).is_none());
+        let edit = |(key, object): &(ObjectKey, Object)| Edit {
+            key: key.clone(),
+            after: Some(object.clone()),
+        };
+        let mut edits: Vec<_> = changed.map(edit).collect();
+        let there: BTreeSet<_> = kept.iter().map(|(key, _)| key).collect();
+        let gone = self.store.keys().into_iter().filter(|key| !there.contains(key));
+        edits.extend(gone.map(|key| Edit { key, after: None }));
+        if edits.is_empty() {
+            return Ok(None);
+        }
+        let (author, action) = who.unwrap_or_else(|| (self.observed(&edits), Action::Observe));
+        let entry = self.store.commit(&Commit {
+            base: self.store.revision(),
+            nanos: text::unix_nanos(),
+            actor: author.actor,
+            reason: author.reason,
+            action,
+            edits,
+        })?;
+        let action = action.as_str();
+        tracing::info!(revision = entry.revision, action, actor = entry.actor, "changed");
+        Ok(Some(entry))
+    }
+
+    /// Who made a change that was only seen: field managers of the objects.
+    fn observed(&self, edits: &[Edit]) -> Author {
+        let mut actors = BTreeSet::new();
+        let mut reasons = BTreeSet::new();
+        for edit in edits {
+            for (kind, namespace, name) in places(&edit.key) {
+                let manager = self.mirror.manager(kind, &namespace, &name);
+                if manager == super::cluster::FIELD_MANAGER {
+                    // Written by this API, and the process ended before it was recorded.
+                    let annotation = |name_of: &str| {
+                        self.mirror.read(|objects| {
+                            let object = objects.get(kind, &namespace, &name)?;
+                            let text = object["metadata"]["annotations"][name_of].as_str()?;
+                            Some(text.to_owned())
+                        })
+                    };
+                    actors.extend(annotation(super::resources::ACTOR));
+                    reasons.extend(annotation(super::resources::REASON));
+                } else if !manager.is_empty() {
+                    actors.insert(manager);
+                }
+            }
+        }
+        let join = |texts: BTreeSet<String>| texts.into_iter().collect::<Vec<_>>().join(", ");
+        if actors.is_empty() {
+            // A deleted object does not say who deleted it.
+            actors.insert("kubernetes".to_owned());
+        }
+        Author { actor: join(actors), reason: join(reasons) }
+    }
+
+    /// Says in which revision each object last changed.
+    fn number(&self, desired: &mut Desired, kept: &[(ObjectKey, Object)]) {
+        desired.revision = self.store.revision();
+        for (key, object) in kept {
+            let revision = self.store.recorded(key, object).unwrap_or(desired.revision);
+            match key {
+                ObjectKey::Service(name) => {
+                    if let Some(held) = desired.services.get_mut(name) {
+                        held.revision = revision;
+                    }
+                }
+                ObjectKey::Route(name) => {
+                    if let Some(held) = desired.routes.get_mut(name) {
+                        held.revision = revision;
+                    }
+                }
+                ObjectKey::TcpRoute(name) => {
+                    if let Some(held) = desired.tcp_routes.get_mut(name) {
+                        held.revision = revision;
+                    }
+                }
+                ObjectKey::Policy(kind, name) => {
+                    if let Some(held) = desired.policies.get_mut(&(*kind, name.clone())) {
+                        held.revision = revision;
+                    }
+                }
+                ObjectKey::Options => {}
+            }
+        }
+    }
+
+    /// Shows what was worked out. Only while nobody else writes.
+    pub(super) fn publish(&self, control: &Control, made: Translated) {
+        let made = Arc::new(made);
+        control.desired.send_if_modified(|desired| {
+            let changed = **desired != made.desired;
+            if changed {
+                *desired = Arc::new(made.desired.clone());
+            }
+            changed
+        });
+        control.registry.discover(made.instances.clone());
+        self.newest.send_replace(made);
+    }
+
+    /// Follows the objects. Never returns.
+    pub async fn keep(self: &Arc<Self>, control: &Arc<Control>) {
+        let mut changes = self.mirror.watch();
+        // What changed between the first look and now.
+        changes.mark_changed();
+        while changes.changed().await.is_ok() {
+            tokio::time::sleep(GATHER).await;
+            changes.mark_unchanged();
+            let (engine, own) = (self.clone(), control.clone());
+            let work = move || {
+                let _one_at_a_time = own.writing.lock().unwrap_or_else(PoisonError::into_inner);
+                let (made, recorded) = engine.work(None);
+                engine.publish(&own, made);
+                recorded
+            };
+            match tokio::task::spawn_blocking(work).await {
+                Ok(Ok(_)) => {}
+                Ok(Err(error)) => {
+                    tracing::warn!(%error, "a change is used, but not in the history yet");
+                    tokio::time::sleep(RETRY).await;
+                    changes.mark_changed();
+                }
+                Err(error) => tracing::error!(%error, "objects were not worked out"),
+            }
+        }
+    }
+}
+
+/// Where an object of the history is, or could be, in Kubernetes.
+pub(super) fn places(key: &ObjectKey) -> Vec<(Kind, String, String)> {
+    let place = |kinds: &[Kind], name: &str| -> Vec<_> {
+        let Some((name, namespace)) = name.rsplit_once('.') else { return Vec::new() };
+        kinds.iter().map(|kind| (*kind, namespace.to_owned(), name.to_owned())).collect()
+    };
+    match key {
+        ObjectKey::Service(name) => place(&[Kind::TrafficSplit], name.base()),
+        ObjectKey::Route(name) => place(&[Kind::HTTPRoute, Kind::GRPCRoute], name),
+        ObjectKey::TcpRoute(name) => place(&[Kind::TCPRoute, Kind::TLSRoute], name),
+        ObjectKey::Policy(kind, name) => {
+            let found = Kind::ALL.iter().find(|known| known.as_str() == kind.as_str());
+            found.map_or_else(Vec::new, |kind| place(&[*kind], name))
+        }
+        ObjectKey::Options => Vec::new(),
+    }
+}
+
+/// What history is kept of: splits that somebody set, routes and policies. Numbers of
+/// pods change all the time, and nobody asked for that here.
+fn configuration(objects: &Objects, desired: &Desired) -> Vec<(ObjectKey, Object)> {
+    let mut kept = Vec::new();
+    for (name, held) in &desired.services {
+        if let Some(split) = set_split(objects, name, &held.value.split) {
+            let service = Service {
+                split,
+                addresses: Addresses::default(),
+                virtual_addresses: Vec::new(),
+                descriptor_set: Bytes::new(),
+                ..(*held.value).clone()
+            };
+            kept.push((ObjectKey::Service(name.clone()), Object::Service(Arc::new(service))));
+        }
+    }
+    for (name, held) in &desired.routes {
+        kept.push((ObjectKey::Route(name.clone()), Object::Route(held.value.clone())));
+    }
+    for (name, held) in &desired.tcp_routes {
+        kept.push((ObjectKey::TcpRoute(name.clone()), Object::TcpRoute(held.value.clone())));
+    }
+    for ((kind, name), held) in &desired.policies {
+        let key = ObjectKey::Policy(*kind, name.clone());
+        kept.push((key, Object::Policy(held.value.clone())));
+    }
+    kept
+}
+
+/// The versions of a split that its TrafficSplit names: versions that only run have
+/// weight 0 and come and go.
+fn set_split(objects: &Objects, name: &ServiceName, split: &Split) -> Option<Split> {
+    let object = objects.get(Kind::TrafficSplit, name.namespace()?, name.label())?;
+    let sent = object["spec"]["versions"].as_array()?;
+    let named: BTreeSet<_> = sent.iter().filter_map(|version| version["name"].as_str()).collect();
+    // One that cannot be followed sets nothing: its object's status says so.
+    let followed = sent.iter().all(|version| {
+        let weight = version["name"].as_str().and_then(|name| split.weight(name));
+        weight.map(|weight| u64::from(weight.get())) == version["weight"].as_u64()
+    });
+    let versions = split.versions().iter().filter(|(name, _)| named.contains(name.as_str()));
+    if !followed {
+        return None;
+    }
+    Split::new(versions.cloned().collect(), split.sticky.clone()).ok()
+}

@@ -1,0 +1,310 @@
+//! What the control-plane API is asked for, written as Kubernetes resources.
+
+use std::sync::Arc;
+
+use kube::api::{DeleteParams, Patch, PatchParams};
+use serde_json::{Value, json};
+use tokio::time::Instant;
+use weir_mesh::model::{Invalid, Route, Service, ServiceName, Sticky, TcpRoute, Violations};
+
+use super::cluster::{ClusterError, FIELD_MANAGER};
+use super::engine::{Engine, places};
+use super::mirror::Mirror;
+use super::objects::Kind;
+use crate::control::{Author, ChangeError, Control, Made, Resources};
+use crate::store::{Action, Desired, Edit, Object, ObjectKey, StoreError};
+
+/// Annotation: who asked for the last change.
+pub const ACTOR: &str = "weir.dev/actor";
+/// Annotation: why.
+pub const REASON: &str = "weir.dev/reason";
+
+/// One write to the API server.
+#[derive(Debug, Clone, PartialEq)]
+struct Step {
+    kind: Kind,
+    namespace: String,
+    name: String,
+    /// None: it is deleted.
+    document: Option<Value>,
+}
+
+impl Step {
+    fn what(&self) -> String {
+        format!("{} {}/{}", self.kind.as_str(), self.namespace, self.name)
+    }
+}
+
+impl Resources for Engine {
+    fn admit(&self, desired: &Desired, edits: Vec<Edit>) -> Result<Vec<Edit>, ChangeError> {
+        let mut bad = Violations::new();
+        let mut admitted = Vec::with_capacity(edits.len());
+        for edit in edits {
+            match (&edit.key, &edit.after) {
+                (ObjectKey::Service(name), Some(Object::Service(wanted))) => {
+                    match desired.services.get(name) {
+                        // A shift: all else of a service is not ours to change.
+                        Some(held) => {
+                            let split = wanted.split.clone();
+                            let service = Service { split, ..(*held.value).clone() };
+                            let after = Some(Object::Service(Arc::new(service)));
+                            admitted.push(Edit { key: edit.key, after });
+                        }
+                        None => bad.add(format!("services.{name}"), NO_SERVICES),
+                    }
+                }
+                (ObjectKey::Service(name), _) => bad.add(format!("services.{name}"), NO_SERVICES),
+                (ObjectKey::Options, after) => {
+                    if !matches!(after, Some(Object::Options(new)) if **new == desired.options) {
+                        bad.add("options", NO_OPTIONS);
+                    }
+                }
+                (key, _) if places(key).is_empty() => {
+                    bad.add(
+                        key.to_string(),
+                        "has no namespace; on Kubernetes a name is NAME.NAMESPACE",
+                    );
+                }
+                _ => admitted.push(edit),
+            }
+        }
+        bad.finish(Some(admitted)).map_err(ChangeError::Invalid)
+    }
+
+    fn write(
+        &self,
+        control: &Control,
+        author: Author,
+        action: Action,
+        edits: &[Edit],
+    ) -> Result<Made, ChangeError> {
+        let steps = self.steps(edits)?;
+        // All of it is tried before any of it is done.
+        for step in &steps {
+            self.step(step, &author, true)?;
+        }
+        let mut failed = None;
+        for (done, step) in steps.iter().enumerate() {
+            if let Err(error) = self.step(step, &author, false) {
+                failed = Some((done, error));
+                break;
+            }
+        }
+        if let Some((0, error)) = failed {
+            return Err(error);
+        }
+        let before = control.desired.borrow().revision;
+        let (made, recorded) = self.work(Some((author, action)));
+        self.publish(control, made);
+        let entry = recorded?;
+        if let Some((done, error)) = failed {
+            let told: Vec<_> = steps[..done].iter().map(Step::what).collect();
+            return Err(ChangeError::Precondition(format!(
+                "{error}; written before that, and in use: {}",
+                told.join(", ")
+            )));
+        }
+        let at = Instant::now();
+        Ok(match entry {
+            Some(entry) => {
+                Made { revision: entry.revision, unchanged: false, at, changes: entry.changes }
+            }
+            None => Made { revision: before, unchanged: true, at, changes: Vec::new() },
+        })
+    }
+}
+
+const NO_SERVICES: &str = "services are Kubernetes' own; make, change and delete them with \
+     kubectl, and set weights with `weir shift`";
+const NO_OPTIONS: &str = "are set by the control plane's flags (--egress, --trace-sampling); \
+     change the chart's values";
+
+impl Engine {
+    fn steps(&self, edits: &[Edit]) -> Result<Vec<Step>, ChangeError> {
+        let mut steps = Vec::new();
+        let mut bad = Violations::new();
+        for edit in edits {
+            let step = match &edit.after {
+                None => self.delete(&edit.key),
+                Some(object) => self.apply(&edit.key, object, &mut bad),
+            };
+            // Ports of one Service share a TrafficSplit.
+            steps.extend(step.filter(|step| !steps.contains(step)));
+        }
+        Ok(bad.finish(Some(steps))?)
+    }
+
+    fn delete(&self, key: &ObjectKey) -> Option<Step> {
+        let there = |(kind, namespace, name): &(Kind, String, String)| {
+            self.mirror.read(|objects| objects.get(*kind, namespace, name).is_some())
+        };
+        let (kind, namespace, name) = places(key).into_iter().find(there)?;
+        Some(Step { kind, namespace, name, document: None })
+    }
+
+    fn apply(&self, key: &ObjectKey, object: &Object, bad: &mut Violations) -> Option<Step> {
+        let (kind, namespace, name) = places(key).into_iter().next()?;
+        let (kind, mut document) = match object {
+            Object::Service(service) => (kind, traffic_split(service)),
+            Object::Route(route) => {
+                let document = weir_mesh::gateway_api::to_document(route);
+                let grpc = document["kind"] == Kind::GRPCRoute.as_str();
+                let kind = if grpc { Kind::GRPCRoute } else { Kind::HTTPRoute };
+                (kind, self.route(document, route, &namespace, bad))
+            }
+            Object::TcpRoute(route) => {
+                let document = weir_mesh::gateway_api::to_tcp_document(route);
+                let tls = document["kind"] == Kind::TLSRoute.as_str();
+                let kind = if tls { Kind::TLSRoute } else { Kind::TCPRoute };
+                (kind, self.tcp_route(document, route, &namespace, bad))
+            }
+            Object::Policy(policy) => (kind, policy.document().clone()),
+            Object::Options(_) => return None,
+        };
+        document["metadata"]["name"] = name.clone().into();
+        document["metadata"]["namespace"] = namespace.clone().into();
+        Some(Step { kind, namespace, name, document: Some(document) })
+    }
+
+    /// References to services as Kubernetes has them.
+    fn route(
+        &self,
+        mut document: Value,
+        route: &Route,
+        namespace: &str,
+        bad: &mut Violations,
+    ) -> Value {
+        for (i, rule) in route.rules.iter().enumerate() {
+            for (j, backend) in rule.backends.iter().enumerate() {
+                let out = &mut document["spec"]["rules"][i]["backendRefs"][j];
+                let at = format!("route.rules[{i}].backendRefs[{j}]");
+                if let Some(version) = &backend.version {
+                    let why = format!(
+                        "version {version} cannot be referred to on Kubernetes; set weights with \
+                         `weir shift`, or refer to a Service of that version alone"
+                    );
+                    bad.add(format!("{at}.version"), why);
+                }
+                reference(&self.mirror, out, &backend.service, namespace);
+            }
+            let filters = document["spec"]["rules"][i]["filters"].as_array_mut();
+            for filter in filters.into_iter().flatten() {
+                let target = &mut filter["requestMirror"]["backendRef"];
+                let service = target["name"].as_str().and_then(|name| name.parse().ok());
+                if let Some(service) = service {
+                    reference(&self.mirror, target, &service, namespace);
+                }
+            }
+        }
+        document
+    }
+
+    fn tcp_route(
+        &self,
+        mut document: Value,
+        route: &TcpRoute,
+        namespace: &str,
+        bad: &mut Violations,
+    ) -> Value {
+        let _ = route;
+        let rules = document["spec"]["rules"].as_array_mut();
+        for (i, rule) in rules.into_iter().flatten().enumerate() {
+            let backends = rule["backendRefs"].as_array_mut();
+            for (j, backend) in backends.into_iter().flatten().enumerate() {
+                let name = backend["name"].as_str().unwrap_or_default().to_owned();
+                match name.parse::<ServiceName>() {
+                    Ok(service) => reference(&self.mirror, backend, &service, namespace),
+                    Err(error) => {
+                        bad.add(format!("route.rules[{i}].backendRefs[{j}].service"), error);
+                    }
+                }
+            }
+        }
+        document
+    }
+
+    fn step(&self, step: &Step, author: &Author, dry_run: bool) -> Result<(), ChangeError> {
+        let what = step.what();
+        let version = self.mirror.version(step.kind).ok_or_else(|| {
+            ChangeError::Precondition(format!(
+                "the cluster has no {}; install its CRD",
+                step.kind.as_str()
+            ))
+        })?;
+        let api = self.cluster.objects(step.kind, &version, &step.namespace);
+        let Some(document) = &step.document else {
+            let params = DeleteParams { dry_run, ..Default::default() };
+            match self.cluster.wait(&what, api.delete(&step.name, &params)) {
+                Err(error) if !error.is_not_found() => return Err(refusal(error)),
+                _ if dry_run => {}
+                _ => self.mirror.deleted(step.kind, &step.namespace, &step.name),
+            }
+            return Ok(());
+        };
+        let mut document = document.clone();
+        let (group, ..) = step.kind.resource();
+        document["apiVersion"] = super::cluster::api_version(group, &version).into();
+        document["kind"] = step.kind.as_str().into();
+        let annotations = &mut document["metadata"]["annotations"];
+        annotations[ACTOR] = author.actor.as_str().into();
+        annotations[REASON] = author.reason.as_str().into();
+        // What the document says is ours from now on; all other fields stay whose they are.
+        let params = PatchParams { dry_run, ..PatchParams::apply(FIELD_MANAGER).force() };
+        let patch = Patch::Apply(&document);
+        let written = self.cluster.wait(&what, api.patch(&step.name, &params, &patch));
+        let written = written.map_err(refusal)?;
+        if !dry_run {
+            self.mirror.wrote(step.kind, written);
+        }
+        Ok(())
+    }
+}
+
+/// A TrafficSplit has the weights of one Service and nothing else.
+fn traffic_split(service: &Service) -> Value {
+    let split = &service.split;
+    let versions: Vec<_> = split
+        .versions()
+        .iter()
+        .map(|(name, weight)| json!({ "name": name.as_str(), "weight": weight.get() }))
+        .collect();
+    let mut spec = json!({ "versions": versions });
+    match &split.sticky {
+        Some(Sticky::Header(name)) => spec["sticky"] = json!({ "header": name.as_ref() as &str }),
+        Some(Sticky::Cookie(name)) => spec["sticky"] = json!({ "cookie": name.as_ref() as &str }),
+        Some(Sticky::User) => spec["sticky"] = json!({ "user": true }),
+        None => {}
+    }
+    json!({ "spec": spec })
+}
+
+/// Writes a reference to a Service, which must have a port.
+fn reference(mirror: &Mirror, out: &mut Value, service: &ServiceName, namespace: &str) {
+    let own = service.namespace().unwrap_or(namespace);
+    out["name"] = service.label().into();
+    if own != namespace {
+        out["namespace"] = own.into();
+    }
+    let first = || {
+        mirror.read(|objects| {
+            let object = objects.get(Kind::Service, own, service.label())?;
+            u16::try_from(object["spec"]["ports"][0]["port"].as_u64()?).ok()
+        })
+    };
+    if let Some(port) = service.port().or_else(first) {
+        out["port"] = port.into();
+    }
+}
+
+fn refusal(error: ClusterError) -> ChangeError {
+    match &error {
+        ClusterError::Answer { what, code: 400 | 422, message, .. } => {
+            Invalid::one(what.as_str(), message.as_str()).into()
+        }
+        ClusterError::Answer { code: 409, .. } => ChangeError::Aborted(error.to_string()),
+        _ if error.is_refused() || error.is_not_found() => {
+            ChangeError::Precondition(error.to_string())
+        }
+        _ => ChangeError::Store(StoreError::from(error)),
+    }
+}

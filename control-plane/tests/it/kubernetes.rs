@@ -1,0 +1,7 @@
+//! The control plane on a real Kubernetes API server.
+
+mod lead;
+mod replica;
+mod server;
+mod truth;
+mod world;

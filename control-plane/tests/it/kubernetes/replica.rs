@@ -1,0 +1,180 @@
+//! A control plane as a process, on a real API server.
+
+use std::net::SocketAddr;
+use std::process::Stdio;
+use std::sync::Arc;
+
+use http_body_util::{BodyExt as _, Full};
+use hyper_util::client::legacy::Client;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::TokioExecutor;
+use serde_json::{Value, json};
+use weir_mesh::identity::TrustBundle;
+
+use super::server::Server;
+use crate::plane::eventually;
+use crate::router::Door;
+
+pub struct Replica {
+    pub server: Arc<Server>,
+    pub namespace: String,
+    pub pod: String,
+    child: tokio::process::Child,
+    dir: tempfile::TempDir,
+}
+
+impl Replica {
+    /// A process; it may take a while until it leads.
+    pub async fn spawn(server: &Arc<Server>, namespace: &str, pod: &str) -> Self {
+        server.namespace(namespace).await;
+        server
+            .apply(json!({
+                "apiVersion": "v1", "kind": "Pod",
+                "metadata": { "name": pod, "namespace": namespace, "labels": { "app": "weir" } },
+                "spec": { "containers": [{ "name": "control-plane", "image": "weir" }] },
+            }))
+            .await;
+        let dir = tempfile::tempdir().unwrap();
+        let path = |name: &str| dir.path().join(name).display().to_string();
+        let args = format!(
+            "--kubernetes --data {} --ready-file {} --namespace {namespace} --pod {pod} \
+             --trust-domain weir.local --log-level debug",
+            path("data"),
+            path("ready.json"),
+        );
+        let log = std::fs::File::create(path("log")).unwrap();
+        let child = tokio::process::Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "process::child", "--nocapture"])
+            .env("WEIR_TEST_CONTROL_PLANE_ARGS", args)
+            .env("KUBECONFIG", server.kubeconfig())
+            .stdout(Stdio::from(log.try_clone().unwrap()))
+            .stderr(Stdio::from(log))
+            .kill_on_drop(true)
+            .spawn()
+            .unwrap();
+        Self {
+            server: server.clone(),
+            namespace: namespace.to_owned(),
+            pod: pod.to_owned(),
+            child,
+            dir,
+        }
+    }
+
+    /// One that leads.
+    pub async fn lead(server: &Arc<Server>, namespace: &str, pod: &str) -> Self {
+        let replica = Self::spawn(server, namespace, pod).await;
+        replica.leads().await;
+        replica
+    }
+
+    fn ready(&self) -> Option<Value> {
+        let text = std::fs::read_to_string(self.dir.path().join("ready.json")).ok()?;
+        serde_json::from_str(&text).ok()
+    }
+
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(self.dir.path().join("log")).unwrap_or_default()
+    }
+
+    /// Waits until it leads.
+    pub async fn leads(&self) -> Value {
+        // A lead that was not given up is waited for.
+        for _ in 0..3 {
+            let found = tokio::time::timeout(
+                std::time::Duration::from_secs(9),
+                eventually("a leader", async || self.ready().filter(|r| r["mesh"].is_string())),
+            );
+            if let Ok(ready) = found.await {
+                return ready;
+            }
+        }
+        panic!("it does not lead: {}", self.log());
+    }
+
+    /// As the kubelet does: starts it again when it ended.
+    pub async fn or_restarted(mut self) -> Self {
+        match self.child.try_wait().unwrap() {
+            None => self,
+            Some(_) => Self::lead(&self.server, &self.namespace, &self.pod).await,
+        }
+    }
+
+    pub fn is_leading(&self) -> bool {
+        self.ready().is_some_and(|ready| ready["mesh"].is_string())
+    }
+
+    async fn address(&self, of: &str) -> SocketAddr {
+        let ready =
+            eventually("a ready file", async || self.ready().filter(|ready| ready[of].is_string()));
+        ready.await[of].as_str().unwrap().parse().unwrap()
+    }
+
+    /// Where routers connect to, with the roots that the Secret has.
+    pub async fn door(&self) -> Door {
+        let of = json!({
+            "apiVersion": "v1", "kind": "Secret", "metadata": { "namespace": self.namespace },
+        });
+        let secret = self.server.get(&of, "weir-ca").await.expect("no authority");
+        let pem = base64(secret["data"]["ca.pem"].as_str().unwrap());
+        let bundle = TrustBundle::from_pem(pem).unwrap();
+        Door { address: self.address("mesh").await, bundle }
+    }
+
+    pub async fn token(&self) -> String {
+        let of = json!({
+            "apiVersion": "v1", "kind": "Secret", "metadata": { "namespace": self.namespace },
+        });
+        let secret = self.server.get(&of, "weir-api-token").await.expect("no token");
+        String::from_utf8(base64(secret["data"]["token"].as_str().unwrap())).unwrap()
+    }
+
+    pub async fn http(&self, method: &str, path: &str, body: Value) -> (u16, Value) {
+        let token = self.token().await;
+        let (status, text) = self.raw(method, path, &token, &body).await;
+        (status, serde_json::from_str(&text).unwrap_or_else(|_| Value::String(text)))
+    }
+
+    pub async fn get(&self, path: &str) -> Value {
+        let (status, json) = self.http("GET", path, Value::Null).await;
+        assert_eq!(status, 200, "{path}: {json}");
+        json
+    }
+
+    pub async fn raw(&self, method: &str, path: &str, token: &str, body: &Value) -> (u16, String) {
+        let client: Client<HttpConnector, Full<bytes::Bytes>> =
+            Client::builder(TokioExecutor::new()).build_http();
+        let body = if body.is_null() { String::new() } else { body.to_string() };
+        let request = http::Request::builder()
+            .method(method)
+            .uri(format!("http://{}{path}", self.address("api").await))
+            .header("authorization", format!("Bearer {token}"))
+            .body(Full::new(body.into()))
+            .unwrap();
+        let answer = client.request(request).await.unwrap();
+        let status = answer.status().as_u16();
+        let body = answer.into_body().collect().await.unwrap().to_bytes();
+        (status, String::from_utf8(body.to_vec()).unwrap())
+    }
+
+    /// SIGTERM, and waits for its end.
+    pub async fn stop(mut self) {
+        let pid = self.child.id().unwrap().to_string();
+        let killed = std::process::Command::new("kill").args(["-TERM", &pid]).status().unwrap();
+        assert!(killed.success());
+        let status = tokio::time::timeout(std::time::Duration::from_secs(20), self.child.wait());
+        let status = status.await.expect("it does not end").unwrap();
+        assert!(status.success(), "{status}: {}", self.log());
+    }
+
+    /// `kill -9`.
+    pub async fn kill(mut self) {
+        self.child.kill().await.unwrap();
+    }
+}
+
+pub fn base64(text: &str) -> Vec<u8> {
+    let secret: k8s_openapi::ByteString =
+        serde_json::from_value(Value::String(text.to_owned())).unwrap();
+    secret.0
+}

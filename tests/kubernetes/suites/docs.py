@@ -1,0 +1,97 @@
+"""Every command of the pages about Kubernetes, as it stands there, in its order."""
+
+import os
+import pathlib
+import re
+import signal
+import subprocess
+import tempfile
+
+from harness import cluster, images, mesh
+
+PAGES = ("kubernetes.md", "upgrade.md", "uninstall.md")
+BLOCK = re.compile(r"^```sh\n(.*?)^```$", re.DOTALL | re.MULTILINE)
+# Of all pages together, in seconds.
+BOUND = 900
+
+# The images are this checkout's, which is all that differs from what a user types.
+PRELUDE = """
+set -eu -o pipefail
+helm() {
+  case $1 in
+    install) command helm "$@" --set image.tag=dev --set services.image.tag=dev ;;
+    *) command helm "$@" ;;
+  esac
+}
+"""
+
+
+def commands():
+    """One script of all blocks; each says where it stands before it runs."""
+    parts = [PRELUDE]
+    for page in PAGES:
+        text = (images.REPOSITORY / "docs/src" / page).read_text()
+        for block in BLOCK.finditer(text):
+            line = text.count("\n", 0, block.start()) + 2
+            parts.append(f"echo '== {page}:{line}'\n{block[1]}")
+    return "\n".join(parts)
+
+
+def setup(kube):
+    if mesh.installed():
+        mesh.uninstall(kube)
+    kube.delete("namespace", mesh.NAMESPACE)
+    kube.delete("namespace", "shop")
+    kube.apply_definitions()
+
+
+def teardown(kube):
+    mesh.uninstall(kube)
+    for name in ("shop", "weir-services", mesh.NAMESPACE):
+        kube.delete("namespace", name)
+
+
+def test_every_command_works(kube):
+    with tempfile.TemporaryDirectory() as directory:
+        script = pathlib.Path(directory) / "script"
+        script.write_text(commands())
+        programs = pathlib.Path(directory) / "bin"
+        programs.mkdir()
+        (programs / "weir").symlink_to(images.program("weir").resolve())
+        (programs / "helm").symlink_to(cluster.PROGRAMS / "helm")
+        environment = dict(os.environ, PATH=f"{programs}:{os.environ['PATH']}")
+        # A session of its own, as port-forwards run on when the script has ended.
+        process = subprocess.Popen(
+            ["bash", script],
+            cwd=images.REPOSITORY,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+            preexec_fn=cluster.die_with_parent,
+        )
+        try:
+            # Not communicate(): port-forwards keep the pipe open.
+            output = read(process)
+        finally:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+    tail = "\n".join(output[-25:])
+    assert process.returncode == 0, f"ended with {process.returncode}:\n{tail}"
+
+
+def read(process):
+    """What it prints, until it ends or the time is over."""
+    output = []
+    alarm = signal.signal(signal.SIGALRM, lambda *_: process.kill())
+    signal.alarm(BOUND)
+    try:
+        while process.poll() is None and (line := process.stdout.readline()):
+            output.append(line.rstrip("\n"))
+        process.wait()
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, alarm)
+    return output
