@@ -26,7 +26,7 @@ use crate::upstream::Reach;
 /// the next.
 #[derive(Default)]
 pub struct Builder {
-    /// In a pod of Kubernetes.
+    /// The pod, on Kubernetes.
     pub(super) pod: Option<Arc<Pod>>,
     known_ports: places::Known,
     endpoints: Interner<(Arc<str>, SocketAddr, Reach, Arc<SpiffeId>)>,
@@ -50,7 +50,7 @@ pub(super) struct Gateways {
 }
 
 impl Builder {
-    /// One whose parts count what they do there.
+    /// One whose parts count what they do there; for a router in `pod`, if it is in one.
     #[must_use]
     pub fn new(registry: &Registry, pod: Option<Arc<Pod>>) -> Self {
         Self { limits: Compiler::new(registry.clone()), pod, ..Self::default() }
