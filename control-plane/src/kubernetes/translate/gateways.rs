@@ -140,11 +140,11 @@ impl<'a> Gateways<'a> {
             let why = format!("Gateway {name} in {namespace} has no such listener");
             return Some(Err(Fault::new("NoMatchingParent", why)));
         }
-        let takes = |listener: &&mut Listener<'_>| {
+        let takes = |listener: &Listener<'_>| {
             listener.kinds.contains(&wish.kind)
                 && listener.admits(objects, namespace, wish.namespace)
         };
-        named.retain(|listener| takes(&listener));
+        named.retain(|listener| takes(listener));
         if named.is_empty() {
             let why = format!(
                 "no listener of Gateway {name} takes a {} of namespace {}",

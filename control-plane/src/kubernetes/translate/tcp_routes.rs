@@ -79,8 +79,6 @@ fn model_parents(parents: &[Parent<'_>]) -> Vec<TcpParent> {
                     |id: &Arc<str>| TcpParent::Gateway { section: Some(id.clone()), port: None };
                 ids.iter().map(listener).collect()
             }
-            // Callers of one namespace alone cannot be told apart by bytes.
-            Ok(Found::Services { consumer: true, .. }) => continue,
             Ok(Found::Services { ports, .. }) => {
                 ports.iter().cloned().map(TcpParent::Service).collect()
             }
