@@ -31,6 +31,7 @@ pub(super) struct Parent<'a> {
 pub(super) struct Child<'a> {
     pub kind: Kind,
     pub namespace: &'a str,
+    pub name: &'a str,
     pub object: &'a Value,
     pub hostnames: &'a [HostPattern],
     /// What it says cannot be read: it is attached to nothing.
@@ -54,6 +55,7 @@ pub(super) fn parents<'a>(
                 let wish = Wish {
                     kind: child.kind,
                     namespace: child.namespace,
+                    name: child.name,
                     hostnames: child.hostnames,
                     parent: sent,
                 };

@@ -50,12 +50,13 @@ fn route(
     let child = Child {
         kind,
         namespace,
+        name,
         object,
         hostnames: read.as_ref().map_or(&[], |body| body.hostnames.as_slice()),
         fault: read.as_ref().err(),
     };
     let parents = parents::parents(context.objects, context.services, gateways, &child);
-    let status = update(&child, name, &parents, refs.as_ref());
+    let status = update(&child, &parents, refs.as_ref());
     let model_parents = model_parents(&parents);
     let route = read.as_ref().ok().filter(|_| !model_parents.is_empty()).map(|body| TcpRoute {
         name: route_name(kind, namespace, name),
