@@ -294,6 +294,28 @@ mod tests {
     }
 
     #[test]
+    fn a_backend_that_cannot_be_used_keeps_its_share() {
+        let mut route = tls("web", "a.example.com", "");
+        let lost = pb::BackendRef {
+            service: "nowhere".into(),
+            weight: 3,
+            invalid: "it is not there".into(),
+            ..Default::default()
+        };
+        route.backend_refs.push(lost);
+        let message = pb::Snapshot {
+            trust_domain: "weir.local".into(),
+            services: vec![service("db", pb::Protocol::Tcp)],
+            tcp_routes: vec![route],
+            ..Default::default()
+        };
+        let table = Builder::default().build(&wire::snapshot(&message).unwrap()).unwrap();
+        let action = table.tcp.server_name("any", 443, "a.example.com").unwrap();
+        let why = action.backends[1].as_ref().err().map(|why| &**why);
+        assert!(action.backends[0].is_ok() && why == Some("it is not there"));
+    }
+
+    #[test]
     fn only_tcp_services_take_connections() {
         let table = table();
         assert!(table.tcp.service("db").is_some());

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use serde_json::{Value, json};
-use weir_mesh::model::{Parent, Protocol};
+use weir_mesh::model::{Protocol, Route, RouteKind};
 use weir_mesh::policy::{PolicyKind, Target, TargetKind};
 
 use super::json::text;
@@ -165,22 +165,18 @@ fn route(
 }
 
 fn gateway(context: &Context<'_>, namespace: &str, name: &str) -> Result<Targets, Fault> {
-    if !context.gateways.has(namespace, name) {
-        return Err(not_found(format!("no Gateway {name} of ours in namespace {namespace}")));
-    }
+    let attached = context
+        .gateways
+        .routes(namespace, name)
+        .ok_or_else(|| not_found(format!("no Gateway {name} of ours in namespace {namespace}")))?;
     if context.gateways.count() == 1 {
         return Ok(Targets(vec![Target::Gateway]));
     }
-    let prefix = format!("{namespace}/{name}/");
-    let attached = |parent: &Parent| match parent {
-        Parent::Listener(id) => id.starts_with(&prefix),
-        _ => false,
-    };
-    let routes = context.routes.values().filter(|route| route.parents.iter().any(attached));
-    let target = |route: &weir_mesh::model::Route| Target::Route {
+    let routes = attached.iter().filter_map(|name| context.routes.get(name));
+    let target = |route: &Route| Target::Route {
         kind: match route.kind {
-            weir_mesh::model::RouteKind::Http => TargetKind::HttpRoute,
-            weir_mesh::model::RouteKind::Grpc => TargetKind::GrpcRoute,
+            RouteKind::Http => TargetKind::HttpRoute,
+            RouteKind::Grpc => TargetKind::GrpcRoute,
         },
         name: route.name.clone(),
         rule: None,

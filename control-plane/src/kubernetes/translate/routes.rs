@@ -110,6 +110,7 @@ fn route(
     let child = Child {
         kind,
         namespace,
+        name,
         object,
         hostnames: read.as_ref().map_or(&[], |body| body.hostnames.as_slice()),
         fault: read.as_ref().err(),
@@ -129,14 +130,13 @@ fn route(
             pin_versions: body.pin_versions,
         }
     });
-    let status = update(&child, name, &parents, refs.as_ref());
+    let status = update(&child, &parents, refs.as_ref());
     (route.filter(|route| !route.parents.is_empty()), status)
 }
 
 /// What a route is told; nothing when it has no parent of ours and never had.
 pub(super) fn update(
     child: &Child<'_>,
-    name: &str,
     parents: &[Parent<'_>],
     refs: Option<&Fault>,
 ) -> Option<StatusUpdate> {
@@ -145,7 +145,7 @@ pub(super) fn update(
     (had || !parents.is_empty()).then(|| StatusUpdate {
         kind: child.kind,
         namespace: child.namespace.to_owned(),
-        name: name.to_owned(),
+        name: child.name.to_owned(),
         generation: generation(child.object),
         status,
     })

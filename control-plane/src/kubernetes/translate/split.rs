@@ -2,12 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use serde_json::{Value, json};
-use weir_mesh::model::{Instance, Invalid, Split, Sticky, VersionName, Violations, Weight};
+use serde_json::json;
+use weir_mesh::model::{Instance, Split, VersionName, Weight};
+use weir_mesh::traffic_split;
 
 use super::StatusUpdate;
 use super::endpoints::Instances;
-use super::json::{list, text};
 use super::policies;
 use super::services::{KubeService, Port, Services};
 use super::status::Fault;
@@ -25,7 +25,7 @@ pub(super) fn splits<'a>(
 ) -> Splits<'a> {
     let mut splits = Splits::new();
     for (namespace, name, object) in objects.all(Kind::TrafficSplit) {
-        let split = read(&object["spec"], "spec")
+        let split = traffic_split::read(&object["spec"], "spec")
             .map_err(|invalid| Fault::new("Invalid", invalid.to_string()));
         let service = services.get(namespace, name).ok_or_else(|| {
             let why = format!("no Service {name} with TCP ports in namespace {namespace}");
@@ -95,44 +95,4 @@ fn by_count(mut counts: BTreeMap<VersionName, u32>) -> Option<Split> {
         Weight::try_from(weight(ready)).ok().map(|weight| (version, weight))
     });
     Split::new(weighted.collect::<Option<_>>()?, None).ok()
-}
-
-/// Reads a TrafficSplit's spec. `at` is its path.
-fn read(spec: &Value, at: &str) -> Result<Split, Invalid> {
-    let mut bad = Violations::new();
-    let mut versions = Vec::new();
-    for (i, sent) in list(spec, "versions").iter().enumerate() {
-        let at = format!("{at}.versions[{i}]");
-        let name = text(sent, "name").parse::<VersionName>();
-        let name = bad.take(&format!("{at}.name"), name);
-        let weight = match sent["weight"].as_i64() {
-            Some(weight) => bad.take(&format!("{at}.weight"), Weight::try_from(weight)),
-            None => {
-                bad.add(format!("{at}.weight"), "is missing; give a number from 0 to 1000000");
-                None
-            }
-        };
-        versions.extend(name.zip(weight));
-    }
-    let sticky = match &spec["sticky"] {
-        Value::Null => None,
-        sent => bad.take(&format!("{at}.sticky"), sticky(sent)),
-    };
-    if !bad.is_empty() {
-        return bad.finish(None);
-    }
-    let split = bad.take(&format!("{at}.versions"), Split::new(versions, sticky));
-    bad.finish(split)
-}
-
-fn sticky(sent: &Value) -> Result<Sticky, String> {
-    use weir_proto::weir::mesh::v1::{Sticky as Message, sticky::By};
-    let by = match (sent["header"].as_str(), sent["cookie"].as_str(), &sent["user"]) {
-        (Some(name), None, Value::Null) => By::Header(name.to_owned()),
-        (None, Some(name), Value::Null) => By::Cookie(name.to_owned()),
-        (None, None, Value::Bool(true)) => By::User(true),
-        _ => return Err("needs exactly one of header, cookie and `user: true`".to_owned()),
-    };
-    let read = weir_mesh::wire::sticky(&Message { by: Some(by) }, "");
-    read.map_err(|invalid| invalid.to_string())
 }

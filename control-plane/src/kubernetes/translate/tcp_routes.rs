@@ -50,12 +50,13 @@ fn route(
     let child = Child {
         kind,
         namespace,
+        name,
         object,
         hostnames: read.as_ref().map_or(&[], |body| body.hostnames.as_slice()),
         fault: read.as_ref().err(),
     };
     let parents = parents::parents(context.objects, context.services, gateways, &child);
-    let status = update(&child, name, &parents, refs.as_ref());
+    let status = update(&child, &parents, refs.as_ref());
     let model_parents = model_parents(&parents);
     let route = read.as_ref().ok().filter(|_| !model_parents.is_empty()).map(|body| TcpRoute {
         name: route_name(kind, namespace, name),
@@ -79,8 +80,6 @@ fn model_parents(parents: &[Parent<'_>]) -> Vec<TcpParent> {
                     |id: &Arc<str>| TcpParent::Gateway { section: Some(id.clone()), port: None };
                 ids.iter().map(listener).collect()
             }
-            // Callers of one namespace alone cannot be told apart by bytes.
-            Ok(Found::Services { consumer: true, .. }) => continue,
             Ok(Found::Services { ports, .. }) => {
                 ports.iter().cloned().map(TcpParent::Service).collect()
             }

@@ -256,6 +256,12 @@ fn listeners_that_cannot_be_beside_each_other() {
             "Accepted=True/Accepted",
             false,
         ),
+        (
+            json!([https(json!({ "name": "tls" })), { "name": "b", "port": 443, "protocol": "TLS", "tls": { "mode": "Passthrough" } }]),
+            "Accepted=False/ProtocolConflict",
+            true,
+        ),
+        (json!([http("a", 15020, "Same")]), "Accepted=False/PortUnavailable", false),
         (json!([tls("a", "Terminate", "a.test")]), "Accepted=False/UnsupportedValue", false),
         (
             json!([{ "name": "a", "port": 1, "protocol": "UDP" }]),
@@ -287,8 +293,23 @@ fn the_older_gateway_keeps_its_port() {
     other["metadata"]["creationTimestamp"] = "2026-11-03T00:00:00Z".into();
     let out = with(&[young, old, other]);
     let ids: Vec<_> = out.desired.listeners.iter().map(|l| &*l.id).collect();
-    assert_eq!(ids, ["front/old/http", "shop/other/http"]);
+    assert_eq!(ids, ["front/old/http"], "the same host by HTTP is one");
+    assert_eq!(told(listener_of(&out, "other"))[1], "Programmed=True/Programmed");
     assert_eq!(told(listener_of(&out, "a-young"))[0], "Accepted=False/PortUnavailable");
+}
+
+#[test]
+fn gateways_that_take_the_same_host_have_the_routes_of_both() {
+    let mut one = gateway("front", "one", json!([http("a", 80, "All")]));
+    one["metadata"]["creationTimestamp"] = "2026-11-01T00:00:00Z".into();
+    let two = gateway("front", "two", json!([http("b", 80, "All"), http("c", 81, "All")]));
+    let web = http_route("web", to("two"), backends(&[("products", 80)]));
+    let out = with(&[one, two, web]);
+    let parents = &out.desired.routes["web.shop"].value.parents;
+    let listener = |id: &str| Parent::Listener(id.into());
+    assert_eq!(*parents, [listener("front/one/a"), listener("front/two/c")]);
+    assert_eq!(listener_of(&out, "one")["attachedRoutes"], 0);
+    assert_eq!(listener_of(&out, "two")["attachedRoutes"], 1);
 }
 
 fn listener_of<'a>(out: &'a Translated, gateway: &str) -> &'a Value {

@@ -174,6 +174,8 @@ fn a_parent_that_is_not_there_or_speaks_something_else() {
         of_service("nobody"),
         json!({ "group": "", "kind": "Service", "name": "users", "port": 5432 }),
         json!({ "group": "", "kind": "Service", "name": "users", "port": 1 }),
+        json!({ "group": "", "kind": "Service", "name": "users", "sectionName": "http" }),
+        json!({ "group": "", "kind": "Service", "name": "users", "sectionName": "http-80", "port": 5432 }),
     ] {
         let out = with(&[http_route("web", json!([parent]), backends(&[("users", 80)]))]);
         assert!(out.desired.routes.is_empty());

@@ -122,6 +122,34 @@ fn a_router_that_has_not_started_takes_nothing() {
 }
 
 #[test]
+fn a_port_that_the_router_does_not_take_is_spoken_to_in_plaintext() {
+    let mut skips = pod("a", "v1", true);
+    skips["metadata"]["annotations"]["weir.dev/redirect-arguments"] =
+        "--outbound-port=15001 --inbound-port=15006 --admin-port=15020 --router-uid=15000 \
+         --skip-inbound-ports=9000"
+            .into();
+    let mut none = pod("b", "v1", true);
+    none["metadata"]["annotations"]["weir.dev/redirect"] = "none".into();
+    let ports = json!([{ "name": "http", "port": 80 }, { "name": "grpc", "port": 9000 }]);
+    let endpoints =
+        json!([endpoint("a", "10.0.0.1", json!({})), endpoint("b", "10.0.0.2", json!({}))]);
+    let all =
+        [skips, none, service("products", ports.clone()), slice("1", "products", ports, endpoints)];
+    let out = translated(&all);
+    let how: Vec<_> =
+        out.instances.iter().map(|i| (&*i.id, i.transport, i.identity.is_some())).collect();
+    assert_eq!(
+        how,
+        [
+            ("products.shop/a", Transport::Mesh, true),
+            ("products.shop/b", Transport::Plain, false),
+            ("products.shop:9000/a", Transport::Plain, false),
+            ("products.shop:9000/b", Transport::Plain, false),
+        ]
+    );
+}
+
+#[test]
 fn endpoints_that_are_no_pods_are_plain_and_headless_services_have_no_address() {
     let mut headless = service("products", json!([{ "port": 80 }]));
     headless["spec"]["clusterIP"] = "None".into();
