@@ -68,7 +68,7 @@ pub async fn run(args: &Args, shutdown: Shutdown) -> Result<(), RunError> {
     let cluster = Cluster::connect(&own.namespace).await.map_err(StartError::from)?;
     let mirror = Arc::new(Mirror::default());
     let mut tasks = JoinSet::new();
-    watches::start(&cluster, &mirror, &mut tasks);
+    watches::start(&cluster, &mirror, &own.secret_namespaces, &mut tasks);
     let door = Door::new(mirror.clone(), shutdown.clone());
     let api = app::bind("--api-listen", config.api_listen).await?;
     let address = api.local_addr().map_err(StartError::from)?;

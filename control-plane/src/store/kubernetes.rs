@@ -78,7 +78,12 @@ fn name(revision: Revision) -> String {
 }
 
 fn digest(object: &Object) -> String {
-    hex(&sha256(&record::encode(object).0))
+    short(&record::encode(object).0)
+}
+
+/// Half of a SHA-256, enough to see a change by: all of them are in one ConfigMap.
+fn short(bytes: &[u8]) -> String {
+    hex(&sha256(bytes)[..16])
 }
 
 /// Descriptor sets are not kept here: services are Kubernetes' own.
@@ -232,7 +237,7 @@ impl State {
         for change in &record.changes {
             match &change.after {
                 Some(bytes) => {
-                    let sha256 = hex(&sha256(bytes));
+                    let sha256 = short(bytes);
                     let recorded = Recorded { revision: record.revision, sha256 };
                     self.objects.insert(change.object.clone(), recorded);
                 }

@@ -4,4 +4,5 @@ mod lead;
 mod replica;
 mod server;
 mod truth;
+mod webhook;
 mod world;

@@ -45,7 +45,7 @@ async fn one_leads_and_the_next_takes_over_when_it_stops() {
         door.bundle.to_pem(),
         "and so is the authority"
     );
-    assert_eq!(second.get("/v1/services").await, json!({}));
+    assert!(second.get("/v1/services").await["services"].is_array());
 }
 
 #[tokio::test(flavor = "multi_thread")]

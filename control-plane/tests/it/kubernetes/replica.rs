@@ -104,7 +104,7 @@ impl Replica {
         self.ready().is_some_and(|ready| ready["mesh"].is_string())
     }
 
-    async fn address(&self, of: &str) -> SocketAddr {
+    pub async fn address(&self, of: &str) -> SocketAddr {
         let ready =
             eventually("a ready file", async || self.ready().filter(|ready| ready[of].is_string()));
         ready.await[of].as_str().unwrap().parse().unwrap()
@@ -132,7 +132,7 @@ impl Replica {
     pub async fn http(&self, method: &str, path: &str, body: Value) -> (u16, Value) {
         let token = self.token().await;
         let (status, text) = self.raw(method, path, &token, &body).await;
-        (status, serde_json::from_str(&text).unwrap_or_else(|_| Value::String(text)))
+        (status, serde_json::from_str(&text).unwrap_or(Value::String(text)))
     }
 
     pub async fn get(&self, path: &str) -> Value {

@@ -197,6 +197,12 @@ impl Server {
         Client::try_from(config).unwrap()
     }
 
+    /// A kind that is there later than others.
+    pub async fn add(&self, kind: &(&str, &str, &str, &str, &str)) {
+        self.install(kind).await;
+        self.installed(kind).await;
+    }
+
     async fn install(&self, kind: &(&str, &str, &str, &str, &str)) {
         let (group, version, kind, plural, scope) = *kind;
         let mut metadata = json!({ "name": format!("{plural}.{group}") });

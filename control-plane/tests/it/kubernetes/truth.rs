@@ -178,3 +178,39 @@ async fn an_api_server_that_dies_changes_nothing_for_routers() {
     let version = |split: &Value| split["metadata"]["resourceVersion"].clone();
     assert_eq!(version(&split), version(&told), "a status that is right is not written again");
 }
+
+/// In another version than the one that Weir knows best.
+const TCP_ROUTE: (&str, &str, &str, &str, &str) =
+    ("gateway.networking.k8s.io", "v1", "TCPRoute", "tcproutes", "Namespaced");
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_kind_that_is_installed_later_is_followed_in_the_version_that_there_is() {
+    let Some((server, _turn)) = shared().await else { return };
+    let replica = Replica::lead(&server, "weir-later", "cp").await;
+    let shop = Shop::open(&server, "shop-later").await;
+    server.add(&TCP_ROUTE).await;
+    let service = json!({ "name": "products", "port": 80 });
+    let mut parent = service.clone();
+    (parent["group"], parent["kind"]) = ("".into(), "Service".into());
+    shop.apply(json!({
+        "apiVersion": "gateway.networking.k8s.io/v1", "kind": "TCPRoute",
+        "metadata": { "name": "db" },
+        "spec": { "parentRefs": [parent], "rules": [{ "backendRefs": [service] }] },
+    }))
+    .await;
+    let told = || async {
+        let route = shop.get("gateway.networking.k8s.io/v1", "TCPRoute", "db").await?;
+        route["status"]["parents"][0]["conditions"][0]["type"].as_str().map(str::to_owned)
+    };
+    // Kinds are looked for every 10 s.
+    let found = tokio::time::timeout(std::time::Duration::from_secs(30), async {
+        loop {
+            if let Some(told) = told().await {
+                return told;
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        }
+    });
+    let log = || replica.log();
+    assert_eq!(found.await.unwrap_or_else(|_| panic!("{}", log())), "Accepted");
+}
