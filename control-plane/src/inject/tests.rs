@@ -353,6 +353,21 @@ fn redirection_is_set_up_as_asked() {
     let none = injected(&config, &pod()).pod;
     assert_eq!(names(&none["spec"]["initContainers"]), [ROUTER, "migrate"]);
     assert_eq!(variable(&none, "WEIR_TRANSPARENT").as_deref(), Some("false"));
+    assert_eq!(none["metadata"]["annotations"]["weir.dev/redirect"], "none");
+    assert!(!receives(&none, 80));
+}
+
+#[test]
+fn a_pod_says_which_ports_its_router_takes() {
+    let config: InjectConfig =
+        serde_json::from_value(json!({"skipInboundPorts": [22, "9000-9010"]})).unwrap();
+    for mode in ["init", "cni"] {
+        let pod = injected(&config, &annotated(json!({"weir.dev/redirect": mode}))).pod;
+        let taken = [21, 22, 80, 8999, 9005, 9011, 15_020].map(|port| receives(&pod, port));
+        assert_eq!(taken, [true, false, true, true, false, true, false], "{mode}");
+    }
+    assert!(receives(&annotated(json!({})), 80), "what says nothing takes all");
+    assert!(!receives(&annotated(json!({"weir.dev/redirect-arguments": "--what"})), 80));
 }
 
 #[test]

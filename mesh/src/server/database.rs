@@ -13,8 +13,7 @@ mod row;
 
 use std::path::Path;
 
-use sqlx::pool::PoolConnection;
-use sqlx::{Sqlite, SqlitePool};
+use sqlx::Sqlite;
 
 use super::common::Common;
 #[cfg(feature = "postgres")]
@@ -95,12 +94,13 @@ impl Database {
     pub async fn all(&self, query: Query) -> Result<Vec<Row>, sqlx::Error> {
         match &self.0 {
             Kind::Sqlite(database) => {
-                query.all(Connection::Sqlite(&mut *taken(&database.read).await?)).await
+                query.all(Connection::Sqlite(&mut *database.read.acquire().await?)).await
             }
             #[cfg(feature = "postgres")]
-            Kind::Postgres(database) => {
-                query.all(Connection::Postgres(&mut *database.acquire().await?)).await
-            }
+            Kind::Postgres(database) => query
+                .all(Connection::Postgres(&mut *database.acquire().await.map_err(away)?))
+                .await
+                .map_err(away),
         }
     }
 
@@ -119,11 +119,11 @@ impl Database {
     pub async fn run(&self, query: Query) -> Result<u64, sqlx::Error> {
         match &self.0 {
             Kind::Sqlite(database) => {
-                query.run(Connection::Sqlite(&mut *taken(&database.write).await?)).await
+                query.run(Connection::Sqlite(&mut *database.write.acquire().await?)).await
             }
             #[cfg(feature = "postgres")]
             Kind::Postgres(database) => {
-                query.run(Connection::Postgres(&mut *database.acquire().await?)).await
+                query.run(Connection::Postgres(&mut *database.acquire().await.map_err(away)?)).await
             }
         }
     }
@@ -159,13 +159,23 @@ impl Database {
                 Ok(Transaction(Open::Sqlite(database.write.begin_with("BEGIN IMMEDIATE").await?)))
             }
             #[cfg(feature = "postgres")]
-            Kind::Postgres(database) => Ok(Transaction(Open::Postgres(database.begin().await?))),
+            Kind::Postgres(database) => {
+                Ok(Transaction(Open::Postgres(database.begin().await.map_err(away)?)))
+            }
         }
     }
 }
 
-async fn taken(pool: &SqlitePool) -> Result<PoolConnection<Sqlite>, sqlx::Error> {
-    pool.acquire().await
+/// A server that is away, or goes, before anything was written is as good as
+/// busy: the caller may try again.
+fn away(error: sqlx::Error) -> sqlx::Error {
+    match error {
+        sqlx::Error::Io(_) | sqlx::Error::Tls(_) => {
+            tracing::warn!(%error, "the database cannot be reached");
+            sqlx::Error::PoolTimedOut
+        }
+        other => other,
+    }
 }
 
 /// Changes that come into effect together.
@@ -193,7 +203,7 @@ impl Transaction {
     /// # Errors
     /// When the database fails.
     pub async fn all(&mut self, query: Query) -> Result<Vec<Row>, sqlx::Error> {
-        query.all(self.connection()).await
+        query.all(self.connection()).await.map_err(away)
     }
 
     /// Reads or writes, and gives the first row.
@@ -209,7 +219,8 @@ impl Transaction {
     /// # Errors
     /// When the database fails.
     pub async fn run(&mut self, query: Query) -> Result<u64, sqlx::Error> {
-        query.run(self.connection()).await
+        // Nothing counts before the commit.
+        query.run(self.connection()).await.map_err(away)
     }
 
     /// Waits until no other transaction of this service that asks for it is

@@ -31,3 +31,29 @@ impl fmt::Debug for DatabaseUrl {
         f.write_str("DatabaseUrl(..)")
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use clap::{Args as _, FromArgMatches as _};
+
+    use crate::server::Common;
+
+    fn parse(args: &[&str]) -> Result<Common, clap::Error> {
+        let command = Common::augment_args(clap::Command::new("test"));
+        Common::from_arg_matches(&command.try_get_matches_from(args)?)
+    }
+
+    #[test]
+    fn a_service_keeps_its_data_in_a_directory_or_a_database() {
+        let here = parse(&["test", "--data", "d"]).unwrap();
+        assert!(here.data.is_some() && here.database_url.is_none());
+        let error = parse(&["test"]).unwrap_err().to_string();
+        assert!(error.contains("--data"), "{error}");
+
+        // Wrong or right, a command line's errors would show it.
+        let there = parse(&["test", "--database-url", "s3cret"]).unwrap();
+        assert!(there.data.is_none());
+        assert_eq!(there.database_url.as_ref().unwrap().reveal(), "s3cret");
+        assert!(!format!("{there:?}").contains("s3cret"));
+    }
+}

@@ -89,15 +89,12 @@ pub async fn open(url: &DatabaseUrl, schema: &Schema) -> Result<Database, OpenEr
 }
 
 impl Database {
-    /// A connection. That the server is away is as if it were busy: the caller
-    /// may try again, since nothing was done yet.
     pub(super) async fn acquire(&self) -> Result<PoolConnection<Postgres>, sqlx::Error> {
-        self.pool.acquire().await.map_err(away)
+        self.pool.acquire().await
     }
 
-    /// Begins a transaction, with errors as [`Database::acquire`].
     pub(super) async fn begin(&self) -> Result<sqlx::Transaction<'static, Postgres>, sqlx::Error> {
-        self.pool.begin().await.map_err(away)
+        self.pool.begin().await
     }
 
     /// Calls `changed` after each [`announce`], and whenever one may have been
@@ -117,16 +114,6 @@ impl Database {
                 }
             }
         }
-    }
-}
-
-fn away(error: sqlx::Error) -> sqlx::Error {
-    match error {
-        sqlx::Error::Io(_) | sqlx::Error::Tls(_) => {
-            tracing::warn!(%error, "the database cannot be reached");
-            sqlx::Error::PoolTimedOut
-        }
-        other => other,
     }
 }
 

@@ -65,7 +65,7 @@ pub fn find_as<B>(
         None => destination(table, host, port_of(request.uri(), headers))
             .ok_or_else(|| RouterError::NoService(host.chars().take(80).collect()))?,
         // Whatever host it names.
-        Some(to) => match by_address(table, to).ok_or(RouterError::NoService(to.to_string()))? {
+        Some(to) => match by_address(table, to).ok_or(RouterError::NoInstance(to.to_string()))? {
             Found::Service(destination) => destination,
             Found::Instance(action) => return Ok(action),
         },

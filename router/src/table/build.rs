@@ -28,6 +28,7 @@ use crate::upstream::Reach;
 pub struct Builder {
     /// In a pod of Kubernetes.
     pub(super) pod: Option<Arc<Pod>>,
+    known_ports: places::Known,
     endpoints: Interner<(Arc<str>, SocketAddr, Reach, Arc<SpiffeId>)>,
     versions: Interner<(ServiceName, VersionName)>,
     pub(super) splits: Interner<String>,
@@ -108,9 +109,17 @@ impl Builder {
         }
         let tcp = super::tcp::build(snapshot, &entries, pod.is_some(), &mut self.splits)?;
         let one = self.splits.number(&"one".to_owned());
-        let places = pod
-            .as_deref()
-            .map(|pod| places::build(pod, snapshot, &services, &inbound_limits, everywhere, one));
+        let places = pod.as_deref().map(|pod| {
+            places::build(
+                pod,
+                &mut self.known_ports,
+                snapshot,
+                &services,
+                &inbound_limits,
+                everywhere,
+                one,
+            )
+        });
         self.endpoints.sweep();
         self.versions.sweep();
         self.splits.sweep();

@@ -102,7 +102,7 @@ impl Places {
         };
         TcpAction {
             label: service.name.as_str().into(),
-            backends: vec![TcpBackend { service, version: None }],
+            backends: vec![Ok(TcpBackend { service, version: None })],
             splitter: self.splitter(),
         }
     }
@@ -132,9 +132,13 @@ impl Places {
     }
 }
 
+/// Services of the pod's ports, as they were last known.
+pub(super) type Known = BTreeMap<u16, Vec<ServiceName>>;
+
 /// Of a snapshot, for a router in `pod`.
 pub(super) fn build(
     pod: &Pod,
+    known: &mut Known,
     snapshot: &Snapshot,
     services: &Map<ServiceName, Destination>,
     inbound_limits: &Map<ServiceName, Arc<[Attachment]>>,
@@ -170,6 +174,17 @@ pub(super) fn build(
             }
         }
     }
+    // A pod that goes may be no instance any more, and still serves: it must not be
+    // left without its policies.
+    for (port, names) in known.iter() {
+        let of = names.iter().filter_map(|name| services.get(name));
+        let left: Vec<_> = of.map(|destination| destination.service.clone()).collect();
+        if !left.is_empty() {
+            own.entry(*port).or_insert(left);
+        }
+    }
+    let names = |of: &[Arc<ServiceEntry>]| of.iter().map(|service| service.name.clone()).collect();
+    *known = own.iter().map(|(port, of)| (*port, names(of))).collect();
     let port = |(port, services): (u16, Vec<Arc<ServiceEntry>>)| {
         let of = services.iter().filter_map(|service| inbound_limits.get(&service.name));
         let limits = of.flat_map(|limits| limits.iter().cloned()).collect();

@@ -78,6 +78,18 @@ async fn policies_of_every_service_of_a_port(world: &World) {
     let sent = std::io::Write::write_all(&mut stream, &[22, 3, 1, 0, 5, 1, 0, 0, 1, 0]);
     assert!(sent.is_err() || hear(stream).is_ok_and(|said| !said.contains("I am server")));
 
+    // A pod that is taken out of the mesh while it ends keeps its policies.
+    world
+        .publish(|snapshot| {
+            snapshot.instances.retain(|instance| instance.id != "shop/server-1");
+            snapshot.policies = vec![policy("AuthorizationPolicy", "web", "web.shop", web.clone())];
+        })
+        .await;
+    let denied = plain.get(&server.at(8080), "x", "/");
+    assert!(denied.starts_with("HTTP/1.1 403"), "{denied}");
+    let gone = client.get("10.96.0.1:80", "x", "/");
+    assert!(gone.starts_with("HTTP/1.1 503"), "{gone}");
+
     // Bytes are allowed or denied by who sends them.
     publish(vec![policy("AuthorizationPolicy", "db", "db.shop", web)]).await;
     assert_eq!(talk(client.connect("10.96.0.4:5432"), "x").unwrap(), "220 db\nx");

@@ -11,6 +11,7 @@ use weir_mesh::model::{Instance, ServiceName, Transport, VersionName};
 use super::json::{annotation, label, list, port, text};
 use super::services::Services;
 use super::{Settings, Warning};
+use crate::inject;
 use crate::kubernetes::objects::{Kind, Objects};
 
 /// Instances by service and id.
@@ -20,12 +21,13 @@ pub(super) type Instances = BTreeMap<ServiceName, BTreeMap<Arc<str>, Instance>>;
 const ROUTER: &str = "weir-router";
 
 /// What is known of an endpoint beside its address and port.
-struct Endpoint {
+struct Endpoint<'a> {
     /// The last part of an instance's id.
     name: String,
     ip: IpAddr,
     version: VersionName,
-    transport: Transport,
+    /// The pod, if it has a router.
+    meshed: Option<&'a Value>,
     zone: Arc<str>,
     healthy: bool,
     identity: Option<Arc<SpiffeId>>,
@@ -76,7 +78,7 @@ pub(super) fn instances(
 /// address: no order of slices matters.
 fn add(
     known: &mut BTreeMap<Arc<str>, Instance>,
-    endpoint: &Endpoint,
+    endpoint: &Endpoint<'_>,
     service: &ServiceName,
     port: u16,
 ) {
@@ -87,26 +89,28 @@ fn add(
         .get(&id)
         .is_none_or(|other| rank(endpoint.healthy, address) < rank(other.healthy, other.address));
     if better {
+        // A port that its router does not take is as it is without one.
+        let meshed = endpoint.meshed.is_some_and(|pod| inject::receives(pod, port));
         let instance = Instance {
             id: id.clone(),
             service: service.clone(),
             version: endpoint.version.clone(),
             address,
-            transport: endpoint.transport,
+            transport: if meshed { Transport::Mesh } else { Transport::Plain },
             zone: endpoint.zone.clone(),
             healthy: endpoint.healthy,
-            identity: endpoint.identity.clone(),
+            identity: endpoint.identity.clone().filter(|_| meshed),
         };
         known.insert(id, instance);
     }
 }
 
-fn endpoint(
-    objects: &Objects,
+fn endpoint<'a>(
+    objects: &'a Objects,
     settings: &Settings,
     namespace: &str,
     sent: &Value,
-) -> Result<Option<Endpoint>, String> {
+) -> Result<Option<Endpoint<'a>>, String> {
     // Further addresses of an endpoint are the same; the API says that the first
     // is enough.
     let address = list(sent, "addresses").first().and_then(Value::as_str).unwrap_or_default();
@@ -128,16 +132,13 @@ fn endpoint(
         // to in plaintext.
         return Ok(None);
     }
-    let injected = pod.is_some_and(is_injected);
-    let identity = match (injected, pod) {
-        (true, Some(pod)) => Some(identity(pod, settings)?),
-        _ => None,
-    };
+    let meshed = pod.filter(|pod| is_injected(pod));
+    let identity = meshed.map(|pod| identity(pod, settings)).transpose()?;
     Ok(Some(Endpoint {
         name: if is_pod { text(target, "name").to_owned() } else { ip.to_string() },
         ip,
         version: pod.map_or_else(VersionName::unsaid, version),
-        transport: if injected { Transport::Mesh } else { Transport::Plain },
+        meshed,
         zone: zone(objects, sent).into(),
         healthy: ready && !pod.is_some_and(waits_for_router),
         identity,

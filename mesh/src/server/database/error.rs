@@ -71,14 +71,18 @@ pub enum OpenError {
     },
 }
 
+const TLS: &str = "; see sslmode and sslrootcert in --database-url";
+
 /// What to do about a server's refusal.
 fn hint(error: &sqlx::Error) -> &'static str {
     let code = match error {
         sqlx::Error::Database(error) => error.code(),
+        sqlx::Error::Tls(_) => return TLS,
+        // So rustls refuses a certificate.
+        sqlx::Error::Io(error) if error.kind() == std::io::ErrorKind::InvalidData => return TLS,
         sqlx::Error::Io(_) | sqlx::Error::PoolTimedOut => {
             return "; is the server running, and does --database-url name its host and port?";
         }
-        sqlx::Error::Tls(_) => return "; see sslmode and sslrootcert in --database-url",
         _ => return "",
     };
     match code.as_deref() {

@@ -24,7 +24,7 @@ impl Data {
         Self { directory: TempDir::new().unwrap(), url: None }
     }
 
-    /// On PostgreSQL, where it is installed.
+    /// On PostgreSQL; where it is not installed, on SQLite again.
     #[cfg(feature = "postgres")]
     pub fn postgres() -> Self {
         Self { directory: TempDir::new().unwrap(), url: postgres::database() }

@@ -1,5 +1,8 @@
 //! A PostgreSQL server of the test's own, and databases on it.
 
+// Not every test that has it asks for all of it.
+#![allow(dead_code)]
+
 use std::io::{BufRead as _, BufReader};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
@@ -9,7 +12,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use weir_mesh::server::DatabaseUrl;
 
-const PASSWORD: &str = "s3cret";
+/// Of user `weir`, by TCP.
+pub const PASSWORD: &str = "s3cret";
 
 /// Runs as the user that owns the server. It ends, and leaves nothing, when the
 /// end of its standard input says that the tests have.
@@ -39,41 +43,57 @@ wait $server || true
 "#;
 
 /// The server that all tests of a program share.
-struct Server {
+pub struct Server {
     bin: PathBuf,
-    port: u16,
-    socket: String,
-    /// The server ends when this is closed, as it is at the program's end.
+    /// On 127.0.0.1, for user `weir` with [`PASSWORD`].
+    pub port: u16,
+    /// Directory of its socket, for anybody.
+    pub socket: String,
+    /// The server ends when its standard input does, as it does with the tests.
     _child: Child,
 }
 
 /// A new, empty database; `None` where PostgreSQL is not installed. `.ci/run` has
 /// it by `WEIR_TESTS=all`: there it is a failure that it is not.
 pub fn database() -> Option<DatabaseUrl> {
-    static SERVER: OnceLock<Option<Server>> = OnceLock::new();
-    static NEXT: AtomicU32 = AtomicU32::new(0);
-    let server = SERVER.get_or_init(start).as_ref();
-    let Some(server) = server else {
-        assert!(std::env::var("WEIR_TESTS").as_deref() != Ok("all"), "no postgres: install it");
-        eprintln!("no postgres: not tested on it, but on SQLite again");
-        return None;
-    };
-    let name = format!("test_{}", NEXT.fetch_add(1, Ordering::Relaxed));
-    // An order of text of its own where the server has one: nothing may depend on it.
-    let icu =
-        format!("CREATE DATABASE {name} TEMPLATE template0 LOCALE_PROVIDER icu ICU_LOCALE 'en'");
-    let plain = format!("CREATE DATABASE {name} TEMPLATE template0");
-    assert!(server.run(&icu) || server.run(&plain), "no database");
+    let server = server()?;
+    let name = server.create();
     // Without a password: in a program that is not optimised each takes long.
     let url = format!("postgres://weir@localhost:{}/{name}?host={}", server.port, server.socket);
     Some(url.parse().unwrap())
 }
 
+/// The server, as [`database`].
+pub fn server() -> Option<&'static Server> {
+    static SERVER: OnceLock<Option<Server>> = OnceLock::new();
+    let server = SERVER.get_or_init(start).as_ref();
+    if server.is_none() {
+        assert!(std::env::var("WEIR_TESTS").as_deref() != Ok("all"), "no postgres: install it");
+        eprintln!("skipped: postgres is not installed");
+    }
+    server
+}
+
 impl Server {
-    fn run(&self, sql: &str) -> bool {
+    /// A new database's name.
+    pub fn create(&self) -> String {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let name = format!("test_{}", NEXT.fetch_add(1, Ordering::Relaxed));
+        // An order of text of its own where the server has one: nothing may depend on it.
+        let icu = format!(
+            "CREATE DATABASE {name} TEMPLATE template0 LOCALE_PROVIDER icu ICU_LOCALE 'en'"
+        );
+        let plain = format!("CREATE DATABASE {name} TEMPLATE template0");
+        assert!(self.run(&icu) || self.run(&plain), "no database");
+        name
+    }
+
+    /// Runs statements as the server's owner; says whether they went well.
+    pub fn run(&self, sql: &str) -> bool {
         let done = Command::new(self.bin.join("psql"))
             .args(["-q", "-U", "weir", "-d", "postgres", "-h", &self.socket])
             .args(["-p", &self.port.to_string(), "-c", sql])
+            .stdout(Stdio::null())
             .stderr(Stdio::null())
             .status();
         done.unwrap().success()
