@@ -12,7 +12,7 @@ CHART = images.REPOSITORY / "helm/weir"
 HELM = str(cluster.PROGRAMS / "helm")
 INJECTED = {"weir.dev/inject": "enabled"}
 ADMIN_PORT = 15020
-VALUES = {"router.accessLog": "-"}
+VALUES = {"router.accessLog": "true"}
 
 
 def helm(*arguments, timeout=240, check=True):
