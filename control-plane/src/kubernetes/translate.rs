@@ -7,7 +7,11 @@ mod gateways;
 mod grants;
 mod json;
 mod listeners;
+mod names;
 mod parents;
+mod policies;
+mod policy_spec;
+mod policy_target;
 mod protocol;
 mod references;
 mod routes;
@@ -113,15 +117,26 @@ pub fn translate(objects: &Objects, settings: &Settings) -> Translated {
     out.desired.services = self::services(&services, &instances, &splits);
 
     let mut gateways = Gateways::read(objects, &grants, &mut out.statuses);
-    let filters = BTreeSet::new();
+    let mut policies = policies::Policies::new();
+    let filters = policies::filters(objects, &mut policies, &mut out.statuses);
     let context = Context { objects, services: &services, grants: &grants, filters: &filters };
     let routes = routes::routes(&context, &mut gateways, &mut out.statuses);
-    out.desired.routes = held(routes);
     out.desired.tcp_routes =
         held(tcp_routes::tcp_routes(&context, &mut gateways, &mut out.statuses));
     out.desired.listeners = gateways.opened();
     out.statuses.extend(gateways.statuses(objects, settings));
 
+    let context = policies::Context {
+        objects,
+        settings,
+        services: &services,
+        grants: &grants,
+        gateways: &gateways,
+        routes: &routes,
+    };
+    policies::policies(&context, &mut policies, &mut out.statuses);
+    out.desired.policies = held(policies);
+    out.desired.routes = held(routes);
     out.desired.options = options(settings);
     out.instances = instances.into_values().flat_map(BTreeMap::into_values).collect();
     out.meshed = meshed(objects, settings);

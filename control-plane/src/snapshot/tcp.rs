@@ -15,8 +15,8 @@ pub(super) fn check(desired: &Desired) -> Vec<SnapshotError> {
 pub(super) fn dangling_backend(desired: &Desired) -> Option<SnapshotError> {
     let mut routes = desired.tcp_routes.values();
     routes.find_map(|held| {
-        let backends = held.value.backends.iter();
-        backends.enumerate().find_map(|(i, backend)| {
+        let backends = held.value.backends.iter().enumerate();
+        backends.filter(|(_, backend)| backend.invalid.is_none()).find_map(|(i, backend)| {
             let (field, why) = missing(desired, &backend.service, backend.version.as_ref())?;
             Some(error(&held.value, format!("backendRefs[{i}].{field}"), why))
         })
@@ -34,7 +34,7 @@ pub fn check_tcp(desired: &Desired, route: &TcpRoute) -> Vec<SnapshotError> {
             errors.push(error(route, format!("parentRefs[{i}].name"), why));
         }
     }
-    for (i, backend) in route.backends.iter().enumerate() {
+    for (i, backend) in route.backends.iter().enumerate().filter(|(_, b)| b.invalid.is_none()) {
         let found = missing(desired, &backend.service, backend.version.as_ref());
         let other = || Some(("service", no_tcp_service(desired, &backend.service)?));
         if let Some((field, why)) = found.or_else(other) {

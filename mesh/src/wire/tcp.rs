@@ -107,7 +107,7 @@ pub(super) fn tcp_routes(
         match tcp_route(message, &at) {
             Ok(route) => {
                 for (j, backend) in route.backends.iter().enumerate() {
-                    if !services.contains_key(&backend.service) {
+                    if backend.invalid.is_none() && !services.contains_key(&backend.service) {
                         let field = format!("{at}.backendRefs[{j}].service");
                         let why = format!("no service {:?}", backend.service.as_str());
                         keep(Invalid::one(field, why));

@@ -33,8 +33,8 @@ struct GatewayRoute {
 pub struct TcpAction {
     /// Route or service, for logs and metrics.
     pub label: Arc<str>,
-    /// Where it goes.
-    pub backends: Vec<TcpBackend>,
+    /// Where it goes; or why this share of connections goes nowhere.
+    pub backends: Vec<Result<TcpBackend, Arc<str>>>,
     /// Divides connections between `backends`, by index.
     pub splitter: Splitter,
 }
@@ -135,7 +135,7 @@ pub(super) fn build(
         tcp.services.entry(name.clone()).or_insert_with(|| {
             Arc::new(TcpAction {
                 label: name.as_str().into(),
-                backends: vec![TcpBackend { service: service.clone(), version: None }],
+                backends: vec![Ok(TcpBackend { service: service.clone(), version: None })],
                 splitter: Splitter::new(splits.number(&"one".to_owned()), vec![1]),
             })
         });
@@ -166,6 +166,10 @@ fn action(
     let mut backends = Vec::new();
     for (i, backend) in route.backends.iter().enumerate() {
         let at = || format!("tcpRoutes[{}].backendRefs[{i}]", route.name);
+        if let Some(why) = &backend.invalid {
+            backends.push(Err(why.clone()));
+            continue;
+        }
         let service = entries
             .get(&backend.service)
             .ok_or_else(|| Invalid::one(at(), format!("no service {}", backend.service)))?;
@@ -175,7 +179,7 @@ fn action(
                 Invalid::one(at(), format!("{} has no version {name}", backend.service))
             })?),
         };
-        backends.push(TcpBackend { service: service.clone(), version });
+        backends.push(Ok(TcpBackend { service: service.clone(), version }));
     }
     let weights: Vec<u32> = route.backends.iter().map(|b| b.weight.get()).collect();
     let split = splits.number(&format!("tcp-route/{}", route.name));
@@ -287,6 +291,28 @@ mod tests {
             assert_eq!(route(listener, "b.example.com").as_deref(), Some("any"));
             assert_eq!(route(listener, "example.com"), None);
         }
+    }
+
+    #[test]
+    fn a_backend_that_cannot_be_used_keeps_its_share() {
+        let mut route = tls("web", "a.example.com", "");
+        let lost = pb::BackendRef {
+            service: "nowhere".into(),
+            weight: 3,
+            invalid: "it is not there".into(),
+            ..Default::default()
+        };
+        route.backend_refs.push(lost);
+        let message = pb::Snapshot {
+            trust_domain: "weir.local".into(),
+            services: vec![service("db", pb::Protocol::Tcp)],
+            tcp_routes: vec![route],
+            ..Default::default()
+        };
+        let table = Builder::default().build(&wire::snapshot(&message).unwrap()).unwrap();
+        let action = table.tcp.server_name("any", 443, "a.example.com").unwrap();
+        let why = action.backends[1].as_ref().err().map(|why| &**why);
+        assert!(action.backends[0].is_ok() && why == Some("it is not there"));
     }
 
     #[test]

@@ -188,6 +188,7 @@ async fn open(
         1 => &action.backends[0],
         _ => &action.backends[worker.next_of(&action.splitter)],
     };
+    let backend = backend.as_ref().map_err(|why| Refused::NoInstance(why.to_string()))?;
     let service = &backend.service;
     let version = match backend.version {
         Some(version) => version,

@@ -11,13 +11,11 @@ use weir_mesh::model::{Instance, ServiceName, Transport, VersionName};
 use super::json::{annotation, label, list, port, text};
 use super::services::Services;
 use super::{Settings, Warning};
+use crate::inject;
 use crate::kubernetes::objects::{Kind, Objects};
 
 /// Instances by service and id.
 pub(super) type Instances = BTreeMap<ServiceName, BTreeMap<Arc<str>, Instance>>;
-
-/// The container that makes a pod one of the mesh.
-const ROUTER: &str = "weir-router";
 
 /// What is known of an endpoint beside its address and port.
 struct Endpoint {
@@ -25,10 +23,15 @@ struct Endpoint {
     name: String,
     ip: IpAddr,
     version: VersionName,
-    transport: Transport,
     zone: Arc<str>,
     healthy: bool,
-    identity: Option<Arc<SpiffeId>>,
+    router: Option<Router>,
+}
+
+/// The router of an endpoint's pod.
+struct Router {
+    identity: Arc<SpiffeId>,
+    pod: Arc<Value>,
 }
 
 /// Works out all instances. An endpoint that several slices have is one instance.
@@ -87,15 +90,17 @@ fn add(
         .get(&id)
         .is_none_or(|other| rank(endpoint.healthy, address) < rank(other.healthy, other.address));
     if better {
+        // Ports that are skipped come to the application as they are.
+        let router = endpoint.router.as_ref().filter(|router| inject::receives(&router.pod, port));
         let instance = Instance {
             id: id.clone(),
             service: service.clone(),
             version: endpoint.version.clone(),
             address,
-            transport: endpoint.transport,
+            transport: if router.is_some() { Transport::Mesh } else { Transport::Plain },
             zone: endpoint.zone.clone(),
             healthy: endpoint.healthy,
-            identity: endpoint.identity.clone(),
+            identity: router.map(|router| router.identity.clone()),
         };
         known.insert(id, instance);
     }
@@ -120,7 +125,7 @@ fn endpoint(
     let target = &sent["targetRef"];
     let is_pod = text(target, "kind") == "Pod";
     let pod = match is_pod {
-        true => objects.get(Kind::Pod, namespace, text(target, "name")).map(|pod| &**pod),
+        true => objects.get(Kind::Pod, namespace, text(target, "name")),
         false => None,
     };
     if is_pod && pod.is_none() {
@@ -128,26 +133,22 @@ fn endpoint(
         // to in plaintext.
         return Ok(None);
     }
-    let injected = pod.is_some_and(is_injected);
-    let identity = match (injected, pod) {
-        (true, Some(pod)) => Some(identity(pod, settings)?),
-        _ => None,
-    };
+    let injected = pod
+        .filter(|pod| is_injected(pod))
+        .map(|pod| identity(pod, settings).map(|identity| Router { identity, pod: pod.clone() }));
     Ok(Some(Endpoint {
         name: if is_pod { text(target, "name").to_owned() } else { ip.to_string() },
         ip,
-        version: pod.map_or_else(VersionName::unsaid, version),
-        transport: if injected { Transport::Mesh } else { Transport::Plain },
+        version: pod.map_or_else(VersionName::unsaid, |pod| version(pod)),
         zone: zone(objects, sent).into(),
-        healthy: ready && !pod.is_some_and(waits_for_router),
-        identity,
+        healthy: ready && !pod.is_some_and(|pod| waits_for_router(pod)),
+        router: injected.transpose()?,
     }))
 }
 
 /// Whether a pod has a router.
 pub(super) fn is_injected(pod: &Value) -> bool {
-    let name = "weir.dev/injected";
-    [annotation(pod, name), label(pod, name)].contains(&Some("true"))
+    [annotation(pod, inject::INJECTED), label(pod, inject::INJECTED)].contains(&Some("true"))
 }
 
 /// Whether a pod's router says that it cannot take connections yet, or any more.
@@ -156,7 +157,9 @@ fn waits_for_router(pod: &Value) -> bool {
     let mut statuses = containers.iter().flat_map(|field| list(&pod["status"], field));
     is_injected(pod)
         && statuses.any(|status| {
-            text(status, "name") == ROUTER && status["ready"] == false && status["started"] == false
+            text(status, "name") == inject::ROUTER
+                && status["ready"] == false
+                && status["started"] == false
         })
 }
 

@@ -9,6 +9,7 @@ use weir_mesh::model::{HostPattern, Listener as Opened, ListenerProtocol};
 use super::grants::Grants;
 use super::json::{age, generation, list, port, text};
 use super::listeners::{GROUP, Listener};
+use super::routes::route_name;
 use super::status::{Condition, Fault, GATEWAY_CONTROLLER, conditions};
 use super::{Settings, StatusUpdate};
 use crate::kubernetes::objects::{Kind, Objects};
@@ -56,6 +57,8 @@ pub(super) struct Gateway<'a> {
     name: &'a str,
     listeners: Vec<Listener<'a>>,
     accepted: Result<(), Fault>,
+    /// Those that it has taken, by their names in the mesh.
+    routes: BTreeSet<Arc<str>>,
 }
 
 /// All of them, by namespace and name.
@@ -67,6 +70,7 @@ pub(super) struct Gateways<'a> {
 pub(super) struct Wish<'a> {
     pub kind: Kind,
     pub namespace: &'a str,
+    pub name: &'a str,
     pub hostnames: &'a [HostPattern],
     /// The parentRef.
     pub parent: &'a Value,
@@ -95,7 +99,8 @@ impl<'a> Gateways<'a> {
                     Err(Fault::new("InvalidParameters", why))
                 }
             };
-            gateways.push(Gateway { object, namespace, name, listeners, accepted });
+            let routes = BTreeSet::new();
+            gateways.push(Gateway { object, namespace, name, listeners, accepted, routes });
         }
         // All are opened by the same routers: who is older keeps a port.
         gateways.sort_by_cached_key(|gateway| age(gateway.object));
@@ -107,8 +112,18 @@ impl<'a> Gateways<'a> {
         Self { known }
     }
 
+    /// The routes that a Gateway has taken; none: it is not ours.
+    pub fn routes(&self, namespace: &str, name: &str) -> Option<&BTreeSet<Arc<str>>> {
+        self.known.get(namespace)?.get(name).map(|gateway| &gateway.routes)
+    }
+
     pub fn has(&self, namespace: &str, name: &str) -> bool {
         self.known.get(namespace).is_some_and(|gateways| gateways.contains_key(name))
+    }
+
+    /// How many there are.
+    pub fn count(&self) -> usize {
+        self.all().count()
     }
 
     fn all(&self) -> impl Iterator<Item = &Gateway<'a>> {
@@ -135,11 +150,11 @@ impl<'a> Gateways<'a> {
             let why = format!("Gateway {name} in {namespace} has no such listener");
             return Some(Err(Fault::new("NoMatchingParent", why)));
         }
-        let takes = |listener: &&mut Listener<'_>| {
+        let takes = |listener: &Listener<'_>| {
             listener.kinds.contains(&wish.kind)
                 && listener.admits(objects, namespace, wish.namespace)
         };
-        named.retain(|listener| takes(&listener));
+        named.retain(|listener| takes(listener));
         if named.is_empty() {
             let why = format!(
                 "no listener of Gateway {name} takes a {} of namespace {}",
@@ -158,23 +173,29 @@ impl<'a> Gateways<'a> {
             let why = format!("none of the hostnames is one of a listener of Gateway {name}");
             return Some(Err(Fault::new("NoMatchingListenerHostname", why)));
         }
-        let mut ids = Vec::new();
-        for listener in named {
-            listener.attached += 1;
-            if gateway.accepted.is_ok() && listener.is_programmed() {
-                ids.push(id(namespace, name, listener.name));
-            }
-        }
-        Some(Ok(ids))
+        let taken: Vec<&str> = named
+            .into_iter()
+            .map(|listener| {
+                listener.attached += 1;
+                listener.name
+            })
+            .collect();
+        gateway.routes.insert(route_name(wish.kind, wish.namespace, wish.name));
+        let opened = gateway
+            .listeners
+            .iter()
+            .filter(|l| gateway.accepted.is_ok() && l.is_programmed() && taken.contains(&l.name));
+        Some(Ok(opened.map(|listener| effective_id(gateway, listener)).collect()))
     }
 
     /// What routers open.
     pub fn opened(&self) -> Vec<Opened> {
         let of = |gateway: &Gateway<'_>| {
-            let good = gateway.listeners.iter().filter(|listener| listener.is_programmed());
+            let good = gateway.listeners.iter();
+            let good = good.filter(|l| l.is_programmed() && l.same_as.is_none());
             let opened = good.filter_map(|listener| {
                 Some(Opened {
-                    id: id(gateway.namespace, gateway.name, listener.name),
+                    id: effective_id(gateway, listener),
                     port: listener.port,
                     protocol: listener.protocol?,
                     hostname: listener.hostname.clone(),
@@ -198,10 +219,6 @@ impl<'a> Gateways<'a> {
         };
         self.all().map(update).collect()
     }
-}
-
-fn id(namespace: &str, gateway: &str, listener: &str) -> Arc<str> {
-    format!("{namespace}/{gateway}/{listener}").into()
 }
 
 /// Names of the classes that are ours, which are told so.
@@ -252,31 +269,37 @@ fn conflicts(listeners: &mut [Listener<'_>]) {
     }
 }
 
-/// Between Gateways, which share addresses here, hosts may be the same for HTTP
-/// alone: then the routes of both are looked at.
+/// Between Gateways, which share addresses here, the older one keeps its port. Two
+/// that take the same host by HTTP become one, with the routes of both.
 fn between(gateways: &mut [Gateway<'_>]) {
     for i in 1..gateways.len() {
         let (older, rest) = gateways.split_at_mut(i);
         let Some(gateway) = rest.first_mut() else { return };
         for listener in gateway.listeners.iter_mut().filter(|l| l.accepted.is_ok()) {
-            let shares = |other: &&Listener<'_>| {
-                other.protocol == Some(ListenerProtocol::Http)
-                    && listener.protocol == other.protocol
-            };
-            let fault = older.iter().find_map(|other| {
-                let live = other.listeners.iter().filter(|l| l.is_programmed());
-                let conflict = live.filter(|l| !shares(l)).find_map(|l| listener.against(l))?;
-                Some((other, conflict))
+            let live = older.iter().filter(|other| other.accepted.is_ok()).flat_map(|other| {
+                let opened = other.listeners.iter().filter(|l| l.is_programmed());
+                opened.map(move |l| (other, l))
             });
-            if let Some((other, fault)) = fault {
-                let why = format!(
-                    "Gateway {} in {} is older and {}; all Gateways of this class share addresses",
-                    other.name, other.namespace, fault.message
-                );
-                listener.accepted = Err(Fault::new("PortUnavailable", why));
+            let mut against = live.filter_map(|(other, l)| Some((other, l, listener.against(l)?)));
+            let Some((other, same, fault)) = against.next() else { continue };
+            let http = Some(ListenerProtocol::Http);
+            if (listener.protocol, same.protocol) == (http, http) {
+                listener.same_as = Some(effective_id(other, same));
+                continue;
             }
+            let why = format!(
+                "Gateway {} in {} is older and {}; all Gateways of this class share addresses",
+                other.name, other.namespace, fault.message
+            );
+            listener.accepted = Err(Fault::new("PortUnavailable", why));
         }
     }
+}
+
+/// What routers call a listener.
+fn effective_id(gateway: &Gateway<'_>, listener: &Listener<'_>) -> Arc<str> {
+    let own = || format!("{}/{}/{}", gateway.namespace, gateway.name, listener.name).into();
+    listener.same_as.clone().unwrap_or_else(own)
 }
 
 fn shares_host(listener: Option<&HostPattern>, hostnames: &[HostPattern]) -> bool {

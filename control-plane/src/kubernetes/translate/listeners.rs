@@ -1,5 +1,7 @@
 //! Listeners of Gateways: what each takes, and what keeps one from being there.
 
+use std::sync::Arc;
+
 use serde_json::Value;
 use weir_mesh::model::{HostPattern, ListenerProtocol, ServerCertificate};
 
@@ -27,6 +29,9 @@ pub(super) struct Listener<'a> {
     pub accepted: Result<(), Fault>,
     pub conflict: Option<Fault>,
     pub resolved: Result<(), Fault>,
+    /// An older Gateway's listener that is the same, by its id: routers open that one
+    /// alone.
+    pub same_as: Option<Arc<str>>,
     /// Routes that it has taken.
     pub attached: u32,
 }
@@ -59,8 +64,12 @@ impl<'a> Listener<'a> {
             accepted = Err(Fault::new("UnsupportedValue", why));
         }
         let number = port(sent, "port");
-        if number.is_none() {
-            accepted = Err(Fault::new("PortUnavailable", "port is not from 1 to 65535"));
+        if number.is_none_or(|number| number == weir_cni::ADMIN_PORT) {
+            let why = format!(
+                "port must be from 1 to 65535, and {} is the routers' own",
+                weir_cni::ADMIN_PORT
+            );
+            accepted = Err(Fault::new("PortUnavailable", why));
         }
         let hostname = match text(sent, "hostname") {
             "" => None,
@@ -93,6 +102,7 @@ impl<'a> Listener<'a> {
             accepted,
             conflict: None,
             resolved,
+            same_as: None,
             attached: 0,
         }
     }
@@ -125,23 +135,18 @@ impl<'a> Listener<'a> {
         if self.port != other.port || self.protocol.is_none() || other.protocol.is_none() {
             return None;
         }
-        let class = |listener: &Self| match listener.protocol {
-            // HTTPS and TLS are told apart by the server name.
-            Some(ListenerProtocol::Https | ListenerProtocol::Tls) => ListenerProtocol::Tls,
-            Some(ListenerProtocol::Tcp) => ListenerProtocol::Tcp,
-            _ => ListenerProtocol::Http,
-        };
         let of_tls = |l: &Self| l.protocol == Some(ListenerProtocol::Tls);
         let mixed =
             of_tls(self) && of_tls(other) && self.terminates_bytes != other.terminates_bytes;
-        if class(self) != class(other) || mixed {
+        if self.protocol != other.protocol || mixed {
             let why = format!(
                 "listener {} has port {} with another protocol; use another port",
                 other.name, self.port
             );
             return Some(Fault::new("ProtocolConflict", why));
         }
-        (self.hostname == other.hostname || class(self) == ListenerProtocol::Tcp).then(|| {
+        let bytes = self.protocol == Some(ListenerProtocol::Tcp);
+        (bytes || self.hostname == other.hostname).then(|| {
             let host = self.hostname.as_ref().map_or("*".to_owned(), ToString::to_string);
             let why = format!("listener {} has port {} and host {host} too", other.name, self.port);
             Fault::new("HostnameConflict", why)

@@ -31,6 +31,7 @@ pub(super) struct Parent<'a> {
 pub(super) struct Child<'a> {
     pub kind: Kind,
     pub namespace: &'a str,
+    pub name: &'a str,
     pub object: &'a Value,
     pub hostnames: &'a [HostPattern],
     /// What it says cannot be read: it is attached to nothing.
@@ -54,6 +55,7 @@ pub(super) fn parents<'a>(
                 let wish = Wish {
                     kind: child.kind,
                     namespace: child.namespace,
+                    name: child.name,
                     hostnames: child.hostnames,
                     parent: sent,
                 };
@@ -89,23 +91,33 @@ fn service(
         let why = "a TLSRoute with a Service as parent is not supported; name a Gateway";
         return Err(Fault::new("UnsupportedValue", why));
     }
+    let consumer = namespace != child.namespace;
+    if consumer && child.kind == Kind::TCPRoute {
+        let why = "a TCPRoute for callers of its own namespace is not supported: connections do \
+                   not tell where they are from; put it into the Service's namespace";
+        return Err(Fault::new("UnsupportedValue", why));
+    }
     let name = text(sent, "name");
     let Some(service) = services.get(namespace, name) else {
         return none(format!("no Service {name} with TCP ports in namespace {namespace}"));
     };
     let number = port(sent, "port");
     let of_requests = child.kind != Kind::TCPRoute;
-    let named = service.ports.iter().filter(|port| number.is_none_or(|n| port.number == n));
+    let section = sent["sectionName"].as_str();
+    let named = service.ports.iter().filter(|port| {
+        number.is_none_or(|n| port.number == n) && section.is_none_or(|name| port.name == name)
+    });
     let ports = named.filter(|port| (services.protocol(port) != Protocol::Tcp) == of_requests);
     let ports: Vec<_> = ports.map(|port| port.service.clone()).collect();
     if ports.is_empty() {
         let what = if of_requests { "HTTP or gRPC" } else { "opaque TCP" };
-        let which = number.map_or("any port".to_owned(), |number| format!("port {number}"));
+        let which = number.map(|number| number.to_string()).or(section.map(str::to_owned));
+        let which = which.map_or("any port".to_owned(), |port| format!("port {port}"));
         return none(format!(
             "Service {name} in {namespace} does not speak {what} on {which}; see its appProtocol"
         ));
     }
-    Ok(Found::Services { ports, consumer: namespace != child.namespace })
+    Ok(Found::Services { ports, consumer })
 }
 
 /// The `status` of a route: what each of its parents says, and what other

@@ -3,13 +3,18 @@
 use weir_mesh::model::Protocol;
 
 /// What a Service says of its port: by `appProtocol`, else by the port's name or
-/// its prefix, else by a number that is known for HTTP. None: it does not say.
-pub(super) fn declared(app_protocol: &str, name: &str, number: u16) -> Option<Protocol> {
+/// its prefix. None: it does not say.
+pub(super) fn declared(app_protocol: &str, name: &str) -> Option<Protocol> {
     let prefix = name.split_once('-').map_or(name, |(prefix, _)| prefix);
-    word(app_protocol).or_else(|| word(name)).or_else(|| word(prefix)).or_else(|| {
-        let http = name.is_empty() || !name.starts_with("tcp");
-        (http && matches!(number, 80 | 8000 | 8080)).then_some(Protocol::Http1)
-    })
+    word(app_protocol).or_else(|| word(name)).or_else(|| word(prefix))
+}
+
+/// What a port speaks of which nobody says anything.
+pub(super) fn by_number(number: u16) -> Protocol {
+    match number {
+        80 | 8000 | 8080 => Protocol::Http1,
+        _ => Protocol::Tcp,
+    }
 }
 
 /// What begins with TLS of the application's own is opaque to a router.
@@ -31,20 +36,20 @@ mod tests {
 
     #[test]
     fn what_is_said_first_counts() {
-        for (app, name, number, wanted) in [
-            ("grpc", "http", 80, Some(Protocol::Grpc)),
-            ("kubernetes.io/h2c", "", 9, Some(Protocol::Http2)),
-            ("kubernetes.io/ws", "", 9, Some(Protocol::Http1)),
-            ("example.com/own", "grpc-api", 9, Some(Protocol::Grpc)),
-            ("", "http-web", 9, Some(Protocol::Http1)),
-            ("", "https", 443, Some(Protocol::Tcp)),
-            ("", "tcp-web", 80, Some(Protocol::Tcp)),
-            ("", "", 8080, Some(Protocol::Http1)),
-            ("", "web", 8000, Some(Protocol::Http1)),
-            ("", "web", 9000, None),
-            ("", "", 443, None),
+        for (app, name, wanted) in [
+            ("grpc", "http", Some(Protocol::Grpc)),
+            ("kubernetes.io/h2c", "", Some(Protocol::Http2)),
+            ("kubernetes.io/ws", "", Some(Protocol::Http1)),
+            ("example.com/own", "grpc-api", Some(Protocol::Grpc)),
+            ("", "http-web", Some(Protocol::Http1)),
+            ("", "https", Some(Protocol::Tcp)),
+            ("", "tcp-web", Some(Protocol::Tcp)),
+            ("", "web", None),
+            ("", "", None),
         ] {
-            assert_eq!(declared(app, name, number), wanted, "{app} {name} {number}");
+            assert_eq!(declared(app, name), wanted, "{app} {name}");
         }
+        let numbers = [80, 8000, 8080, 443].map(by_number);
+        assert_eq!(numbers, [Protocol::Http1, Protocol::Http1, Protocol::Http1, Protocol::Tcp]);
     }
 }

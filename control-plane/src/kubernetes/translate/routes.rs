@@ -7,13 +7,13 @@ use serde_json::Value;
 use weir_mesh::gateway_api::{RouteBody, parse_route_body};
 use weir_mesh::model::{
     BackendRef, Parent as ModelParent, Protocol, Route, RouteFilter, RouteKind, RouteRule,
-    VersionName,
 };
 
 use super::StatusUpdate;
 use super::gateways::Gateways;
 use super::grants::{Grants, Referrer};
 use super::json::{generation, list, port, text};
+use super::names::full_name;
 use super::parents::{self, Child, Found, Parent};
 use super::references::References;
 use super::services::Services;
@@ -29,24 +29,25 @@ pub(super) struct Context<'a> {
     pub filters: &'a BTreeSet<(&'a str, &'a str)>,
 }
 
-/// What routers call a route: `name.namespace`, for a GRPCRoute with `.grpc`. None
-/// when that is no name; then it cannot be sent to them.
-pub(super) fn route_name(kind: Kind, namespace: &str, name: &str) -> Option<Arc<str>> {
+/// What routers call a route.
+pub(super) fn route_name(kind: Kind, namespace: &str, name: &str) -> Arc<str> {
     let suffix = match kind {
-        Kind::GRPCRoute => ".grpc",
-        Kind::TLSRoute => ".tls",
+        Kind::GRPCRoute => "grpc",
+        Kind::TLSRoute => "tls",
         _ => "",
     };
-    let full = format!("{name}.{namespace}{suffix}");
-    let good = full.len() <= 253 && full.split('.').all(|l| l.parse::<VersionName>().is_ok());
-    good.then(|| full.into())
+    full_name(namespace, name, suffix)
 }
 
 /// Notes what routes say of ports that do not say it themselves: of Services in
 /// their own namespace, and of those that they may refer to.
 pub(super) fn tell_protocols(objects: &Objects, grants: &Grants<'_>, services: &mut Services<'_>) {
-    for (kind, protocol) in [(Kind::HTTPRoute, Protocol::Http1), (Kind::GRPCRoute, Protocol::Grpc)]
-    {
+    for (kind, protocol) in [
+        (Kind::HTTPRoute, Protocol::Http1),
+        (Kind::GRPCRoute, Protocol::Grpc),
+        (Kind::TCPRoute, Protocol::Tcp),
+        (Kind::TLSRoute, Protocol::Tcp),
+    ] {
         for (own, _, object) in objects.all(kind) {
             let spec = &object["spec"];
             let referrer = Referrer { kind, namespace: own };
@@ -105,23 +106,22 @@ fn route(
     let refs = References::new(context.services, context.grants, kind, namespace, object);
     let body = parse_route_body(object, route_kind, &refs);
     let mut refs = refs.into_fault();
-    let read = body
-        .map_err(|invalid| Fault::new("UnsupportedValue", invalid.to_string()))
-        .and_then(|body| Ok((body, named(kind, namespace, name)?)));
+    let read = body.map_err(|invalid| Fault::new("UnsupportedValue", invalid.to_string()));
     let child = Child {
         kind,
         namespace,
+        name,
         object,
-        hostnames: read.as_ref().map_or(&[], |(body, _)| body.hostnames.as_slice()),
+        hostnames: read.as_ref().map_or(&[], |body| body.hostnames.as_slice()),
         fault: read.as_ref().err(),
     };
     let parents = parents::parents(context.objects, context.services, gateways, &child);
     let model_parents = model_parents(&parents, namespace);
-    let route = read.as_ref().ok().map(|(body, name)| {
+    let route = read.as_ref().ok().map(|body| {
         let mut body = body.clone();
         extensions(context.filters, namespace, &mut body, &mut refs);
         Route {
-            name: name.clone(),
+            name: route_name(kind, namespace, name),
             kind: route_kind,
             parents: model_parents,
             hostnames: body.hostnames,
@@ -130,22 +130,13 @@ fn route(
             pin_versions: body.pin_versions,
         }
     });
-    let status = update(&child, name, &parents, refs.as_ref());
+    let status = update(&child, &parents, refs.as_ref());
     (route.filter(|route| !route.parents.is_empty()), status)
-}
-
-pub(super) fn named(kind: Kind, namespace: &str, name: &str) -> Result<Arc<str>, Fault> {
-    route_name(kind, namespace, name).ok_or_else(|| {
-        let why = "metadata.name: with its namespace it has at most 253 characters here, and \
-                   each part at most 63; give it a shorter name";
-        Fault::new("UnsupportedValue", why)
-    })
 }
 
 /// What a route is told; nothing when it has no parent of ours and never had.
 pub(super) fn update(
     child: &Child<'_>,
-    name: &str,
     parents: &[Parent<'_>],
     refs: Option<&Fault>,
 ) -> Option<StatusUpdate> {
@@ -154,7 +145,7 @@ pub(super) fn update(
     (had || !parents.is_empty()).then(|| StatusUpdate {
         kind: child.kind,
         namespace: child.namespace.to_owned(),
-        name: name.to_owned(),
+        name: child.name.to_owned(),
         generation: generation(child.object),
         status,
     })
@@ -202,7 +193,7 @@ fn extensions(
                 let why = format!("no accepted HTTPRouteFilter {name} in namespace {namespace}");
                 lost = Some(why);
             }
-            *name = format!("{name}.{namespace}").into();
+            *name = full_name(namespace, name, "");
         }
         if let Some(why) = lost {
             refuse(rule, &why);

@@ -80,14 +80,14 @@ impl<'a> Services<'a> {
     }
 
     /// Notes what a route says that has a port as parent or backend; none: all ports.
-    /// What is gRPC is also HTTP, not the other way round.
+    /// What is gRPC is also HTTP, and both are also bytes, not the other way round.
     pub fn tell(&mut self, namespace: &str, name: &str, number: Option<u16>, protocol: Protocol) {
         let service = self.known.get(namespace).and_then(|services| services.get(name));
         let Some(service) = service else { return };
         let meant = |port: &&Port<'_>| number.is_none_or(|number| port.number == number);
         for port in service.ports.iter().filter(meant).filter(|port| port.declared.is_none()) {
             let told = self.told.entry(port.service.clone()).or_insert(protocol);
-            if protocol == Protocol::Grpc {
+            if protocol == Protocol::Grpc || *told == Protocol::Tcp {
                 *told = protocol;
             }
         }
@@ -96,7 +96,7 @@ impl<'a> Services<'a> {
     /// What a port speaks.
     pub fn protocol(&self, port: &Port<'_>) -> Protocol {
         let told = || self.told.get(&port.service).copied();
-        port.declared.or_else(told).unwrap_or(Protocol::Tcp)
+        port.declared.or_else(told).unwrap_or_else(|| protocol::by_number(port.number))
     }
 }
 
@@ -121,7 +121,7 @@ fn ports<'a>(namespace: &str, name: &str, object: &'a Value) -> Result<Vec<Port<
         })?;
         let declared = match opaque.contains(&number) {
             true => Some(Protocol::Tcp),
-            false => protocol::declared(text(sent, "appProtocol"), text(sent, "name"), number),
+            false => protocol::declared(text(sent, "appProtocol"), text(sent, "name")),
         };
         ports.push(Port { number, name: text(sent, "name"), service, declared });
     }

@@ -2,14 +2,15 @@
 
 use std::collections::BTreeMap;
 
-use serde_json::{Value, json};
-use weir_mesh::model::{Instance, Invalid, Split, Sticky, VersionName, Violations, Weight};
+use serde_json::json;
+use weir_mesh::model::{Instance, Split, VersionName, Weight};
+use weir_mesh::traffic_split;
 
 use super::StatusUpdate;
 use super::endpoints::Instances;
-use super::json::{generation, list, text};
-use super::services::Services;
-use super::status::{Condition, Fault, conditions};
+use super::policies;
+use super::services::{KubeService, Port, Services};
+use super::status::Fault;
 use crate::kubernetes::objects::{Kind, Objects};
 
 /// By namespace and name, those that can be followed.
@@ -24,42 +25,38 @@ pub(super) fn splits<'a>(
 ) -> Splits<'a> {
     let mut splits = Splits::new();
     for (namespace, name, object) in objects.all(Kind::TrafficSplit) {
-        let split = read(&object["spec"], "spec")
+        let split = traffic_split::read(&object["spec"], "spec")
             .map_err(|invalid| Fault::new("Invalid", invalid.to_string()));
         let service = services.get(namespace, name).ok_or_else(|| {
             let why = format!("no Service {name} with TCP ports in namespace {namespace}");
             Fault::new("TargetNotFound", why)
         });
-        let counts = service.as_ref().map(|service| {
-            let of_port = |port: &super::services::Port<'_>| instances.get(&port.service);
-            let all = service.ports.iter().filter_map(of_port).flat_map(BTreeMap::values);
-            count(all)
-        });
         let accepted = split.as_ref().map(drop).map_err(Clone::clone);
         let accepted = accepted.and(service.as_ref().map(drop).map_err(Clone::clone));
-        let ours = [Condition::of("Accepted", "Accepted", &accepted)];
-        let seen = counts.unwrap_or_default();
-        let seen = seen.iter().map(|(version, ready)| {
-            let weight = split.as_ref().ok().and_then(|s| s.weight(version.as_str()));
-            json!({
-                "name": version.as_str(),
-                "weight": weight.unwrap_or_default().get(),
-                "ready": ready,
-            })
-        });
-        statuses.push(StatusUpdate {
-            kind: Kind::TrafficSplit,
-            namespace: namespace.to_owned(),
-            name: name.to_owned(),
-            generation: generation(object),
-            status: json!({
-                "conditions": conditions(object, &object["status"], &ours),
-                "versions": seen.collect::<Vec<_>>(),
-            }),
-        });
+        let message = service.ok().map(|service| seen(service, instances)).unwrap_or_default();
+        let reference = json!({ "group": "", "kind": "Service", "name": name });
+        let ancestor = policies::Ancestor { reference, accepted, message, unresolved: None };
+        statuses.push(policies::update(
+            Kind::TrafficSplit,
+            namespace,
+            name,
+            object,
+            vec![ancestor],
+        ));
         splits.extend(split.ok().map(|split| ((namespace, name), split)));
     }
     splits
+}
+
+/// Which versions a Service's pods have, to be compared with those of the split.
+fn seen(service: &KubeService<'_>, instances: &Instances) -> String {
+    let of_port = |port: &Port<'_>| instances.get(&port.service);
+    let all = service.ports.iter().filter_map(of_port).flat_map(BTreeMap::values);
+    let versions: Vec<_> = count(all).into_keys().map(|version| version.to_string()).collect();
+    match versions.is_empty() {
+        true => "there are no pods".to_owned(),
+        false => format!("versions of its pods: {}", versions.join(", ")),
+    }
 }
 
 /// Versions and how many instances of each are ready.
@@ -98,44 +95,4 @@ fn by_count(mut counts: BTreeMap<VersionName, u32>) -> Option<Split> {
         Weight::try_from(weight(ready)).ok().map(|weight| (version, weight))
     });
     Split::new(weighted.collect::<Option<_>>()?, None).ok()
-}
-
-/// Reads a TrafficSplit's spec. `at` is its path.
-fn read(spec: &Value, at: &str) -> Result<Split, Invalid> {
-    let mut bad = Violations::new();
-    let mut versions = Vec::new();
-    for (i, sent) in list(spec, "versions").iter().enumerate() {
-        let at = format!("{at}.versions[{i}]");
-        let name = text(sent, "name").parse::<VersionName>();
-        let name = bad.take(&format!("{at}.name"), name);
-        let weight = match sent["weight"].as_i64() {
-            Some(weight) => bad.take(&format!("{at}.weight"), Weight::try_from(weight)),
-            None => {
-                bad.add(format!("{at}.weight"), "is missing; give a number from 0 to 1000000");
-                None
-            }
-        };
-        versions.extend(name.zip(weight));
-    }
-    let sticky = match &spec["sticky"] {
-        Value::Null => None,
-        sent => bad.take(&format!("{at}.sticky"), sticky(sent)),
-    };
-    if !bad.is_empty() {
-        return bad.finish(None);
-    }
-    let split = bad.take(&format!("{at}.versions"), Split::new(versions, sticky));
-    bad.finish(split)
-}
-
-fn sticky(sent: &Value) -> Result<Sticky, String> {
-    use weir_proto::weir::mesh::v1::{Sticky as Message, sticky::By};
-    let by = match (sent["header"].as_str(), sent["cookie"].as_str(), &sent["user"]) {
-        (Some(name), None, Value::Null) => By::Header(name.to_owned()),
-        (None, Some(name), Value::Null) => By::Cookie(name.to_owned()),
-        (None, None, Value::Bool(true)) => By::User(true),
-        _ => return Err("needs exactly one of header, cookie and `user: true`".to_owned()),
-    };
-    let read = weir_mesh::wire::sticky(&Message { by: Some(by) }, "");
-    read.map_err(|invalid| invalid.to_string())
 }

@@ -11,7 +11,7 @@ use super::StatusUpdate;
 use super::gateways::Gateways;
 use super::parents::{self, Child, Found, Parent};
 use super::references::References;
-use super::routes::{Context, named, update};
+use super::routes::{Context, route_name, update};
 use super::status::Fault;
 use crate::kubernetes::objects::Kind;
 
@@ -46,28 +46,26 @@ fn route(
     let refs = References::new(context.services, context.grants, kind, namespace, object);
     let body = parse_tcp_route_body(object, route_kind, &refs);
     let refs = refs.into_fault();
-    let read = body
-        .map_err(|invalid| Fault::new("UnsupportedValue", invalid.to_string()))
-        .and_then(|body| Ok((body, named(kind, namespace, name)?)));
+    let read = body.map_err(|invalid| Fault::new("UnsupportedValue", invalid.to_string()));
     let child = Child {
         kind,
         namespace,
+        name,
         object,
-        hostnames: read.as_ref().map_or(&[], |(body, _)| body.hostnames.as_slice()),
+        hostnames: read.as_ref().map_or(&[], |body| body.hostnames.as_slice()),
         fault: read.as_ref().err(),
     };
     let parents = parents::parents(context.objects, context.services, gateways, &child);
-    let status = update(&child, name, &parents, refs.as_ref());
+    let status = update(&child, &parents, refs.as_ref());
     let model_parents = model_parents(&parents);
-    let route =
-        read.as_ref().ok().filter(|_| !model_parents.is_empty()).map(|(body, name)| TcpRoute {
-            name: name.clone(),
-            kind: route_kind,
-            parents: model_parents,
-            hostnames: body.hostnames.clone(),
-            rule: body.rule.clone(),
-            backends: body.backends.clone(),
-        });
+    let route = read.as_ref().ok().filter(|_| !model_parents.is_empty()).map(|body| TcpRoute {
+        name: route_name(kind, namespace, name),
+        kind: route_kind,
+        parents: model_parents,
+        hostnames: body.hostnames.clone(),
+        rule: body.rule.clone(),
+        backends: body.backends.clone(),
+    });
     (route, status)
 }
 
@@ -82,8 +80,6 @@ fn model_parents(parents: &[Parent<'_>]) -> Vec<TcpParent> {
                     |id: &Arc<str>| TcpParent::Gateway { section: Some(id.clone()), port: None };
                 ids.iter().map(listener).collect()
             }
-            // Callers of one namespace alone cannot be told apart by bytes.
-            Ok(Found::Services { consumer: true, .. }) => continue,
             Ok(Found::Services { ports, .. }) => {
                 ports.iter().cloned().map(TcpParent::Service).collect()
             }
