@@ -25,6 +25,7 @@ use weir_proto::weir::mesh::v1::mesh_service_server::MeshServiceServer;
 
 use crate::api::{Api, Identity, MAX_MESSAGE, Watch};
 use crate::ca::{Authority, CaError, JoinTokens, JoinTokensError, OwnCertificate};
+use crate::consul::{Consul, ConsulArgs, ConsulConfigError, Settings};
 use crate::control::Control;
 use crate::edges::Edges;
 use crate::files;
@@ -38,6 +39,8 @@ use crate::traces::{Receiver, Traces};
 
 /// Routers that register in one burst are written once.
 const SAVE_AFTER: Duration = Duration::from_millis(50);
+/// How long Consul may take for its first answers before the mesh starts without.
+const FIRST_ANSWERS: Duration = Duration::from_secs(5);
 
 /// What a control plane needs to know.
 #[derive(Debug, Clone)]
@@ -58,6 +61,8 @@ pub struct Config {
     pub trust_domain: String,
     /// Life of the certificates it signs.
     pub certificate_lifetime: Duration,
+    /// Whether and how services are found in Consul.
+    pub consul: ConsulArgs,
 }
 
 /// Why a control plane does not start.
@@ -78,6 +83,9 @@ pub enum StartError {
     /// `--join-tokens`.
     #[error("--join-tokens: {0}")]
     JoinTokens(#[from] JoinTokensError),
+    /// `--consul...`.
+    #[error(transparent)]
+    Consul(#[from] ConsulConfigError),
     /// A listener.
     #[error("{option} {address}: cannot listen: {source}; port 0 picks a free one")]
     Bind {
@@ -162,7 +170,13 @@ pub async fn start(config: Config, shutdown: Shutdown) -> Result<Running, StartE
     let routes = Routes::new(receiver.max_decoding_message_size(MAX_MESSAGE));
     servers.spawn(serve(otlp, None, Grpc(routes.prepare()), shutdown.clone()));
 
-    let background = background(&control, sequences, certificate, saved.clone());
+    let mut background = background(&control, sequences, certificate, saved.clone());
+    if let Some(consul) = &control.consul {
+        background.spawn(consul.clone().run(control.clone()));
+        servers.spawn(consul.clone().register(control.clone()));
+        // What is asked for next may name what is only there.
+        let _ = tokio::time::timeout(FIRST_ANSWERS, consul.settled()).await;
+    }
     Ok(Running {
         api: api_address,
         mesh: mesh_address,
@@ -180,8 +194,13 @@ fn open(
     shutdown: Shutdown,
 ) -> Result<(Control, Sequences), StartError> {
     let store: Arc<dyn Store> = Arc::new(Embedded::open(&config.data.join("weir.redb"))?);
-    let desired = watch::Sender::new(Arc::new(store.load()?));
     let trust_domain: Arc<str> = config.trust_domain.as_str().into();
+    let consul = Settings::read(&config.consul)?;
+    let consul =
+        consul.map(|found| Arc::new(Consul::new(found, trust_domain.clone(), &config.data)));
+    let mut desired = store.load()?;
+    desired.discover(consul.as_ref().map(|consul| consul.discovered()).unwrap_or_default());
+    let desired = watch::Sender::new(Arc::new(desired));
     let authority =
         Authority::open(&config.data.join("ca"), &trust_domain, config.certificate_lifetime)?;
     let join_tokens = JoinTokens::open(config.join_tokens.as_deref())?;
@@ -196,6 +215,7 @@ fn open(
         publisher,
         authority,
         join_tokens,
+        consul,
         renew: watch::Sender::new(0),
         edges: Edges::default(),
         traces: Traces::default(),
