@@ -161,7 +161,7 @@ impl State {
         let stays = listed || !service.known.is_empty();
         if !stays {
             inner.services.remove(name);
-            self.wanted.send_modify(|wanted| drop(wanted.remove(name)));
+            self.wanted.send_if_modified(|wanted| wanted.remove(name));
             tracing::info!(service = %name, "Consul has it no more");
         }
         drop(inner);
