@@ -57,7 +57,10 @@ impl Status {
 /// How things stand with another catalogue of services.
 fn lines(catalogue: &Catalogue) -> String {
     let Catalogue { name, address, services, instances, .. } = catalogue;
-    let since = seconds(catalogue.seconds as f64);
+    let since = match catalogue.seconds {
+        0 => "a moment".to_owned(),
+        some => seconds(some as f64),
+    };
     let mut text = format!("{name} {address}: ");
     text.push_str(&match catalogue.in_touch {
         true => format!("in touch for {since}, {services} services, {instances} instances"),

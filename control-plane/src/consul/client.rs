@@ -98,6 +98,8 @@ pub struct Reply {
     pub headers: HeaderMap,
     /// Its body.
     pub body: Bytes,
+    /// Whether a token was shown.
+    pub with_token: bool,
 }
 
 impl Reply {
@@ -108,14 +110,23 @@ impl Reply {
         value.and_then(|v| v.parse().ok()).unwrap_or(0)
     }
 
-    /// Whether the token may not see all that there is.
+    /// Whether ACLs hide some of what there is. Only answers that were not held back
+    /// tell it reliably: those that were may come from Consul's streaming backend.
     #[must_use]
     pub fn is_filtered(&self) -> bool {
-        self.headers.get("x-consul-results-filtered-by-acls").is_some_and(|v| v == "true")
+        let hidden = self.says("x-consul-results-filtered-by-acls", "true");
+        // Who shows no token is not told that something is hidden.
+        hidden || (!self.with_token && self.says("x-consul-default-acl-policy", "deny"))
     }
 
+    /// The streaming backend says of itself that it knows none.
     fn has_leader(&self) -> bool {
-        self.headers.get("x-consul-knownleader").is_none_or(|v| v != "false")
+        !self.says("x-consul-knownleader", "false")
+            || self.says("x-consul-query-backend", "streaming")
+    }
+
+    fn says(&self, header: &str, value: &str) -> bool {
+        self.headers.get(header).is_some_and(|found| found == value)
     }
 }
 
@@ -125,17 +136,20 @@ type Connection = SendRequest<Full<Bytes>>;
 pub struct Client {
     endpoint: Arc<Endpoint>,
     connection: Option<Connection>,
+    /// Of the last question.
+    token: Option<Secret>,
 }
 
 impl Client {
     /// A client that has not connected yet.
     #[must_use]
     pub fn new(endpoint: Arc<Endpoint>) -> Self {
-        Self { endpoint, connection: None }
+        Self { endpoint, connection: None, token: None }
     }
 
     /// Reads a path. With an `index`, Consul answers when it has something newer, or
-    /// after `wait`.
+    /// after `wait`; at once when the token is another one than last time, as what it
+    /// may see is another thing.
     ///
     /// # Errors
     /// [`ConsulError`].
@@ -150,7 +164,7 @@ impl Client {
             query.push(format!("dc={datacenter}"));
         }
         let mut limit = ANSWER;
-        if index > 0 {
+        if self.read_token()? && index > 0 {
             query.push(format!("index={index}&wait={}ms", wait.as_millis()));
             // Consul adds up to a sixteenth of its own.
             limit += wait + wait / 16;
@@ -171,7 +185,17 @@ impl Client {
     /// # Errors
     /// [`ConsulError`].
     pub async fn put(&mut self, path: &str, body: Bytes) -> Result<(), ConsulError> {
+        self.read_token()?;
         self.call(Method::PUT, path, body, ANSWER, WRITE_RULES).await.map(drop)
+    }
+
+    /// True: it is the one of the last question.
+    fn read_token(&mut self) -> Result<bool, ConsulError> {
+        let read = |file| Secret::read(file).map_err(|e| ConsulError::Token(e.to_string()));
+        let token = self.endpoint.token_file.as_ref().map(read).transpose()?;
+        let same = token == self.token;
+        self.token = token;
+        Ok(same)
     }
 
     fn url(&self) -> String {
@@ -221,7 +245,7 @@ impl Client {
         target: &str,
         body: Bytes,
     ) -> Result<Request<Full<Bytes>>, ConsulError> {
-        let Endpoint { host, port, token_file, .. } = &*self.endpoint;
+        let Endpoint { host, port, .. } = &*self.endpoint;
         let host = if host.contains(':') { format!("[{host}]") } else { host.clone() };
         let mut request = Request::builder()
             .method(method)
@@ -229,11 +253,9 @@ impl Client {
             .header("host", format!("{host}:{port}"))
             .body(Full::new(body))
             .map_err(|error| self.unreachable(error))?;
-        if let Some(file) = token_file {
-            let token = Secret::read(file).map_err(|e| ConsulError::Token(e.to_string()))?;
+        if let Some(token) = &self.token {
             let mut value = HeaderValue::from_str(token.expose()).map_err(|_| {
-                let why = "holds characters that no token has";
-                ConsulError::Token(format!("{}: {why}", file.display()))
+                ConsulError::Token("the file holds characters that no token has".to_owned())
             })?;
             value.set_sensitive(true);
             request.headers_mut().insert("x-consul-token", value);
@@ -254,7 +276,8 @@ impl Client {
         let body = Limited::new(body, MAX_ANSWER).collect().await;
         let body = body.map_err(|error| self.unreachable(error))?.to_bytes();
         self.connection = Some(connection);
-        Ok((head.status, Reply { headers: head.headers, body }))
+        let with_token = self.endpoint.token_file.is_some();
+        Ok((head.status, Reply { headers: head.headers, body, with_token }))
     }
 
     /// The connection of the last request. One that was closed since is no error.

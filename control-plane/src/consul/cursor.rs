@@ -42,6 +42,11 @@ impl Cursor {
         went_back
     }
 
+    /// The next question is one that is answered at once.
+    pub fn restart(&mut self) {
+        self.index = 0;
+    }
+
     /// No answer came. The next question is one that is answered at once.
     pub fn failed(&mut self) {
         self.failures = self.failures.saturating_add(1);

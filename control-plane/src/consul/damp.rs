@@ -8,6 +8,9 @@
 //! | none is listed | all are kept for the empty grace, and until three answers said so |
 //! | none is listed, and the index did not grow | the same, for ten times as long |
 //! | some may have been hidden by ACLs | nothing goes |
+//!
+//! Consul holds a question back until it has news. What goes by such an answer is
+//! asked for again, by a question that is answered at once, before it is believed.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -42,8 +45,9 @@ pub struct Graces {
 /// One answer about one service.
 #[derive(Debug)]
 pub struct Answer {
-    /// `X-Consul-Index`.
-    pub index: u64,
+    /// `X-Consul-Index`; none of an answer that was held back: Consul's two backends
+    /// count differently.
+    pub index: Option<u64>,
     /// Whether ACLs hid something.
     pub filtered: bool,
     /// What was listed.
@@ -74,7 +78,7 @@ struct Empty {
 pub struct Known {
     graces: Graces,
     slots: BTreeMap<Arc<str>, Slot>,
-    /// Of the last answer that listed something.
+    /// Of the last answer that listed something and was not held back.
     index: u64,
     empty: Option<Empty>,
 }
@@ -98,7 +102,7 @@ impl Known {
             return;
         }
         self.empty = None;
-        self.index = answer.index;
+        self.index = answer.index.unwrap_or(self.index);
         let mut missing: BTreeMap<_, _> = self.slots.iter_mut().collect();
         let mut new = Vec::new();
         for seen in answer.seen {
@@ -124,21 +128,22 @@ impl Known {
     }
 
     fn nothing_listed(&mut self, answer: &Answer, now: Instant) {
+        let Some(index) = answer.index else { return };
         if answer.filtered || self.slots.is_empty() {
             return;
         }
-        let start = |grace| Empty { since: now, grace, answers: 1, index: answer.index };
+        let start = |grace| Empty { since: now, grace, answers: 1, index };
         match &mut self.empty {
-            Some(empty) if answer.index >= empty.index => {
+            Some(empty) if index >= empty.index => {
                 empty.answers = empty.answers.saturating_add(1);
-                empty.index = answer.index;
+                empty.index = index;
                 if empty.answers >= CONFIRMATIONS && now >= empty.since + empty.grace {
                     self.slots.clear();
                     self.empty = None;
-                    self.index = answer.index;
+                    self.index = index;
                 }
             }
-            None if answer.index > self.index => self.empty = Some(start(self.graces.empty)),
+            None if index > self.index => self.empty = Some(start(self.graces.empty)),
             _ => self.empty = Some(start(self.graces.empty * LOST_MEMORY)),
         }
     }
@@ -163,6 +168,14 @@ impl Known {
         let gone = slots.clone().filter_map(|slot| Some(slot.gone? + self.graces.leave));
         let gone = gone.filter(|_| self.empty.is_none());
         gone.chain(slots.filter_map(|slot| slot.held)).min()
+    }
+
+    /// Whether some that are believed to be there are not among these. An answer
+    /// that was held back does not tell what ACLs hide: then it is asked again.
+    #[must_use]
+    pub fn lacks(&self, seen: &[Seen]) -> bool {
+        let listed = |id: &Arc<str>| seen.iter().any(|seen| seen.instance.id == *id);
+        self.slots.iter().any(|(id, slot)| slot.gone.is_none() && !listed(id))
     }
 
     /// While nothing is listed: how soon to ask again.

@@ -107,34 +107,40 @@ impl Consul {
         let mut client = Client::new(self.endpoint.clone());
         let mut cursor = Cursor::default();
         loop {
+            let doubt = self.state.doubt(&name);
+            let index = if doubt.is_some() { 0 } else { cursor.index() };
             // The semaphore is never closed.
             let permit = self.held.acquire().await.ok();
             let asked = Instant::now();
-            let reply = client.get(&path, cursor.index(), self.wait(&name)).await;
+            let reply = client.get(&path, index, self.wait()).await;
             drop(permit);
             match reply.and_then(|reply| self.json::<Vec<Entry>>(reply)) {
                 Ok((reply, entries)) => {
                     self.took(&mut cursor, &reply, asked);
                     self.state.worked(&subject);
                     let (seen, skipped) = self.reading.read(&name, &entries);
-                    let (index, filtered) = (reply.index(), reply.is_filtered());
-                    let answer = Answer { index, filtered, seen };
+                    if index > 0 && self.state.lacks(&name, &seen) {
+                        cursor.restart();
+                        continue;
+                    }
+                    let index = (index == 0).then_some(reply.index());
+                    let answer = Answer { index, filtered: reply.is_filtered(), seen };
                     if !self.state.answered(&name, answer, skipped) {
                         return name;
                     }
+                    tokio::time::sleep(self.state.doubt(&name).unwrap_or(cursor.pause())).await;
                 }
                 Err(error) => {
                     cursor.failed();
                     self.state.failed(subject.clone(), &error);
+                    tokio::time::sleep(cursor.pause()).await;
                 }
             }
-            tokio::time::sleep(cursor.pause()).await;
         }
     }
 
-    fn wait(&self, name: &ServiceName) -> Duration {
-        let wait = if self.state.count() > MAX_HELD { SHORT_WAIT } else { WAIT };
-        self.state.doubt(name).unwrap_or(wait)
+    fn wait(&self) -> Duration {
+        if self.state.count() > MAX_HELD { SHORT_WAIT } else { WAIT }
     }
 
     fn took(&self, cursor: &mut Cursor, reply: &Reply, asked: Instant) {

@@ -169,6 +169,12 @@ impl State {
         stays
     }
 
+    /// Whether an answer that was held back must be asked for again.
+    #[must_use]
+    pub fn lacks(&self, name: &ServiceName, seen: &[Seen]) -> bool {
+        self.lock().services.get(name).is_some_and(|service| service.known.lacks(seen))
+    }
+
     /// While a service is said to have nothing: how soon to ask again.
     #[must_use]
     pub fn doubt(&self, name: &ServiceName) -> Option<std::time::Duration> {

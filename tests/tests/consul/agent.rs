@@ -84,7 +84,7 @@ impl Agent {
     pub async fn run(&mut self) {
         let mut command = Command::new("sh");
         command.args(["-c", GUARDIAN, "sh"]).arg(&self.root).arg("consul").args(&self.args);
-        command.stdin(Stdio::piped()).stdout(Stdio::null());
+        command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
         let _ = fs::remove_file(self.root.join("keep"));
         let mut guardian = command.spawn().unwrap();
         let stdin = guardian.stdin.take().unwrap();

@@ -20,8 +20,8 @@ fn seen(id: &str, healthy: bool) -> Seen {
 }
 
 fn answer(index: u64, ids: &[&str]) -> Answer {
-    let seen = ids.iter().map(|id| seen(id, !id.ends_with('!'))).collect();
-    Answer { index, filtered: false, seen }
+    let seen = ids.iter().map(|id| seen(id, true)).collect();
+    Answer { index: Some(index), filtered: false, seen }
 }
 
 fn ids(known: &Known) -> Vec<String> {
@@ -117,6 +117,19 @@ fn an_index_that_does_not_grow_is_a_memory_that_was_lost() {
 }
 
 #[test]
+fn what_was_held_back_empties_nothing() {
+    let start = Instant::now();
+    let mut known = Known::new(GRACES, Vec::new());
+    known.take(answer(7, &["a", "b"]), start);
+    assert!(!known.lacks(&answer(8, &["a", "b", "c"]).seen));
+    assert!(known.lacks(&answer(8, &["b"]).seen));
+    for at in 0..10 {
+        known.take(Answer { index: None, ..answer(8, &[]) }, start + seconds(at * 100));
+    }
+    assert_eq!((ids(&known).len(), known.doubt()), (2, None));
+}
+
+#[test]
 fn what_acls_hide_is_not_gone() {
     let start = Instant::now();
     let mut known = Known::new(GRACES, Vec::new());
@@ -135,7 +148,7 @@ fn one_that_falls_often_must_pass_for_a_while() {
     let start = Instant::now();
     let mut known = Known::new(GRACES, Vec::new());
     let set = |known: &mut Known, healthy, at| {
-        let answer = Answer { index: 1, filtered: false, seen: vec![seen("a", healthy)] };
+        let answer = Answer { index: None, filtered: false, seen: vec![seen("a", healthy)] };
         known.take(answer, start + seconds(at));
     };
     set(&mut known, true, 0);
@@ -172,7 +185,7 @@ fn most_say_what_a_service_speaks() {
         with("c", Some(Protocol::Grpc)),
         with("d", Some(Protocol::Http1)),
     ];
-    known.take(Answer { index: 1, filtered: false, seen: all }, Instant::now());
+    known.take(Answer { index: Some(1), filtered: false, seen: all }, Instant::now());
     assert_eq!(known.protocol(), Protocol::Grpc);
 }
 
@@ -181,7 +194,10 @@ proptest! {
     /// answer that listed something, something is there.
     #[test]
     fn a_service_is_never_emptied_at_once(
-        steps in prop::collection::vec((0u64..20, 0u64..6, prop::collection::vec(0u8..4, 0..3), any::<bool>()), 1..40),
+        steps in prop::collection::vec(
+            (0u64..20, 0u64..6, prop::collection::vec(0u8..4, 0..3), any::<bool>()),
+            1..40,
+        ),
     ) {
         let start = Instant::now();
         let mut known = Known::new(GRACES, Vec::new());
