@@ -175,6 +175,32 @@ async fn a_service_of_the_mesh_file_gets_consuls_instances_too() {
 }
 
 #[tokio::test]
+async fn a_mesh_file_names_what_only_consul_knows_where_it_runs() {
+    if !installed("consul") {
+        return;
+    }
+    let consul = Agent::dev(&[]).await;
+    let (one, two) = (App::start("one"), App::start("two"));
+    let services = "  - name: web\n    protocol: http1\n    versions:\n      - {name: v1, weight: 3, \
+                    discovered: true}\n      - {name: v2, weight: 1, discovered: true}\nroutes:\n  - \
+                    apiVersion: gateway.networking.k8s.io/v1\n    kind: HTTPRoute\n    metadata: \
+                    {name: web}\n    spec:\n      parentRefs: [{name: gateway}]\n      rules: \
+                    [{backendRefs: [{name: web, port: 80}]}]\n";
+    let mesh = mesh(&consul.url, services, &[]);
+    // They may come later than the mesh.
+    assert_eq!(mesh.http().get("/web").send().await.status, 503);
+    consul.register("web", "web-1", &one, json!({"Tags": ["weir", "v1"]})).await;
+    consul.register("web", "web-2", &two, json!({"Tags": ["weir", "v2"]})).await;
+    eventually("both are there", || async {
+        (service(&mesh, "web")?["healthyInstances"] == 2).then_some(())
+    })
+    .await;
+    settled(&mesh).await;
+    let shares = shares(&mesh.http(), "web").await;
+    assert!(shares["one"].abs_diff(75) <= 2, "{shares:?}");
+}
+
+#[tokio::test]
 async fn what_cannot_be_taken_in_is_told() {
     if !installed("consul") {
         return;
