@@ -144,7 +144,7 @@ fn a_version_without_a_router_has_addresses() {
     );
     with(
         "{name: v2, discovered: true, replicas: 2}",
-        "12:38: services[0].versions[1].replicas: means nothing beside discovered: weir starts \
+        "12:48: services[0].versions[1].replicas: means nothing beside discovered: weir starts \
          nothing",
     );
     with(

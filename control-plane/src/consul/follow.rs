@@ -59,7 +59,9 @@ impl Consul {
             match reply {
                 Ok((reply, services)) => {
                     self.took(&mut cursor, &reply, asked);
-                    self.listed(&reply, services);
+                    if !self.listed(&reply, services) {
+                        cursor.failed();
+                    }
                 }
                 Err(error) => {
                     cursor.failed();
@@ -70,8 +72,8 @@ impl Consul {
         }
     }
 
-    /// Takes in the list of services with their tags.
-    fn listed(&self, reply: &Reply, services: BTreeMap<String, Vec<String>>) {
+    /// Takes in the list of services with their tags. False: it cannot be all of it.
+    fn listed(&self, reply: &Reply, services: BTreeMap<String, Vec<String>>) -> bool {
         let mut names = BTreeSet::new();
         let mut skipped = Vec::new();
         for (name, tags) in &services {
@@ -87,7 +89,8 @@ impl Consul {
                 Err(error) => skipped.push(format!("service {name:?}: its name {error}")),
             }
         }
-        if reply.is_filtered() && names.is_empty() {
+        let blind = reply.is_filtered() && names.is_empty();
+        if blind {
             let why = format!(
                 "{} shows no service to this token: --consul-token-file must hold one whose \
                  policy has {READ_RULES}",
@@ -98,6 +101,7 @@ impl Consul {
             self.state.worked(&Subject::Catalogue);
         }
         self.state.listed(names, skipped);
+        !blind
     }
 
     /// Follows one service until it is gone.

@@ -1,4 +1,4 @@
-//! A Consul that asks for tokens.
+//! A Consul that asks for tokens, and one that proves who it is.
 
 use std::fs;
 use std::time::Duration;
@@ -83,4 +83,32 @@ async fn registering_needs_another_rule_and_says_which() {
     fs::write(&file, writer).unwrap();
     status_says(&mesh, "1 of this mesh registered there").await;
     status_says(&mesh, ": in touch").await;
+}
+
+#[tokio::test]
+async fn https_is_believed_by_its_root_alone() {
+    if !installed("consul") {
+        return;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let (consul, url, root) = Agent::with_tls(directory.path()).await;
+    let app = App::start("app");
+    consul.register("web", "web-1", &app, json!({})).await;
+    let good = mesh(&url, "", &["--consul-ca-file", root.to_str().unwrap()]);
+    let found = service(&good, "web").expect("web is found");
+    assert_eq!(found["sources"], json!(["consul"]));
+    drop(good);
+
+    let other = tempfile::tempdir().unwrap();
+    let made = std::process::Command::new("consul")
+        .args(["tls", "ca", "create"])
+        .current_dir(other.path())
+        .output()
+        .unwrap();
+    assert!(made.status.success(), "{made:?}");
+    let root = other.path().join("consul-agent-ca.pem");
+    let bad = mesh(&url, "", &["--consul-ca-file", root.to_str().unwrap()]);
+    let status = status_says(&bad, "NOT in touch").await;
+    assert!(status.contains("certificate"), "{status}");
+    assert!(service(&bad, "web").is_none());
 }

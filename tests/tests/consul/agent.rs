@@ -1,7 +1,7 @@
 //! A real Consul on free ports of loopback.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
 
 use http::Method;
@@ -46,6 +46,25 @@ impl Agent {
              \"{management}\" agent = \"{management}\" }} }}"
         );
         Self::start(&["-dev", "-hcl", &acl], Some(management)).await
+    }
+
+    /// With https beside http. Gives its URL, and the file with its root.
+    pub async fn with_tls(directory: &Path) -> (Self, String, PathBuf) {
+        for args in [&["tls", "ca", "create"][..], &["tls", "cert", "create", "-server"]] {
+            let made = Command::new("consul").args(args).current_dir(directory).output().unwrap();
+            assert!(made.status.success(), "{made:?}");
+        }
+        let file = |name: &str| directory.join(name);
+        let (certificate, key) = ("dc1-server-consul-0.pem", "dc1-server-consul-0-key.pem");
+        let tls = format!(
+            "tls {{ https {{ cert_file = {:?} key_file = {:?} }} }}",
+            file(certificate),
+            file(key)
+        );
+        let port = free_port();
+        let https = format!("-https-port={port}");
+        let agent = Self::dev(&["-hcl", &tls, &https]).await;
+        (agent, format!("https://127.0.0.1:{port}"), file("consul-agent-ca.pem"))
     }
 
     /// One that knows after a restart what it knew.
