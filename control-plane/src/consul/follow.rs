@@ -91,11 +91,7 @@ impl Consul {
         }
         let blind = reply.is_filtered() && names.is_empty();
         if blind {
-            let why = format!(
-                "{} shows no service to this token: --consul-token-file must hold one whose \
-                 policy has {READ_RULES}",
-                self.endpoint.url
-            );
+            let why = self.hidden("any service");
             self.state.trouble(Subject::Catalogue, why);
         } else {
             self.state.worked(&Subject::Catalogue);
@@ -121,11 +117,17 @@ impl Consul {
             match reply.and_then(|reply| self.json::<Vec<Entry>>(reply)) {
                 Ok((reply, entries)) => {
                     self.took(&mut cursor, &reply, asked);
-                    self.state.worked(&subject);
                     let (seen, skipped) = self.reading.read(&name, &entries);
-                    if index > 0 && self.state.lacks(&name, &seen) {
+                    let lacks = self.state.lacks(&name, &seen);
+                    if index > 0 && lacks {
                         cursor.restart();
                         continue;
+                    }
+                    if lacks && reply.is_filtered() {
+                        cursor.failed();
+                        self.state.trouble(subject.clone(), self.hidden(&format!("all of {name}")));
+                    } else {
+                        self.state.worked(&subject);
                     }
                     let index = (index == 0).then_some(reply.index());
                     let answer = Answer { index, filtered: reply.is_filtered(), seen };
@@ -141,6 +143,14 @@ impl Consul {
                 }
             }
         }
+    }
+
+    fn hidden(&self, what: &str) -> String {
+        format!(
+            "{} does not show {what} to this token: --consul-token-file must hold one whose \
+             policy has {READ_RULES}",
+            self.endpoint.url
+        )
     }
 
     fn wait(&self) -> Duration {

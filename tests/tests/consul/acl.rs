@@ -50,7 +50,7 @@ async fn a_token_is_read_anew_and_its_loss_empties_nothing() {
     // Wakes the questions that are held back.
     consul.register("web", "web-2", &two, json!({})).await;
     let status = status_says(&mesh, "NOT in touch").await;
-    assert!(status.contains("no service to this token") && status.contains("read"), "{status}");
+    assert!(status.contains("does not show ") && status.contains("policy = \"read\""), "{status}");
     never("what was known is lost", Duration::from_secs(4), || async {
         // Requests of any number succeed, and the first instance is there still.
         shares(&mesh.http(), "web").await;

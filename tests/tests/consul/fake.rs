@@ -166,7 +166,7 @@ async fn an_index_that_goes_back_is_asked_for_from_the_start() {
 async fn an_empty_answer_is_believed_only_when_it_stays() {
     let one = App::start("one");
     let consul = Fake::start(&[&one]).await;
-    let mesh = mesh(&consul.url, "", &["--consul-empty-grace", "4s"]);
+    let mesh = mesh(&consul.url, "", &["--consul-empty-grace", "3s"]);
     route(&mesh, "web");
     let works = || async { shares(&mesh.http(), "web").await.get("one") == Some(&100) };
     assert!(works().await);
@@ -186,7 +186,8 @@ async fn an_empty_answer_is_believed_only_when_it_stays() {
     .await;
     // The same index as of the answer that listed something: that cannot be.
     consul.list(102, &[]);
-    never("web is empty", Duration::from_secs(6), || async { !works().await }).await;
+    // It is asked again within 8 s, and must say so for 30.
+    never("web is empty", Duration::from_secs(10), || async { !works().await }).await;
     consul.list(103, &[&one]);
     assert!(works().await);
     // For good.
