@@ -19,16 +19,18 @@ PRELUDE = """
 set -eu -o pipefail
 helm() {
   case $1 in
-    install) command helm "$@" --set image.tag=dev --set services.image.tag=dev ;;
+    install) command helm "$@" %s ;;
     *) command helm "$@" ;;
   esac
 }
 """
+IMAGES = {"image": "weir", "services.image": "weir", "router.image": "weir-router", "cni.image": "weir-cni"}
 
 
 def commands():
     """One script of all blocks; each says where it stands before it runs."""
-    parts = [PRELUDE]
+    tags = " ".join(f"--set-string {value}.tag={images.tag(name)}" for value, name in IMAGES.items())
+    parts = [PRELUDE % tags]
     for page in PAGES:
         text = (images.REPOSITORY / "docs/src" / page).read_text()
         for block in BLOCK.finditer(text):
@@ -38,8 +40,7 @@ def commands():
 
 
 def setup(kube):
-    if mesh.installed():
-        mesh.uninstall(kube)
+    mesh.uninstall(kube)
     kube.delete("namespace", mesh.NAMESPACE)
     kube.delete("namespace", "shop")
     kube.apply_definitions()
