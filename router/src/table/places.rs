@@ -102,7 +102,7 @@ impl Places {
         };
         TcpAction {
             label: service.name.as_str().into(),
-            backends: vec![TcpBackend { service, version: None }],
+            backends: vec![Ok(TcpBackend { service, version: None })],
             splitter: self.splitter(),
         }
     }
