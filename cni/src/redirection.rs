@@ -100,6 +100,14 @@ impl Redirection {
         if wrong.is_empty() { Ok(redirection) } else { Err(wrong.join("\n")) }
     }
 
+    /// Whether connections into the pod at this port come to the router.
+    #[must_use]
+    pub fn receives(&self, port: u16) -> bool {
+        let own = [self.inbound_port, self.admin_port];
+        let skipped = &self.skip_inbound_ports;
+        !own.contains(&port) && !skipped.iter().any(|r| (r.first..=r.last).contains(&port))
+    }
+
     fn set(&mut self, name: &str, value: &str) -> Result<(), String> {
         match name {
             "--outbound-port" => self.outbound_port = port(value)?,

@@ -153,6 +153,20 @@ impl fmt::Display for Reason {
     }
 }
 
+/// Whether connections into an injected pod at this port come to its router. Others
+/// come to the application as they are.
+#[must_use]
+pub fn receives(pod: &Value, port: u16) -> bool {
+    let annotation = |name: &str| pod["metadata"]["annotations"][name].as_str();
+    if annotation(settings::REDIRECT_MODE) == Some(Redirect::None.as_str()) {
+        return false;
+    }
+    let arguments = annotation(settings::REDIRECT_ARGUMENTS).unwrap_or_default();
+    // Arguments that nobody can follow redirect nothing: such a pod does not start.
+    Redirection::parse(arguments.split_whitespace().map(str::to_owned))
+        .is_ok_and(|redirection| redirection.receives(port))
+}
+
 /// Puts a router beside the application of `pod`, where that is asked for.
 ///
 /// # Errors

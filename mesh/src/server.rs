@@ -19,14 +19,19 @@
 
 mod call;
 mod common;
+#[cfg(feature = "sqlite")]
+pub mod database;
+mod database_url;
 mod deadline;
 mod layer;
 mod outbound;
 mod peer;
+#[cfg(feature = "postgres")]
+mod postgres;
 mod process;
 mod span;
 #[cfg(feature = "sqlite")]
-pub mod sqlite;
+mod sqlite;
 mod status;
 mod watched;
 
@@ -35,6 +40,7 @@ mod tests;
 
 pub use call::Call;
 pub use common::Common;
+pub use database_url::DatabaseUrl;
 pub use layer::{CallLayer, CallService, MAX_CONCURRENT_CALLS};
 pub use outbound::{InvalidOutbound, InvalidService, Outbound, OutboundChannel};
 pub use peer::peer;

@@ -158,3 +158,79 @@ fn tell<'a>(injections: impl Iterator<Item = &'a Injection>) {
     }
     warnings.iter().for_each(|line| eprintln!("{line}"));
 }
+
+#[cfg(test)]
+mod tests {
+    use std::ffi::OsStr;
+
+    use clap::{Args as _, FromArgMatches as _};
+    use serde_json::json;
+    use weir_mesh::model::ServiceName;
+
+    use super::*;
+
+    /// The environment as the kubelet makes it, of a pod `shop/web-1` at 10.0.0.7.
+    fn environment(container: &Value) -> BTreeMap<String, String> {
+        let mut all: BTreeMap<String, String> = BTreeMap::new();
+        for variable in container["env"].as_array().unwrap() {
+            let field = variable["valueFrom"]["fieldRef"]["fieldPath"].as_str();
+            let mut value = match field {
+                Some("metadata.name") => "web-1".to_owned(),
+                Some("metadata.namespace") => "shop".to_owned(),
+                Some("status.podIP") => "10.0.0.7".to_owned(),
+                _ => variable["value"].as_str().unwrap().to_owned(),
+            };
+            for (name, known) in &all {
+                value = value.replace(&format!("$({name})"), known);
+            }
+            all.insert(variable["name"].as_str().unwrap().to_owned(), value);
+        }
+        all
+    }
+
+    /// What the injector writes is what the router reads: no name that means nothing,
+    /// no value that it refuses.
+    #[test]
+    fn the_router_understands_what_is_injected() {
+        let pod = json!({
+            "kind": "Pod",
+            "metadata": {"name": "web-1", "annotations": {
+                "weir.dev/opaque-ports": "25,6379-6380",
+                "weir.dev/access-log": "-",
+                "weir.dev/trace-endpoint": "http://jaeger:4317",
+                "weir.dev/config.max-requests": "100",
+            }},
+            "spec": {"containers": [{
+                "name": "web",
+                "readinessProbe": {"httpGet": {"port": 8080, "path": "/a,b"}},
+                "livenessProbe": {"httpGet": {"port": 8081}},
+            }]},
+        });
+        let facts = |name: &str| NamespaceFacts { name: name.into(), ..Default::default() };
+        let done = inject_object(&InjectConfig::default(), &facts, &pod);
+        let router = &done.object["spec"]["initContainers"][1];
+        let command = weir_router::Args::augment_args(clap::Command::new("weir-router"));
+        let mut line = vec!["weir-router".to_owned()];
+        for (name, value) in environment(router) {
+            let mut arguments = command.get_arguments();
+            let Some(argument) = arguments.find(|a| a.get_env() == Some(OsStr::new(&name))) else {
+                assert_eq!(name, "WEIR_POD_NAME", "the router has no such variable");
+                continue;
+            };
+            let long = argument.get_long().unwrap();
+            match value.as_str() {
+                "true" => line.push(format!("--{long}")),
+                _ => line.push(format!("--{long}={value}")),
+            }
+        }
+        let own = router["args"].as_array().unwrap().iter().map(|arg| arg.as_str().unwrap());
+        line.extend(own.map(str::to_owned));
+        let matches = command.try_get_matches_from(line).unwrap_or_else(|e| panic!("{e}"));
+        let args = weir_router::Args::from_arg_matches(&matches).unwrap();
+        assert_eq!(args.service.parse::<ServiceName>().unwrap().to_string(), "web-1.shop");
+        assert_eq!(args.instance_id.as_deref(), Some("shop/web-1"));
+        assert_eq!(args.platform, weir_router::PlatformArg::Kubernetes);
+        assert!(args.transparent);
+        assert_eq!((args.max_requests, args.access_log.as_str()), (100, "-"));
+    }
+}

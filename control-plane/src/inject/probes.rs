@@ -2,21 +2,21 @@
 //!
 //! A router accepts every connection before it knows whether the application does,
 //! so a TCP probe would always succeed: the router makes that connection when it is
-//! asked for `/probe/tcp/PORT`. HTTP probes pass as they are; the router is told
+//! asked for `/probe/tcp/PORT`. HTTP and gRPC probes pass as they are; the router is told
 //! which they are, and lets them through where others need an identity.
 
 use std::collections::BTreeSet;
 
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use weir_cni::ADMIN_PORT;
 
 use super::settings::Settings;
 
 const PROBES: [&str; 3] = ["startupProbe", "readinessProbe", "livenessProbe"];
 
-/// Rewrites TCP probes, and tells HTTP probes as `port/path`.
+/// Rewrites TCP probes, and tells HTTP and gRPC probes as `port/path`.
 pub fn rewrite(pod: &mut Value, settings: &Settings<'_>) -> BTreeSet<String> {
-    let mut http = BTreeSet::new();
+    let mut exempt = BTreeSet::new();
     for list in ["initContainers", "containers"] {
         let containers = pod["spec"].get_mut(list).and_then(Value::as_array_mut);
         for container in containers.into_iter().flatten() {
@@ -31,16 +31,24 @@ pub fn rewrite(pod: &mut Value, settings: &Settings<'_>) -> BTreeSet<String> {
                     probe.remove("tcpSocket");
                     let path = format!("/probe/tcp/{port}");
                     probe.insert("httpGet".into(), json!({"path": path, "port": ADMIN_PORT}));
-                } else if let Some(get) =
-                    probe.get("httpGet").filter(|get| get["scheme"] != "HTTPS")
-                    && let Some(port) = redirected(get, &ports, settings)
-                {
-                    http.insert(format!("{port}{}", path(get)));
+                } else {
+                    exempt.extend(plaintext(probe, &ports, settings));
                 }
             }
         }
     }
-    http
+    exempt
+}
+
+/// An HTTP or gRPC probe as `port/path`.
+fn plaintext(probe: &Map<String, Value>, ports: &Value, settings: &Settings<'_>) -> Option<String> {
+    let get = probe.get("httpGet").filter(|get| get["scheme"] != "HTTPS");
+    let (action, path) = match get {
+        Some(get) => (get, path(get)),
+        // gRPC Health Checking Protocol.
+        None => (probe.get("grpc")?, "/grpc.health.v1.Health/Check".to_owned()),
+    };
+    redirected(action, ports, settings).map(|port| format!("{port}{path}"))
 }
 
 /// The port of a probe of this pod that comes to the router.
@@ -63,9 +71,11 @@ fn named(name: &str, ports: &Value) -> Option<u16> {
     u16::try_from(port["containerPort"].as_u64()?).ok()
 }
 
-/// As the kubelet asks for it. Commas stand between probes.
+/// As the kubelet asks for it, without a query. Commas stand between probes: a path
+/// with one cannot be told.
 fn path(get: &Value) -> String {
     let path = get["path"].as_str().unwrap_or_default();
+    let path = path.split_once(['?', '#']).map_or(path, |(path, _)| path);
     let slash = if path.starts_with('/') { "" } else { "/" };
     format!("{slash}{}", path.replace(',', "%2C"))
 }

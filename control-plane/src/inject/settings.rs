@@ -41,8 +41,12 @@ const OTHERS: [&str; 3] = [INJECT, INJECTED, REDIRECT_ARGUMENTS];
 /// Ports that one pod may have as opaque.
 const MAX_OPAQUE_PORTS: usize = 256;
 
-/// Annotation with what the CNI plugin gives to `weir-cni redirect`.
+/// Annotation of injected pods with the arguments of `weir-cni redirect`: for the CNI
+/// plugin, and for the control plane, which learns from it what a pod's router takes.
 pub const REDIRECT_ARGUMENTS: &str = "weir.dev/redirect-arguments";
+
+/// Annotation with how connections of a pod come to its router.
+pub const REDIRECT_MODE: &str = "weir.dev/redirect";
 
 /// What one pod gets.
 #[derive(Debug)]
@@ -176,8 +180,7 @@ impl<'a> Settings<'a> {
 
     /// Whether connections into the pod at this port come to the router.
     pub fn redirects_inbound(&self, port: u16) -> bool {
-        let skipped = self.skip_inbound_ports.iter().any(|r| (r.first..=r.last).contains(&port));
-        self.redirect != Redirect::None && !skipped && port != weir_cni::ADMIN_PORT
+        self.redirect != Redirect::None && self.redirection().receives(port)
     }
 }
 

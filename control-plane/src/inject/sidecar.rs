@@ -7,7 +7,7 @@ use weir_cni::{ADMIN_PORT, INBOUND_PORT, OUTBOUND_PORT, ROUTER_UID, joined};
 
 use super::config::{ImagePullPolicy, Redirect};
 use super::quantity::Quantity;
-use super::settings::{REDIRECT_ARGUMENTS, Settings};
+use super::settings::{REDIRECT_ARGUMENTS, REDIRECT_MODE, Settings};
 use super::{INJECTED, REDIRECT, ROUTER, array, object, workload};
 
 const TOKEN_VOLUME: &str = "weir-token";
@@ -53,16 +53,16 @@ pub fn add(pod: &mut Value, settings: &Settings<'_>, names: &Names, probes: &BTr
     let mut first = Vec::new();
     match settings.redirect {
         Redirect::Init => first.push(redirect_container(settings, "redirect")),
-        Redirect::Cni => {
-            // Where the plugin is missing, a pod must not go past the mesh unseen.
-            first.push(redirect_container(settings, "verify"));
-            if let Some(annotations) = object(&mut pod["metadata"], "annotations") {
-                let arguments = settings.redirection().arguments().join(" ");
-                annotations.insert("weir.dev/redirect".into(), Redirect::Cni.as_str().into());
-                annotations.insert(REDIRECT_ARGUMENTS.into(), arguments.into());
-            }
-        }
+        // Where the plugin is missing, a pod must not go past the mesh unseen.
+        Redirect::Cni => first.push(redirect_container(settings, "verify")),
         Redirect::None => {}
+    }
+    if let Some(annotations) = object(&mut pod["metadata"], "annotations") {
+        annotations.insert(REDIRECT_MODE.into(), settings.redirect.as_str().into());
+        if settings.redirect != Redirect::None {
+            let arguments = settings.redirection().arguments().join(" ");
+            annotations.insert(REDIRECT_ARGUMENTS.into(), arguments.into());
+        }
     }
     first.push(router_container(settings, names, probes));
     if let Some(containers) = array(&mut pod["spec"], "initContainers") {

@@ -353,6 +353,21 @@ fn redirection_is_set_up_as_asked() {
     let none = injected(&config, &pod()).pod;
     assert_eq!(names(&none["spec"]["initContainers"]), [ROUTER, "migrate"]);
     assert_eq!(variable(&none, "WEIR_TRANSPARENT").as_deref(), Some("false"));
+    assert_eq!(none["metadata"]["annotations"]["weir.dev/redirect"], "none");
+    assert!(!receives(&none, 80));
+}
+
+#[test]
+fn a_pod_says_which_ports_its_router_takes() {
+    let config: InjectConfig =
+        serde_json::from_value(json!({"skipInboundPorts": [22, "9000-9010"]})).unwrap();
+    for mode in ["init", "cni"] {
+        let pod = injected(&config, &annotated(json!({"weir.dev/redirect": mode}))).pod;
+        let taken = [21, 22, 80, 8999, 9005, 9011, 15_020].map(|port| receives(&pod, port));
+        assert_eq!(taken, [true, false, true, true, false, true, false], "{mode}");
+    }
+    assert!(receives(&annotated(json!({})), 80), "what says nothing takes all");
+    assert!(!receives(&annotated(json!({"weir.dev/redirect-arguments": "--what"})), 80));
 }
 
 #[test]
@@ -363,12 +378,12 @@ fn probes_of_the_application_keep_their_meaning() {
             "name": "app",
             "ports": [{"name": "http", "containerPort": 8080}, {"name": "db", "containerPort": 5432}],
             "startupProbe": {"tcpSocket": {"port": "db"}, "periodSeconds": 7},
-            "readinessProbe": {"httpGet": {"port": "http", "path": "healthz"}},
+            "readinessProbe": {"httpGet": {"port": "http", "path": "healthz?deep=1"}},
             "livenessProbe": {"httpGet": {"port": 8080, "path": "/a,b"}},
             "lifecycle": {"preStop": {"tcpSocket": {"port": 8080}}},
         },
         {"name": "b", "readinessProbe": {"tcpSocket": {"port": 9999}}, "livenessProbe": {"exec": {"command": ["x"]}}},
-        {"name": "c", "readinessProbe": {"tcpSocket": {"port": 1, "host": "other"}}, "livenessProbe": {"grpc": {"port": 50051}}},
+        {"name": "c", "readinessProbe": {"tcpSocket": {"port": 1, "host": "other"}}, "livenessProbe": {"grpc": {"port": 50051, "service": "x"}}},
         {"name": "d", "readinessProbe": {"httpGet": {"port": 8443, "scheme": "HTTPS"}}, "livenessProbe": {"tcpSocket": {"port": "missing"}}},
     ]);
     let pod = injected_pod(&with_probes);
@@ -377,7 +392,10 @@ fn probes_of_the_application_keep_their_meaning() {
         app["startupProbe"],
         json!({"httpGet": {"path": "/probe/tcp/5432", "port": 15020}, "periodSeconds": 7})
     );
-    assert_eq!(variable(&pod, "WEIR_PROBES").as_deref(), Some("8080/a%2Cb,8080/healthz"));
+    assert_eq!(
+        variable(&pod, "WEIR_PROBES").as_deref(),
+        Some("50051/grpc.health.v1.Health/Check,8080/a%2Cb,8080/healthz")
+    );
     let mut same = with_probes["spec"]["containers"].clone();
     same[0]["startupProbe"] = app["startupProbe"].clone();
     assert_eq!(pod["spec"]["containers"], same, "all others are as they were");

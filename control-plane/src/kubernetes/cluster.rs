@@ -169,7 +169,7 @@ impl Cluster {
             kind: kind.as_str().to_owned(),
             plural: plural.to_owned(),
         };
-        if namespace.is_empty() {
+        if namespace.is_empty() || !kind.is_namespaced() {
             Api::all_with(self.client.clone(), &resource)
         } else {
             Api::namespaced_with(self.client.clone(), namespace, &resource)

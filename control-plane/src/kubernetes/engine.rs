@@ -24,6 +24,9 @@ const GATHER: Duration = Duration::from_millis(20);
 /// After recording failed.
 const RETRY: Duration = Duration::from_secs(1);
 
+/// Objects in one entry of the history: a ConfigMap holds 1 MiB.
+const MAX_EDITS: usize = 400;
+
 /// Works out what is desired.
 pub struct Engine {
     pub(super) cluster: Cluster,
@@ -82,17 +85,22 @@ impl Engine {
             return Ok(None);
         }
         let (author, action) = who.unwrap_or_else(|| (self.observed(&edits), Action::Observe));
-        let entry = self.store.commit(&Commit {
-            base: self.store.revision(),
-            nanos: text::unix_nanos(),
-            actor: author.actor,
-            reason: author.reason,
-            action,
-            edits,
-        })?;
-        let action = action.as_str();
-        tracing::info!(revision = entry.revision, action, actor = entry.actor, "changed");
-        Ok(Some(entry))
+        let mut newest = None;
+        // A cluster that is full already comes in parts, each of which must fit.
+        for part in edits.chunks(MAX_EDITS) {
+            let entry = self.store.commit(&Commit {
+                base: self.store.revision(),
+                nanos: text::unix_nanos(),
+                actor: author.actor.clone(),
+                reason: author.reason.clone(),
+                action,
+                edits: part.to_vec(),
+            })?;
+            let action = action.as_str();
+            tracing::info!(revision = entry.revision, action, actor = entry.actor, "changed");
+            newest = Some(entry);
+        }
+        Ok(newest)
     }
 
     /// Who made a change that was only seen: field managers of the objects.
@@ -199,19 +207,24 @@ impl Engine {
     }
 }
 
-/// Where an object of the history is, or could be, in Kubernetes.
+/// Where an object of the history is, or could be, in Kubernetes. GRPCRoutes and
+/// TLSRoutes have names of their own, so that they are none of an HTTPRoute.
 pub(super) fn places(key: &ObjectKey) -> Vec<(Kind, String, String)> {
-    let place = |kinds: &[Kind], name: &str| -> Vec<_> {
-        let Some((name, namespace)) = name.rsplit_once('.') else { return Vec::new() };
-        kinds.iter().map(|kind| (*kind, namespace.to_owned(), name.to_owned())).collect()
+    let place = |kind: Kind, name: &str| {
+        let (name, namespace) = name.rsplit_once('.')?;
+        Some((kind, namespace.to_owned(), name.to_owned()))
+    };
+    let either = |name: &str, suffix: &str, with: Kind, without: Kind| {
+        let short = name.strip_suffix(suffix).and_then(|name| place(with, name));
+        short.into_iter().chain(place(without, name)).collect()
     };
     match key {
-        ObjectKey::Service(name) => place(&[Kind::TrafficSplit], name.base()),
-        ObjectKey::Route(name) => place(&[Kind::HTTPRoute, Kind::GRPCRoute], name),
-        ObjectKey::TcpRoute(name) => place(&[Kind::TCPRoute, Kind::TLSRoute], name),
+        ObjectKey::Service(name) => place(Kind::TrafficSplit, name.base()).into_iter().collect(),
+        ObjectKey::Route(name) => either(name, ".grpc", Kind::GRPCRoute, Kind::HTTPRoute),
+        ObjectKey::TcpRoute(name) => either(name, ".tls", Kind::TLSRoute, Kind::TCPRoute),
         ObjectKey::Policy(kind, name) => {
             let found = Kind::ALL.iter().find(|known| known.as_str() == kind.as_str());
-            found.map_or_else(Vec::new, |kind| place(&[*kind], name))
+            found.and_then(|kind| place(*kind, name)).into_iter().collect()
         }
         ObjectKey::Options => Vec::new(),
     }
@@ -250,12 +263,16 @@ fn configuration(objects: &Objects, desired: &Desired) -> Vec<(ObjectKey, Object
 /// weight 0 and come and go.
 fn set_split(objects: &Objects, name: &ServiceName, split: &Split) -> Option<Split> {
     let object = objects.get(Kind::TrafficSplit, name.namespace()?, name.label())?;
-    let named: BTreeSet<_> = object["spec"]["versions"]
-        .as_array()
-        .into_iter()
-        .flatten()
-        .filter_map(|version| version["name"].as_str())
-        .collect();
+    let sent = object["spec"]["versions"].as_array()?;
+    let named: BTreeSet<_> = sent.iter().filter_map(|version| version["name"].as_str()).collect();
+    // One that cannot be followed sets nothing: its object's status says so.
+    let followed = sent.iter().all(|version| {
+        let weight = version["name"].as_str().and_then(|name| split.weight(name));
+        weight.map(|weight| u64::from(weight.get())) == version["weight"].as_u64()
+    });
     let versions = split.versions().iter().filter(|(name, _)| named.contains(name.as_str()));
+    if !followed {
+        return None;
+    }
     Split::new(versions.cloned().collect(), split.sticky.clone()).ok()
 }

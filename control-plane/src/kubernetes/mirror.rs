@@ -10,7 +10,7 @@ use serde_json::Value;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use super::cluster::api_version;
+use super::cluster::{FIELD_MANAGER, api_version};
 use super::objects::{Kind, Objects};
 use super::strip::strip;
 
@@ -29,6 +29,8 @@ struct Inner {
     listed: BTreeSet<Kind>,
     /// In which version the server has a kind.
     versions: BTreeMap<Kind, String>,
+    /// Namespaces of a kind that is not watched in all, and which are not listed yet.
+    awaited: BTreeMap<Kind, BTreeSet<String>>,
     /// Objects that we deleted and whose last events may still come, by uid.
     deleted: HashSet<String>,
     written: BTreeMap<Key, Instant>,
@@ -86,6 +88,11 @@ impl Mirror {
     /// The server has a kind in this version.
     pub fn serves(&self, kind: Kind, version: &str) {
         self.lock().versions.insert(kind, version.to_owned());
+    }
+
+    /// A kind is watched in these namespaces alone.
+    pub fn limit(&self, kind: Kind, namespaces: &[String]) {
+        self.lock().awaited.insert(kind, namespaces.iter().cloned().collect());
     }
 
     /// The server does not have a kind.
@@ -151,11 +158,13 @@ impl Mirror {
         }
     }
 
-    /// All objects of a kind: those that are not here are gone.
-    pub fn replace(&self, kind: Kind, objects: Vec<DynamicObject>) {
+    /// All objects of a kind, in one namespace or, when that is empty, in all: those
+    /// that are not here are gone.
+    pub fn replace(&self, kind: Kind, of: &str, objects: Vec<DynamicObject>) {
         let mut inner = self.lock();
-        let mut changed = inner.listed.insert(kind);
-        let mut gone: BTreeSet<_> = inner.keys(kind).into_iter().collect();
+        let mut changed = inner.listed(kind, of);
+        let in_question = |(namespace, _): &(String, String)| of.is_empty() || namespace == of;
+        let mut gone: BTreeSet<_> = inner.keys(kind).into_iter().filter(in_question).collect();
         for object in objects {
             let namespace = object.metadata.namespace.clone().unwrap_or_default();
             gone.remove(&(namespace, object.metadata.name.clone().unwrap_or_default()));
@@ -176,6 +185,17 @@ impl Mirror {
 }
 
 impl Inner {
+    /// True: the kind is known in full from now on.
+    fn listed(&mut self, kind: Kind, of: &str) -> bool {
+        if let Some(awaited) = self.awaited.get_mut(&kind) {
+            awaited.remove(of);
+            if !awaited.is_empty() {
+                return false;
+            }
+        }
+        self.listed.insert(kind)
+    }
+
     fn keys(&self, kind: Kind) -> Vec<(String, String)> {
         let keys = self.objects.all(kind);
         keys.map(|(namespace, name, _)| (namespace.to_owned(), name.to_owned())).collect()
@@ -201,10 +221,10 @@ impl Inner {
         object["apiVersion"] = api_version(group, version).into();
         object["kind"] = kind.as_str().into();
         strip(kind, &mut object);
-        if let Some(held) = self.objects.get(kind, &namespace, &name) {
-            if older(&object, held) || same(&object, held) {
-                return false;
-            }
+        if let Some(held) = self.objects.get(kind, &namespace, &name)
+            && (older(&object, held) || same(&object, held))
+        {
+            return false;
         }
         if let Some(manager) = manager.filter(|_| is_configuration(kind)) {
             self.managers.insert((kind, namespace, name), manager);
@@ -232,12 +252,19 @@ pub fn is_configuration(kind: Kind) -> bool {
 fn newest_manager(object: &DynamicObject) -> Option<String> {
     let entries = object.metadata.managed_fields.as_ref()?.iter();
     let entries = entries.filter(|entry| entry.subresource.as_deref().unwrap_or("").is_empty());
-    let newest = entries.max_by_key(|entry| entry.time.as_ref().map(|time| time.0))?;
+    // Times are whole seconds. What this API writes it records itself, so among equals
+    // it was somebody else.
+    let newest = entries.max_by_key(|entry| {
+        let ours = entry.manager.as_deref() == Some(FIELD_MANAGER);
+        (entry.time.as_ref().map(|time| time.0), !ours)
+    })?;
     newest.manager.clone()
 }
 
+const VERSION: &str = "resourceVersion";
+
 fn resource_version(object: &Value) -> Option<u64> {
-    object["metadata"]["resourceVersion"].as_str()?.parse().ok()
+    object["metadata"][VERSION].as_str()?.parse().ok()
 }
 
 /// Whether a watch is behind what this process wrote. Versions of one object are
@@ -247,20 +274,17 @@ fn older(new: &Value, held: &Value) -> bool {
         && resource_version(new).zip(resource_version(held)).is_some_and(|(new, held)| new < held)
 }
 
+/// Whether they differ in nothing but their version.
 fn same(new: &Value, held: &Value) -> bool {
-    let parts = |object: &Value| -> Vec<(String, Value)> {
-        let fields = object.as_object().into_iter().flatten();
-        fields
-            .map(|(name, value)| {
-                let mut value = value.clone();
-                if name == "metadata"
-                    && let Some(metadata) = value.as_object_mut()
-                {
-                    metadata.remove("resourceVersion");
-                }
-                (name.clone(), value)
-            })
-            .collect()
-    };
-    parts(new) == parts(held)
+    all_but(new, held, "metadata", |new, held| all_but(new, held, VERSION, |_, _| true))
+}
+
+/// Whether all fields are the same, and one of them as `same` says.
+fn all_but(new: &Value, held: &Value, but: &str, same: fn(&Value, &Value) -> bool) -> bool {
+    let (Some(new), Some(held)) = (new.as_object(), held.as_object()) else { return new == held };
+    new.len() == held.len()
+        && new.iter().all(|(name, value)| match held.get(name) {
+            Some(held) if name == but => same(value, held),
+            other => other == Some(value),
+        })
 }

@@ -9,6 +9,7 @@ use super::translate::Settings;
 /// What a control plane on Kubernetes needs to know besides.
 #[derive(Debug, Clone, clap::Args)]
 #[command(next_help_heading = "Kubernetes")]
+#[group(id = "kubernetes-options")]
 pub struct Args {
     /// Take desired state, discovery and identity from the Kubernetes API.
     #[arg(long)]
@@ -51,6 +52,10 @@ pub struct Args {
     /// it, `weir-gateway` in the control plane's namespace.
     #[arg(long, value_name = "NAMESPACE/NAME,...", value_delimiter = ',', value_parser = pair)]
     pub gateway_accounts: Vec<(String, String)>,
+    /// Namespaces whose Secrets of type kubernetes.io/tls are read, for Gateways; without
+    /// it, all.
+    #[arg(long, value_name = "NAMESPACE,...", value_delimiter = ',')]
+    pub secret_namespaces: Vec<String>,
     /// Changes that are kept in the history: 10 to 5000.
     #[arg(long, default_value_t = 500, value_name = "NUMBER", value_parser = clap::value_parser!(u32).range(10..=5000))]
     pub history: u32,

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use kube::api::{DeleteParams, Patch, PatchParams};
 use serde_json::{Value, json};
 use tokio::time::Instant;
-use weir_mesh::model::{Invalid, Route, Service, ServiceName, Sticky, TcpRoute, Violations};
+use weir_mesh::model::{Invalid, Route, Service, ServiceName, Sticky, Violations};
 
 use super::cluster::{ClusterError, FIELD_MANAGER};
 use super::engine::{Engine, places};
@@ -148,15 +148,19 @@ impl Engine {
             Object::Service(service) => (kind, traffic_split(service)),
             Object::Route(route) => {
                 let document = weir_mesh::gateway_api::to_document(route);
-                let grpc = document["kind"] == Kind::GRPCRoute.as_str();
-                let kind = if grpc { Kind::GRPCRoute } else { Kind::HTTPRoute };
+                let found = document["kind"].as_str().unwrap_or_default();
+                if found != kind.as_str() {
+                    bad.add("route.name", misnamed(found, ".grpc", "GRPCRoutes"));
+                }
                 (kind, self.route(document, route, &namespace, bad))
             }
             Object::TcpRoute(route) => {
                 let document = weir_mesh::gateway_api::to_tcp_document(route);
-                let tls = document["kind"] == Kind::TLSRoute.as_str();
-                let kind = if tls { Kind::TLSRoute } else { Kind::TCPRoute };
-                (kind, self.tcp_route(document, route, &namespace, bad))
+                let found = document["kind"].as_str().unwrap_or_default();
+                if found != kind.as_str() {
+                    bad.add("route.name", misnamed(found, ".tls", "TLSRoutes"));
+                }
+                (kind, self.tcp_route(document, &namespace, bad))
             }
             Object::Policy(policy) => (kind, policy.document().clone()),
             Object::Options(_) => return None,
@@ -199,14 +203,7 @@ impl Engine {
         document
     }
 
-    fn tcp_route(
-        &self,
-        mut document: Value,
-        route: &TcpRoute,
-        namespace: &str,
-        bad: &mut Violations,
-    ) -> Value {
-        let _ = route;
+    fn tcp_route(&self, mut document: Value, namespace: &str, bad: &mut Violations) -> Value {
         let rules = document["spec"]["rules"].as_array_mut();
         for (i, rule) in rules.into_iter().flatten().enumerate() {
             let backends = rule["backendRefs"].as_array_mut();
@@ -258,6 +255,12 @@ impl Engine {
         }
         Ok(())
     }
+}
+
+fn misnamed(kind: &str, suffix: &str, of: &str) -> String {
+    format!(
+        "names of {of} end in {suffix} (NAME.NAMESPACE{suffix}), others do not; this is a {kind}"
+    )
 }
 
 /// A TrafficSplit has the weights of one Service and nothing else.

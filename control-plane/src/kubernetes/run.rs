@@ -68,7 +68,7 @@ pub async fn run(args: &Args, shutdown: Shutdown) -> Result<(), RunError> {
     let cluster = Cluster::connect(&own.namespace).await.map_err(StartError::from)?;
     let mirror = Arc::new(Mirror::default());
     let mut tasks = JoinSet::new();
-    watches::start(&cluster, &mirror, &mut tasks);
+    watches::start(&cluster, &mirror, &own.secret_namespaces, &mut tasks);
     let door = Door::new(mirror.clone(), shutdown.clone());
     let api = app::bind("--api-listen", config.api_listen).await?;
     let address = api.local_addr().map_err(StartError::from)?;
@@ -193,11 +193,12 @@ impl Replica<'_> {
         let trust_domain: Arc<str> = config.trust_domain.as_str().into();
         // Nobody is served yet, so this may block; it does so on a thread of its own.
         let (store, token, authority) = tokio::task::block_in_place(|| {
-            let store = ClusterStore::open(self.cluster.clone(), own.history as usize)?;
             let token = secrets::api_token(&self.cluster)?;
             let vault = Box::new(CaSecret::new(self.cluster.clone()));
             let lifetime = config.certificate_lifetime;
             let authority = Authority::open_in(vault, &trust_domain, lifetime)?;
+            // After the authority, whose Secret owns the history.
+            let store = ClusterStore::open(self.cluster.clone(), own.history as usize)?;
             Ok::<_, StartError>((Arc::new(store), token, authority))
         })?;
         let settings = own.settings(&trust_domain);

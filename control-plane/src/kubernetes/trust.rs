@@ -5,15 +5,17 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use futures_util::StreamExt as _;
+use k8s_openapi::api::admissionregistration::v1::MutatingWebhookConfiguration;
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::api::{Api, DeleteParams, Patch, PatchParams};
 use kube::runtime::watcher::{self, Event, watcher};
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::sync::watch;
 use weir_mesh::identity::TrustBundle;
 
 use super::cluster::{Cluster, FIELD_MANAGER, chain};
 use super::engine::Engine;
+use super::webhook_tls::WEBHOOK;
 use crate::control::Control;
 
 const NAME: &str = "weir-trust-bundle";
@@ -103,17 +105,23 @@ async fn repair(engine: &Engine, control: &Control, held: &Held) {
 async fn round(cluster: &Cluster, held: &Held, meshed: &BTreeSet<String>, pem: &str) -> bool {
     let there = held.maps.lock().unwrap_or_else(PoisonError::into_inner).clone();
     let mut done = true;
-    for namespace in meshed {
-        if there.get(namespace).is_some_and(|(held, _)| held.as_deref() == Some(pem)) {
-            continue;
-        }
+    let right = |namespace: &&String| {
+        there.get(*namespace).is_some_and(|(held, _)| held.as_deref() == Some(pem))
+    };
+    let wrong: Vec<_> = meshed.iter().filter(|namespace| !right(namespace)).collect();
+    let owner = if wrong.is_empty() { None } else { owner(cluster).await };
+    for namespace in wrong {
         let what = format!("ConfigMap {namespace}/{NAME}");
         let api: Api<ConfigMap> = Api::namespaced(cluster.client.clone(), namespace);
-        let map = json!({
+        let mut map = json!({
             "apiVersion": "v1", "kind": "ConfigMap",
             "metadata": { "name": NAME, "labels": { OURS: "true" } },
             "data": { KEY: pem },
         });
+        // The chart makes the one of the control plane's own namespace.
+        if let Some(owner) = owner.as_ref().filter(|_| **namespace != *cluster.namespace) {
+            map["metadata"]["ownerReferences"] = json!([owner]);
+        }
         let params = PatchParams::apply(FIELD_MANAGER).force();
         match cluster.call(&what, api.patch(NAME, &params, &Patch::Apply(&map))).await {
             // Heard of by the watch, later: not to be written again until then.
@@ -145,4 +153,17 @@ async fn round(cluster: &Cluster, held: &Held, meshed: &BTreeSet<String>, pem: &
         }
     }
     done
+}
+
+/// What uninstalling takes away, and the ConfigMaps with it: an object without a
+/// namespace, which may own what is in any.
+async fn owner(cluster: &Cluster) -> Option<Value> {
+    let api: Api<MutatingWebhookConfiguration> = Api::all(cluster.client.clone());
+    let found = cluster.call("MutatingWebhookConfiguration", api.get_opt(WEBHOOK)).await;
+    let uid = found.ok()??.metadata.uid?;
+    Some(json!({
+        "apiVersion": "admissionregistration.k8s.io/v1",
+        "kind": "MutatingWebhookConfiguration",
+        "name": WEBHOOK, "uid": uid,
+    }))
 }

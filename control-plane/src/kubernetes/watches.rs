@@ -26,20 +26,29 @@ const BACKOFF: (Duration, Duration) = (Duration::from_millis(200), Duration::fro
 /// Versions in which the server has each optional kind; none before the first answer.
 type Served = Option<BTreeMap<Kind, Vec<String>>>;
 
-/// Starts all watches.
-pub fn start(cluster: &Cluster, mirror: &Arc<Mirror>, tasks: &mut JoinSet<()>) {
+/// Starts all watches. `secrets` are the namespaces whose Secrets are watched; none:
+/// all.
+pub fn start(cluster: &Cluster, mirror: &Arc<Mirror>, secrets: &[String], tasks: &mut JoinSet<()>) {
     let served = watch::Sender::new(Served::None);
     for &kind in Kind::ALL {
         let (cluster, mirror) = (cluster.clone(), mirror.clone());
         if kind.is_optional() {
             let served = served.subscribe();
             tasks.spawn(async move { optional(&cluster, &mirror, kind, served).await });
+            continue;
+        }
+        let (_, version, _) = kind.resource();
+        mirror.serves(kind, version);
+        let everywhere = [String::new()];
+        let namespaces = if kind == Kind::Secret && !secrets.is_empty() {
+            mirror.limit(kind, secrets);
+            secrets
         } else {
-            tasks.spawn(async move {
-                let (_, version, _) = kind.resource();
-                mirror.serves(kind, version);
-                follow(&cluster, &mirror, kind, version).await;
-            });
+            &everywhere
+        };
+        for namespace in namespaces {
+            let (cluster, mirror, namespace) = (cluster.clone(), mirror.clone(), namespace.clone());
+            tasks.spawn(async move { follow(&cluster, &mirror, kind, version, &namespace).await });
         }
     }
     let cluster = cluster.clone();
@@ -141,7 +150,7 @@ async fn optional(
                     }
                 };
                 tokio::select! {
-                    () = follow(cluster, mirror, kind, at) => true,
+                    () = follow(cluster, mirror, kind, at, "") => true,
                     changed = changes => changed,
                 }
             }
@@ -152,14 +161,14 @@ async fn optional(
     }
 }
 
-/// Lists and watches a kind. Never returns; failures are tried again.
-async fn follow(cluster: &Cluster, mirror: &Mirror, kind: Kind, version: &str) {
+/// Lists and watches a kind, in one namespace or, when that is empty, in all. Never returns; failures are tried again.
+async fn follow(cluster: &Cluster, mirror: &Mirror, kind: Kind, version: &str, namespace: &str) {
     let mut config = watcher::Config::default();
     if kind == Kind::Secret {
         // Others may hold anything, and are none of our business.
         config = config.fields("type=kubernetes.io/tls");
     }
-    let mut events = watcher(cluster.objects(kind, version, ""), config).boxed();
+    let mut events = watcher(cluster.objects(kind, version, namespace), config).boxed();
     let mut listing: Vec<DynamicObject> = Vec::new();
     let mut wait = BACKOFF.0;
     let mut told = String::new();
@@ -171,7 +180,9 @@ async fn follow(cluster: &Cluster, mirror: &Mirror, kind: Kind, version: &str) {
                 match event {
                     Event::Init => listing = Vec::new(),
                     Event::InitApply(object) => listing.push(object),
-                    Event::InitDone => mirror.replace(kind, std::mem::take(&mut listing)),
+                    Event::InitDone => {
+                        mirror.replace(kind, namespace, std::mem::take(&mut listing));
+                    }
                     Event::Apply(object) => mirror.apply(kind, object),
                     Event::Delete(object) => mirror.delete(kind, &object),
                 }
@@ -180,7 +191,7 @@ async fn follow(cluster: &Cluster, mirror: &Mirror, kind: Kind, version: &str) {
                 if kind == Kind::Secret && is_forbidden(&error) && mirror.missing().contains(&kind)
                 {
                     // A cluster that does not let us see certificates has none to offer.
-                    mirror.replace(kind, Vec::new());
+                    mirror.replace(kind, namespace, Vec::new());
                 }
                 let text = chain(&error);
                 if text != told {

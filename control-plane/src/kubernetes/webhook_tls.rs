@@ -28,7 +28,7 @@ use crate::text;
 
 const SECRET: &str = "weir-webhook";
 /// The MutatingWebhookConfiguration that the chart makes.
-const WEBHOOK: &str = "weir-injector";
+pub const WEBHOOK: &str = "weir-injector";
 const YEAR: Duration = Duration::from_secs(365 * 86_400);
 /// How far clocks may be behind.
 const SKEW: Duration = Duration::from_secs(300);

@@ -13,6 +13,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use bytes::Bytes;
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::ConfigMap;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::api::{DeleteParams, ListParams, ObjectMeta, PostParams};
 use prost::Message as _;
 use serde::{Deserialize, Serialize};
@@ -67,6 +68,8 @@ struct Inner {
 pub struct ClusterStore {
     cluster: Cluster,
     keep: usize,
+    /// With it goes the history: Kubernetes deletes what belongs to what is gone.
+    owner: Option<OwnerReference>,
     inner: Mutex<Inner>,
 }
 
@@ -75,7 +78,12 @@ fn name(revision: Revision) -> String {
 }
 
 fn digest(object: &Object) -> String {
-    hex(&sha256(&record::encode(object).0))
+    short(&record::encode(object).0)
+}
+
+/// Half of a SHA-256, enough to see a change by: all of them are in one ConfigMap.
+fn short(bytes: &[u8]) -> String {
+    hex(&sha256(bytes)[..16])
 }
 
 /// Descriptor sets are not kept here: services are Kubernetes' own.
@@ -129,7 +137,18 @@ impl ClusterStore {
             state.follow(&decode(revision, bytes)?);
         }
         let inner = Mutex::new(Inner { entries, head, state });
-        Ok(Self { cluster, keep, inner })
+        let owner = owner(&cluster)?;
+        Ok(Self { cluster, keep, owner, inner })
+    }
+
+    fn metadata(&self, name: &str) -> ObjectMeta {
+        let labels = [("app.kubernetes.io/part-of".to_owned(), "weir".to_owned())];
+        ObjectMeta {
+            name: Some(name.to_owned()),
+            labels: Some(labels.into()),
+            owner_references: self.owner.clone().map(|owner| vec![owner]),
+            ..Default::default()
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -170,7 +189,8 @@ impl ClusterStore {
                     self.cluster.wait(STATE, api.replace(STATE, &params, &map))
                 }
                 None => {
-                    let mut map = ConfigMap { metadata: named(STATE), ..Default::default() };
+                    let mut map =
+                        ConfigMap { metadata: self.metadata(STATE), ..Default::default() };
                     change(map.data.get_or_insert_default());
                     self.cluster.wait(STATE, api.create(&params, &map))
                 }
@@ -217,7 +237,7 @@ impl State {
         for change in &record.changes {
             match &change.after {
                 Some(bytes) => {
-                    let sha256 = hex(&sha256(bytes));
+                    let sha256 = short(bytes);
                     let recorded = Recorded { revision: record.revision, sha256 };
                     self.objects.insert(change.object.clone(), recorded);
                 }
@@ -238,9 +258,16 @@ fn decode(revision: Revision, bytes: &Bytes) -> Result<EntryRecord, StoreError> 
     }
 }
 
-fn named(name: &str) -> ObjectMeta {
-    let labels = [("app.kubernetes.io/managed-by".to_owned(), "weir".to_owned())];
-    ObjectMeta { name: Some(name.to_owned()), labels: Some(labels.into()), ..Default::default() }
+/// The authority's Secret: who deletes that ends the mesh. Uninstalling does.
+fn owner(cluster: &Cluster) -> Result<Option<OwnerReference>, StoreError> {
+    let found = cluster.wait("Secret weir-ca", cluster.secrets().get_metadata_opt("weir-ca"))?;
+    Ok(found.and_then(|secret| secret.metadata.uid).map(|uid| OwnerReference {
+        api_version: "v1".to_owned(),
+        kind: "Secret".to_owned(),
+        name: "weir-ca".to_owned(),
+        uid,
+        ..Default::default()
+    }))
 }
 
 /// What the newest entry that changed an object made of it.
@@ -285,7 +312,7 @@ impl Store for ClusterStore {
         };
         let bytes = Bytes::from(record.encode_to_vec());
         let api = self.cluster.config_maps();
-        let map = map(&record, &bytes);
+        let map = map(self.metadata(&name(revision)), &record, &bytes);
         let made = self.cluster.wait(&name(revision), api.create(&PostParams::default(), &map));
         match made {
             Ok(_) => {}
@@ -345,8 +372,7 @@ impl Store for ClusterStore {
     }
 }
 
-fn map(record: &EntryRecord, bytes: &Bytes) -> ConfigMap {
-    let mut metadata = named(&name(record.revision));
+fn map(mut metadata: ObjectMeta, record: &EntryRecord, bytes: &Bytes) -> ConfigMap {
     metadata.labels.get_or_insert_default().insert(LABEL.to_owned(), String::new());
     // For people: `kubectl get configmap -o yaml`. The entry itself is what counts.
     let objects: Vec<_> = record.changes.iter().map(|change| change.object.as_str()).collect();

@@ -3,3 +3,6 @@
 mod lead;
 mod replica;
 mod server;
+mod truth;
+mod webhook;
+mod world;

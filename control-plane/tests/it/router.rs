@@ -169,6 +169,12 @@ impl Router {
         seen.unwrap_or_else(|_| panic!("never seen: {what}")).unwrap().clone()
     }
 
+    /// Whether the stream ended.
+    #[cfg(feature = "kubernetes")]
+    pub fn has_ended(&self) -> bool {
+        self.task.is_finished()
+    }
+
     /// How the stream ended.
     pub async fn end(self) -> Status {
         let ended = tokio::time::timeout(Duration::from_secs(20), self.task).await;

@@ -11,6 +11,9 @@ pub(super) const FORCE_VERSION: &str = "weir.dev/force-version";
 /// `true`: versions are carried along as baggage.
 pub(super) const PIN_VERSIONS: &str = "weir.dev/pin-versions";
 
+/// Who asked for the last change and why: notes of the control plane's, for people.
+const NOTES: [&str; 2] = ["weir.dev/actor", "weir.dev/reason"];
+
 const PREFIX: &str = "weir.dev/";
 
 #[derive(Debug, Default)]
@@ -29,7 +32,7 @@ pub(super) fn read(metadata: &Object<'_>, bad: &mut Violations) -> Annotations {
     let mut found = Annotations::default();
     let Some(object) = metadata.object("annotations", bad) else { return found };
     for (name, value) in object.fields() {
-        if !name.starts_with(PREFIX) {
+        if !name.starts_with(PREFIX) || NOTES.contains(&name) {
             continue;
         }
         let at = format!("{}[{name:?}]", object.at());

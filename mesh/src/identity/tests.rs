@@ -100,6 +100,19 @@ async fn each_side_learns_who_the_other_is() {
 }
 
 #[tokio::test]
+async fn routers_that_know_the_mesh_protocol_and_those_that_do_not_understand_each_other() {
+    let ca = ca();
+    let roots = bundle(&[&ca]);
+    let (own, caller) = (svid(&ca, "products"), svid(&ca, "gateway"));
+    for (serves, offers) in [(ALPN_MESH, ALPN_H2), (ALPN_H2, ALPN_MESH), (ALPN_MESH, ALPN_MESH)] {
+        let server = server_config(&own, &roots, serves).unwrap();
+        let client = client_config(&caller, &roots, &id("products"), offers).unwrap();
+        let (server, client) = talk(server, client).await;
+        assert!(server.is_ok() && client.is_ok(), "{serves:?} {offers:?}");
+    }
+}
+
+#[tokio::test]
 async fn a_server_that_is_someone_else_is_refused() {
     let ca = ca();
     let roots = bundle(&[&ca]);

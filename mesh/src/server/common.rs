@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use super::database_url::DatabaseUrl;
 use crate::identity::SpiffeId;
 
 /// Options that all services share; flatten it into a service's own `Args`.
@@ -12,8 +13,13 @@ pub struct Common {
     #[arg(long, default_value = "127.0.0.1:0", value_name = "IP:PORT")]
     pub listen: SocketAddr,
     /// Directory of the service's data. Its versions and instances share one.
-    #[arg(long, value_name = "DIR")]
-    pub data: PathBuf,
+    /// Not needed with --database-url, where nothing is kept in files.
+    #[arg(long, value_name = "DIR", required_unless_present = "database_url")]
+    pub data: Option<PathBuf>,
+    /// PostgreSQL instead of SQLite: postgres://USER:PASSWORD@HOST:PORT/DATABASE.
+    /// Better by the environment: others may see a command line.
+    #[arg(long, env = "WEIR_DATABASE_URL", hide_env_values = true, value_name = "URL")]
+    pub database_url: Option<DatabaseUrl>,
     /// Version that this process serves as.
     #[arg(long, default_value = "v1", value_name = "VERSION")]
     pub version_name: String,
@@ -52,7 +58,8 @@ impl Common {
     pub fn for_tests(data: impl Into<PathBuf>, version_name: &str, outbound: &str) -> Self {
         Self {
             listen: SocketAddr::from(([127, 0, 0, 1], 0)),
-            data: data.into(),
+            data: Some(data.into()),
+            database_url: None,
             version_name: version_name.to_owned(),
             outbound: outbound.to_owned(),
             otlp_endpoint: None,

@@ -8,43 +8,10 @@ use std::time::Duration;
 use sqlx::SqlitePool;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
 
+use super::database::OpenError;
+
 /// How long a writer waits for writers of other processes.
 const BUSY: Duration = Duration::from_secs(5);
-
-/// Why a database cannot be used.
-#[derive(Debug, thiserror::Error)]
-pub enum OpenError {
-    /// The directory or its lock file.
-    #[error("{}: {source}; give a directory that this user may write to by --data", path.display())]
-    Directory {
-        /// What could not be made or opened.
-        path: PathBuf,
-        /// Why.
-        source: std::io::Error,
-    },
-    /// The database file.
-    #[error("{}: {source}", path.display())]
-    Database {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        source: sqlx::Error,
-    },
-    /// Written by a later Weir.
-    #[error(
-        "{}: has schema version {found}, but this program knows {known} and earlier; \
-         use a newer weir or another --data directory",
-        path.display()
-    )]
-    Newer {
-        /// The file.
-        path: PathBuf,
-        /// Its schema's version.
-        found: usize,
-        /// The newest version that this program knows.
-        known: usize,
-    },
-}
 
 /// Connections to one database; clones share them.
 ///
@@ -99,7 +66,8 @@ pub async fn open(
     let write = pool(1).connect_with(options.clone()).await.map_err(failed)?;
     let found = migrate(&write, migrations).await.map_err(failed)?;
     if found > migrations.len() {
-        return Err(OpenError::Newer { path, found, known: migrations.len() });
+        let place = path.display().to_string();
+        return Err(OpenError::Newer { place, found, known: migrations.len() });
     }
     let read = pool(4).connect_with(options).await.map_err(failed)?;
     drop(lock);
@@ -145,24 +113,4 @@ async fn migrate(pool: &SqlitePool, migrations: &[&'static str]) -> Result<usize
     }
     transaction.commit().await?;
     Ok(found)
-}
-
-/// Whether a uniqueness rule refused a write.
-#[must_use]
-pub fn is_taken(error: &sqlx::Error) -> bool {
-    matches!(error, sqlx::Error::Database(e) if e.is_unique_violation())
-}
-
-/// Whether the database was busy for longer than we wait: trying again helps.
-#[must_use]
-pub fn is_busy(error: &sqlx::Error) -> bool {
-    match error {
-        sqlx::Error::PoolTimedOut => true,
-        // The low byte of SQLite's result codes is the kind: BUSY or LOCKED.
-        sqlx::Error::Database(e) => e
-            .code()
-            .and_then(|code| code.parse::<i32>().ok())
-            .is_some_and(|code| matches!(code & 0xff, 5 | 6)),
-        _ => false,
-    }
 }

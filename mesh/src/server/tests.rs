@@ -203,7 +203,8 @@ fn an_outbound_that_is_no_url_is_named() {
 
 #[cfg(feature = "sqlite")]
 mod sqlite {
-    use crate::server::sqlite::{OpenError, open};
+    use crate::server::database::OpenError;
+    use crate::server::sqlite::open;
 
     const FIRST: &[&str] = &["CREATE TABLE t (n INTEGER)"];
     const BOTH: &[&str] = &["CREATE TABLE t (n INTEGER)", "INSERT INTO t VALUES (7)"];

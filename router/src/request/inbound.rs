@@ -21,6 +21,9 @@ use crate::table::Table;
 use crate::upstream::{Failure, Pool, Sent};
 use crate::worker::Worker;
 
+/// The kubelet's gRPC probe (grpc.io, "Health Checking Protocol").
+const GRPC_HEALTH: &str = "/grpc.health.v1.Health/Check";
+
 /// Answers one request.
 ///
 /// # Errors
@@ -118,9 +121,10 @@ fn is_probe(worker: &Worker, connected: &Connected, parts: &request::Parts) -> b
     let (Some(pod), Some(to)) = (&worker.shared.config.pod, connected.original) else {
         return false;
     };
+    let path = parts.uri.path();
     connected.peer.is_empty()
-        && parts.method == Method::GET
-        && pod.probes.has(to.port(), parts.uri.path())
+        && (parts.method == Method::GET || path == GRPC_HEALTH)
+        && pod.probes.has(to.port(), path)
 }
 
 /// Asks all who may say whether a request may come.

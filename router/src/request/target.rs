@@ -65,7 +65,7 @@ pub fn find_as<B>(
         None => destination(table, host, port_of(request.uri(), headers))
             .ok_or_else(|| RouterError::NoService(host.chars().take(80).collect()))?,
         // Whatever host it names.
-        Some(to) => match by_address(table, to).ok_or(RouterError::NoService(to.to_string()))? {
+        Some(to) => match by_address(table, to).ok_or(RouterError::NoInstance(to.to_string()))? {
             Found::Service(destination) => destination,
             Found::Instance(action) => return Ok(action),
         },
@@ -102,6 +102,7 @@ pub fn destination<'a>(table: &'a Table, host: &str, port: Option<u16>) -> Optio
         .services
         .get(service_label(host))
         .or_else(|| table.services.get(service_label(&host.to_ascii_lowercase())))
+        .or_else(|| table.services.get(without_domain(&host.to_ascii_lowercase())))
 }
 
 /// As the names of Kubernetes' DNS: `products` is in the caller's own namespace. The
@@ -113,11 +114,15 @@ fn in_namespace<'a>(
     port: Option<u16>,
 ) -> Option<&'a Destination> {
     let host = host.to_ascii_lowercase();
-    let name = [".svc.cluster.local", ".svc"].iter().find_map(|suffix| host.strip_suffix(suffix));
-    let name = name.unwrap_or(&host);
+    let name = without_domain(&host);
     let whole = if name.contains('.') { name.to_owned() } else { format!("{name}.{namespace}") };
     let of_port = port.and_then(|port| table.services.get(&*format!("{whole}:{port}")));
     of_port.or_else(|| table.services.get(&*whole)).or_else(|| table.services.get(name))
+}
+
+fn without_domain(host: &str) -> &str {
+    let of = |suffix: &&str| host.strip_suffix(*suffix);
+    [".svc.cluster.local", ".svc"].iter().find_map(of).unwrap_or(host)
 }
 
 /// The port that a request names.

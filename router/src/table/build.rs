@@ -26,8 +26,9 @@ use crate::upstream::Reach;
 /// the next.
 #[derive(Default)]
 pub struct Builder {
-    /// In a pod of Kubernetes.
+    /// The pod, on Kubernetes.
     pub(super) pod: Option<Arc<Pod>>,
+    known_ports: places::Known,
     endpoints: Interner<(Arc<str>, SocketAddr, Reach, Arc<SpiffeId>)>,
     versions: Interner<(ServiceName, VersionName)>,
     pub(super) splits: Interner<String>,
@@ -49,7 +50,7 @@ pub(super) struct Gateways {
 }
 
 impl Builder {
-    /// One whose parts count what they do there.
+    /// One whose parts count what they do there; for a router in `pod`, if it is in one.
     #[must_use]
     pub fn new(registry: &Registry, pod: Option<Arc<Pod>>) -> Self {
         Self { limits: Compiler::new(registry.clone()), pod, ..Self::default() }
@@ -108,9 +109,17 @@ impl Builder {
         }
         let tcp = super::tcp::build(snapshot, &entries, pod.is_some(), &mut self.splits)?;
         let one = self.splits.number(&"one".to_owned());
-        let places = pod
-            .as_deref()
-            .map(|pod| places::build(pod, snapshot, &services, &inbound_limits, everywhere, one));
+        let places = pod.as_deref().map(|pod| {
+            places::build(
+                pod,
+                &mut self.known_ports,
+                snapshot,
+                &services,
+                &inbound_limits,
+                everywhere,
+                one,
+            )
+        });
         self.endpoints.sweep();
         self.versions.sweep();
         self.splits.sweep();

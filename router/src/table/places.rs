@@ -18,6 +18,8 @@ use crate::limit::Attachment;
 pub struct Places {
     /// The pod's own.
     pub namespace: Arc<str>,
+    /// Where the pod runs, if it is an instance; may be empty.
+    pub zone: Option<Arc<str>>,
     /// Of Services: their cluster addresses.
     services: Map<SocketAddr, Arc<ServiceEntry>>,
     /// Of pods, with indexes of version and endpoint.
@@ -132,9 +134,13 @@ impl Places {
     }
 }
 
+/// Services of the pod's ports, as they were last known.
+pub(super) type Known = BTreeMap<u16, Vec<ServiceName>>;
+
 /// Of a snapshot, for a router in `pod`.
 pub(super) fn build(
     pod: &Pod,
+    known: &mut Known,
     snapshot: &Snapshot,
     services: &Map<ServiceName, Destination>,
     inbound_limits: &Map<ServiceName, Arc<[Attachment]>>,
@@ -143,6 +149,7 @@ pub(super) fn build(
 ) -> Places {
     let mut places = Places {
         namespace: pod.namespace.clone(),
+        zone: None,
         services: Map::default(),
         instances: Map::default(),
         ports: Map::default(),
@@ -161,6 +168,7 @@ pub(super) fn build(
             for (e, endpoint) in version.endpoints.iter().enumerate() {
                 let address = canonical(endpoint.address);
                 if Some(address.ip()) == pod.ip {
+                    places.zone = Some(endpoint.zone.clone());
                     let there = own.entry(address.port()).or_default();
                     if there.last().is_none_or(|last| last.name != entry.name) {
                         there.push(entry.clone());
@@ -170,6 +178,17 @@ pub(super) fn build(
             }
         }
     }
+    // A pod that goes may be no instance any more, and still serves: it must not be
+    // left without its policies.
+    for (port, names) in known.iter() {
+        let of = names.iter().filter_map(|name| services.get(name));
+        let left: Vec<_> = of.map(|destination| destination.service.clone()).collect();
+        if !left.is_empty() {
+            own.entry(*port).or_insert(left);
+        }
+    }
+    let names = |of: &[Arc<ServiceEntry>]| of.iter().map(|service| service.name.clone()).collect();
+    *known = own.iter().map(|(port, of)| (*port, names(of))).collect();
     let port = |(port, services): (u16, Vec<Arc<ServiceEntry>>)| {
         let of = services.iter().filter_map(|service| inbound_limits.get(&service.name));
         let limits = of.flat_map(|limits| limits.iter().cloned()).collect();
@@ -212,6 +231,139 @@ impl Action {
             extensions: Vec::new(),
             guard: None,
             rare: None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use weir_mesh::telemetry::metrics::Registry;
+    use weir_mesh::wire;
+    use weir_proto::weir::mesh::v1 as pb;
+
+    use super::*;
+    use crate::request::target;
+    use crate::table::{Builder, Table};
+    use crate::upstream::Reach;
+
+    const OWN: &str = "10.1.0.1";
+
+    fn builder() -> Builder {
+        let ip = Some(OWN.parse().unwrap());
+        let pod = Pod { ip, namespace: "shop".into(), ..Pod::default() };
+        Builder::new(&Registry::default(), Some(Arc::new(pod)))
+    }
+
+    fn service(name: &str, addresses: &[&str]) -> pb::Service {
+        pb::Service {
+            name: name.into(),
+            protocol: pb::Protocol::Http1.into(),
+            versions: vec![pb::VersionWeight {
+                version: "v1".into(),
+                weight: 1,
+                addresses: vec![],
+            }],
+            virtual_addresses: addresses.iter().map(|address| (*address).to_owned()).collect(),
+            ..Default::default()
+        }
+    }
+
+    fn instance(service: &str, address: &str, account: &str) -> pb::Instance {
+        pb::Instance {
+            id: format!("pod-{address}"),
+            service: service.into(),
+            version: "v1".into(),
+            address: address.into(),
+            identity: format!("spiffe://cluster.local/ns/shop/sa/{account}"),
+            ..Default::default()
+        }
+    }
+
+    fn table(
+        builder: &mut Builder,
+        services: Vec<pb::Service>,
+        instances: Vec<pb::Instance>,
+    ) -> Table {
+        let trust_domain = "cluster.local".into();
+        let message = pb::Snapshot { trust_domain, services, instances, ..Default::default() };
+        builder.build(&wire::snapshot(&message).unwrap()).unwrap()
+    }
+
+    #[test]
+    fn an_address_is_a_service_or_an_instance() {
+        let services = vec![service("web.shop", &["10.96.0.1:80"]), service("a.out:81", &[])];
+        let instances = vec![
+            instance("web.shop", "10.1.0.2:8080", "a"),
+            instance("a.out:81", "10.1.0.3:1", "b"),
+        ];
+        let table = table(&mut builder(), services, instances);
+        let found = |address: &str| {
+            let found = table.places.as_ref().unwrap().find(address.parse().unwrap());
+            found
+                .map(|meant| (meant.service().name.to_string(), matches!(meant, Meant::Service(_))))
+        };
+        assert_eq!(found("10.96.0.1:80"), Some(("web.shop".into(), true)));
+        assert_eq!(found("[::ffff:10.96.0.1]:80"), Some(("web.shop".into(), true)));
+        assert_eq!(found("10.1.0.2:8080"), Some(("web.shop".into(), false)));
+        assert_eq!(found("10.1.0.3:1"), Some(("a.out:81".into(), false)));
+        for unknown in ["10.96.0.1:81", "10.1.0.2:80", "10.1.0.4:8080"] {
+            assert_eq!(found(unknown), None, "{unknown}");
+        }
+        let named = |host, port| {
+            target::destination(&table, host, port).map(|found| found.service.name.to_string())
+        };
+        for host in ["web", "WEB", "web.shop", "web.shop.svc", "web.shop.svc.cluster.local"] {
+            assert_eq!(named(host, Some(8080)).as_deref(), Some("web.shop"), "{host}");
+        }
+        assert_eq!(named("a.out", Some(81)).as_deref(), Some("a.out:81"));
+        for (host, port) in [("a", Some(81)), ("a.out", None), ("web.out", None)] {
+            assert_eq!(named(host, port), None, "{host}");
+        }
+    }
+
+    #[test]
+    fn two_identities_at_one_address_are_two_endpoints() {
+        let mut builder = builder();
+        let mut endpoint = |address: &str, account: &str| {
+            let instances = vec![instance("web.shop", address, account)];
+            let table = table(&mut builder, vec![service("web.shop", &[])], instances);
+            let endpoint = &table.services["web.shop"].service.versions[0].endpoints[0];
+            (endpoint.index, endpoint.reach)
+        };
+        let (first, reach) = endpoint("10.1.0.2:80", "a");
+        assert_eq!(reach, Reach::Mesh);
+        assert_eq!(endpoint("10.1.0.2:80", "a").0, first);
+        assert_ne!(endpoint("10.1.0.2:80", "b").0, first);
+        assert_eq!(endpoint("10.1.0.1:80", "a").1, Reach::Http1, "nobody redirects that");
+    }
+
+    proptest! {
+        #[test]
+        fn a_port_is_of_all_services_that_have_it_and_of_none_that_do_not(
+            all in prop::collection::vec((0..4usize, 1..3u8, 80..83u16), 0..12),
+        ) {
+            let names = ["a.x", "b.x", "c.x", "d.x"];
+            let services = || names.iter().map(|name| service(name, &[])).collect();
+            let instances = all.iter().map(|(service, host, port)| {
+                instance(names[*service], &format!("10.1.0.{host}:{port}"), "a")
+            });
+            let mut builder = builder();
+            let owners = |table: &Table, port| {
+                let port = table.places.as_ref().unwrap().port(port);
+                let names = port.into_iter().flat_map(|port| &port.services);
+                names.map(|service| service.name.to_string()).collect::<Vec<_>>()
+            };
+            let before = table(&mut builder, services(), instances.collect());
+            let after = table(&mut builder, services(), vec![]);
+            for port in 80..83 {
+                let has = |name: &&&str| {
+                    all.iter().any(|(s, host, p)| names[*s] == **name && *host == 1 && *p == port)
+                };
+                let wanted: Vec<_> = names.iter().filter(has).copied().collect();
+                prop_assert_eq!(&owners(&before, port), &wanted);
+                prop_assert_eq!(&owners(&after, port), &wanted, "it keeps its policies");
+            }
         }
     }
 }

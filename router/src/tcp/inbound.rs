@@ -94,6 +94,7 @@ pub fn is_for_bytes<B>(worker: &Worker, connected: &Connected, request: &Request
 /// Serves a connection to a pod in plaintext, whoever made it, until it ends.
 pub async fn serve(worker: &Rc<Worker>, stream: TcpStream, to: SocketAddr) {
     let mut record = Record::begin(worker, Side::Inbound, Arc::from(""));
+    record.meant_for(to);
     let Some(table) = worker.table() else {
         return super::refuse(stream, record, &Refused::NotReady);
     };

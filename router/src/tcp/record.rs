@@ -1,6 +1,7 @@
 //! What is told of opaque connections: metrics, and a line of the access log.
 
 use std::cell::Cell;
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
@@ -22,6 +23,7 @@ pub struct Record {
     peer: Arc<str>,
     began: Instant,
     server_name: Option<Box<str>>,
+    destination: Option<SocketAddr>,
     route: Option<Arc<str>>,
     to: Option<To>,
     counted: Cell<(u64, u64)>,
@@ -51,6 +53,8 @@ struct Line<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     server_name: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    destination: Option<SocketAddr>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     route: Option<&'a str>,
     service: &'a str,
     version: &'a str,
@@ -77,6 +81,7 @@ impl Record {
             peer,
             began: Instant::now(),
             server_name: None,
+            destination: None,
             route: None,
             to: None,
             counted: Cell::new((0, 0)),
@@ -88,6 +93,11 @@ impl Record {
     /// The name that its ClientHello has.
     pub fn server_name(&mut self, name: Option<&str>) {
         self.server_name = name.map(Into::into);
+    }
+
+    /// Where the client meant to go, when the kernel redirected it.
+    pub fn meant_for(&mut self, destination: SocketAddr) {
+        self.destination = Some(destination);
     }
 
     /// What routed it.
@@ -187,6 +197,7 @@ impl Record {
             side: self.side.as_str(),
             protocol: "tcp",
             server_name: self.server_name.as_deref(),
+            destination: self.destination,
             route: self.route.as_deref(),
             service,
             version,

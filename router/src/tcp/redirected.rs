@@ -47,44 +47,56 @@ pub async fn serve(
     closing: Closing,
 ) -> Option<(TcpStream, Option<SocketAddr>)> {
     let mut record = Record::begin(worker, Side::Outbound, own_id(worker));
+    record.meant_for(original);
     let Some(table) = worker.table() else {
         refuse(stream, record, &Refused::NotReady);
         return None;
     };
-    if let Some(places) = &table.places {
-        match in_pod(&table, places, &stream, original, closing.clone()).await {
-            Way::Requests => {
-                record.left_to_requests();
-                return Some((stream, Some(original)));
-            }
-            Way::Bytes(action) => {
-                upstream::connect(worker, table, action, stream, Bytes::new(), record).await;
-                return None;
-            }
-            Way::Out => {
-                let host = original.ip().to_canonical().to_string();
-                leave(worker, table, (stream, Bytes::new()), &host, original.port(), record).await;
-                return None;
-            }
-            Way::Gone => {
-                record.refused(&Refused::Gone);
-                return None;
-            }
-            Way::ByName => {}
+    let way = match &table.places {
+        Some(places) => in_pod(&table, places, &stream, original, closing.clone()).await,
+        None => {
+            let owner = table.tcp.owner(original).filter(|s| s.protocol == Protocol::Tcp);
+            let opaque = owner.and_then(|service| table.tcp.service(service.name.as_str()));
+            // A port that is declared opaque: its server may speak first.
+            opaque.map_or(Way::ByName, |action| Way::Bytes(action.clone()))
+        }
+    };
+    match way {
+        Way::Requests => {
+            record.left_to_requests();
+            return Some((stream, Some(original)));
+        }
+        Way::Bytes(action) => {
+            upstream::connect(worker, table, action, stream, Bytes::new(), record).await;
+        }
+        Way::Out => {
+            let host = original.ip().to_canonical().to_string();
+            leave(worker, table, (stream, Bytes::new()), &host, original.port(), record).await;
+        }
+        Way::Gone => record.refused(&Refused::Gone),
+        Way::ByName => {
+            let http = by_name(worker, table, stream, original, record, closing).await;
+            return http.map(|stream| (stream, None));
         }
     }
-    let opaque = table.tcp.owner(original).filter(|service| service.protocol == Protocol::Tcp);
-    if let Some(action) = opaque.and_then(|service| table.tcp.service(service.name.as_str())) {
-        // A port that is declared opaque: its server may speak first.
-        let action = action.clone();
-        upstream::connect(worker, table, action, stream, Bytes::new(), record).await;
-        return None;
-    }
+    None
+}
+
+/// Finds out what one speaks, and by that where it goes. Gives it back when it speaks
+/// HTTP.
+async fn by_name(
+    worker: &Rc<Worker>,
+    table: Arc<Table>,
+    stream: TcpStream,
+    original: SocketAddr,
+    mut record: Record,
+    closing: Closing,
+) -> Option<TcpStream> {
     match detect(&stream, table.options.tcp.detection_timeout).await {
         Err(_) => record.refused(&Refused::Gone),
         Ok(Speaks::Http) => {
             record.left_to_requests();
-            return Some((stream, None));
+            return Some(stream);
         }
         Ok(Speaks::Opaque) => {
             let host = original.ip().to_canonical().to_string();
@@ -103,7 +115,7 @@ pub async fn serve(
     None
 }
 
-/// What becomes of a connection in a pod.
+/// What becomes of a connection.
 enum Way {
     /// Its requests go where it was meant to.
     Requests,

@@ -1,5 +1,7 @@
 //! What comes to a pod.
 
+use http_body_util::{BodyExt as _, Empty};
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::json;
 
@@ -20,6 +22,11 @@ fn plaintext_of_others(world: &World) {
     let answer = plain.get(&server.at(8080), "anything", "/x");
     assert!(answer.contains("I am server") && answer.contains("host: anything"), "{answer}");
     assert!(!answer.to_lowercase().contains("x-forwarded-client-cert"), "{answer}");
+    let http2 = tokio::task::block_in_place(|| {
+        let stream = plain.connect(&server.at(8080));
+        tokio::runtime::Handle::current().block_on(get_http2(stream))
+    });
+    assert!(http2.contains("I am server"), "{http2}");
     // A declared port of bytes, one that is opaque for this pod, one that nobody knows.
     assert_eq!(talk(plain.connect(&server.at(5432)), "x").unwrap(), "220 db\nx");
     assert_eq!(talk(plain.connect(&other.at(9000)), "x").unwrap(), "220 opaque\nx");
@@ -32,6 +39,19 @@ fn plaintext_of_others(world: &World) {
     std::io::Write::write_all(&mut stream, request.as_bytes()).unwrap();
     let answer = hear(stream).unwrap();
     assert!(answer.contains("I am server") && !answer.contains("URI=me"), "{answer}");
+}
+
+async fn get_http2(stream: std::net::TcpStream) -> String {
+    stream.set_nonblocking(true).unwrap();
+    let stream = TokioIo::new(tokio::net::TcpStream::from_std(stream).unwrap());
+    let executor = TokioExecutor::new();
+    let shaken = hyper::client::conn::http2::handshake(executor, stream).await;
+    let (mut sender, connection) = shaken.unwrap();
+    tokio::spawn(connection);
+    let request = http::Request::get("http://web.shop/").body(Empty::<bytes::Bytes>::new());
+    let answer = sender.send_request(request.unwrap()).await.unwrap();
+    let body = answer.into_body().collect().await.unwrap().to_bytes();
+    String::from_utf8_lossy(&body).into_owned()
 }
 
 async fn policies_of_every_service_of_a_port(world: &World) {
@@ -57,6 +77,18 @@ async fn policies_of_every_service_of_a_port(world: &World) {
     let mut stream = plain.connect(&server.at(8080));
     let sent = std::io::Write::write_all(&mut stream, &[22, 3, 1, 0, 5, 1, 0, 0, 1, 0]);
     assert!(sent.is_err() || hear(stream).is_ok_and(|said| !said.contains("I am server")));
+
+    // A pod that is taken out of the mesh while it ends keeps its policies.
+    world
+        .publish(|snapshot| {
+            snapshot.instances.retain(|instance| instance.id != "shop/server-1");
+            snapshot.policies = vec![policy("AuthorizationPolicy", "web", "web.shop", web.clone())];
+        })
+        .await;
+    let denied = plain.get(&server.at(8080), "x", "/");
+    assert!(denied.starts_with("HTTP/1.1 403"), "{denied}");
+    let gone = client.get("10.96.0.1:80", "x", "/");
+    assert!(gone.starts_with("HTTP/1.1 503"), "{gone}");
 
     // Bytes are allowed or denied by who sends them.
     publish(vec![policy("AuthorizationPolicy", "db", "db.shop", web)]).await;

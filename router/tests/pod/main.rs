@@ -1,11 +1,13 @@
 //! Routers in pods of Kubernetes, from outside: real processes in network namespaces
 //! whose connections the kernel redirects.
 
+// Helpers of tests are tests too, which the lint cannot see.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod inbound;
 mod outbound;
 mod plane;
+mod tls;
 mod world;
 
 use std::path::Path;
@@ -67,6 +69,7 @@ async fn inside() {
     let directory = tempfile::tempdir().unwrap();
     let world = World::start(directory.path()).await;
     outbound::test(&world).await;
+    tls::test(&world).await;
     inbound::test(world).await;
 }
 
@@ -142,6 +145,7 @@ impl World {
                 service("plain.out", http, &["10.96.0.5:80"]),
                 service("mail.out", tcp, &["10.96.0.6:25"]),
                 service("client.shop", http, &["10.96.0.7:80"]),
+                service("tls.shop", http, &["10.96.0.9:443"]),
                 service("slow.shop", http, &["10.96.0.8:80"]),
                 service("client.shop:81", http, &["10.96.0.7:81"]),
             ],
@@ -152,6 +156,7 @@ impl World {
                 meshed("second.shop", "shop/server-1", &server, 8080),
                 meshed("db.shop", "shop/server-1", &server, 5432),
                 meshed("headless.shop", "shop/server-2", &other, 8080),
+                meshed("tls.shop", "shop/server-1", &server, 8443),
                 meshed("slow.shop", "shop/server-2", &other, 8090),
                 web,
                 mail,

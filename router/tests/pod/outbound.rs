@@ -1,6 +1,9 @@
 //! What an application of a pod sends.
 
+use weir_proto::weir::mesh::v1 as pb;
+
 use crate::World;
+use crate::plane::identity;
 use crate::world::{eventually, talk};
 
 pub async fn test(world: &World) {
@@ -9,6 +12,8 @@ pub async fn test(world: &World) {
     by_name(world);
     out_of_the_mesh(world).await;
     hello_says_no_instance(world);
+    whoever_is_somebody_else_is_refused(world).await;
+    routes_of_consumers(world).await;
 }
 
 fn by_virtual_address(world: &World) {
@@ -91,4 +96,55 @@ fn hello_says_no_instance(world: &World) {
     let hello = world.plane.hello("shop/client");
     assert_eq!((hello.service.as_str(), &hello.instance), ("client.shop", &None));
     assert_eq!(hello.admin_address, world.client.at(15020));
+}
+
+async fn whoever_is_somebody_else_is_refused(world: &World) {
+    let at = world.server.at(8080);
+    let change = |snapshot: &mut pb::Snapshot| {
+        for instance in snapshot.instances.iter_mut().filter(|i| i.address == at) {
+            instance.identity = identity("shop/other");
+        }
+    };
+    world.publish(change).await;
+    let answer = world.client.get("10.96.0.1:80", "web", "/");
+    assert!(answer.starts_with("HTTP/1.1 503"), "{answer}");
+    world.publish(|_| {}).await;
+    assert!(world.client.get("10.96.0.1:80", "web", "/").contains("I am server"));
+}
+
+/// A route of a service leads its requests elsewhere, one of the caller's namespace
+/// comes in its place, and one of another namespace does nothing.
+async fn routes_of_consumers(world: &World) {
+    let route = |name: &str, consumers: &str, to: &str| pb::Route {
+        name: name.into(),
+        kind: pb::route::Kind::HttpRoute.into(),
+        parent_refs: vec![pb::ParentRef {
+            kind: "Service".into(),
+            name: "web.shop".into(),
+            consumer_namespace: consumers.into(),
+        }],
+        rules: vec![pb::RouteRule {
+            backend_refs: vec![pb::BackendRef {
+                service: to.into(),
+                weight: 1,
+                ..Default::default()
+            }],
+            ..Default::default()
+        }],
+        ..Default::default()
+    };
+    let producer = route("producer", "", "headless.shop");
+    let strange = route("strange", "out", "client.shop");
+    let own = route("own", "shop", "plain.out");
+    let cases = [
+        (vec![&producer, &strange], "I am other"),
+        (vec![&producer, &strange, &own], "I am plain"),
+    ];
+    for (routes, wanted) in cases {
+        let routes = routes.into_iter().cloned().collect();
+        world.publish(|snapshot| snapshot.routes = routes).await;
+        let answer = world.client.get("10.96.0.1:80", "web", "/");
+        assert!(answer.contains(wanted), "{wanted}: {answer}");
+    }
+    world.publish(|_| {}).await;
 }

@@ -105,7 +105,7 @@ impl Plane {
         let sequence = self.inner.snapshot.borrow().sequence + 1;
         snapshot.sequence = sequence;
         snapshot.trust_domain = DOMAIN.into();
-        snapshot.trust_bundle = vec![self.inner.ca.der().to_vec().into()];
+        snapshot.trust_bundle = vec![self.inner.ca.der().to_vec()];
         self.inner.snapshot.send_replace(snapshot);
         eventually("the snapshot is applied", || {
             let known = self.inner.routers.lock().unwrap();

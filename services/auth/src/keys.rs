@@ -1,16 +1,19 @@
-//! The key that access tokens are signed with. All instances share one, by a
-//! file in the data directory.
+//! The key that access tokens are signed with. All instances share one: by a
+//! file in the data directory, or in the database that they share.
 
 use std::fs;
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
 use aws_lc_rs::digest::{SHA256, digest};
+use aws_lc_rs::pkcs8::Document;
 use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair as _};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jsonwebtoken::EncodingKey;
+
+use crate::store::{Store, StoreError};
 
 /// PKCS #8 (RFC 5958), DER.
 const FILE: &str = "signing-key.p8";
@@ -36,6 +39,15 @@ pub enum KeyError {
         /// The key's file.
         path: PathBuf,
     },
+    /// The database.
+    #[error("signing key: {0}")]
+    Store(#[from] StoreError),
+    /// Something else is in the database.
+    #[error(
+        "signing key in table secrets: is not a P-256 key in PKCS #8; delete the row `signing-key` \
+         and a new one is made (access tokens given out so far then end)"
+    )]
+    Row,
     /// The system cannot make a key.
     #[error("cannot make a signing key: the system gives no random bytes")]
     Generate,
@@ -65,18 +77,22 @@ impl SigningKey {
         let der = match fs::read(&path) {
             Ok(der) => der,
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                let generated = EcdsaKeyPair::generate_pkcs8(
-                    &ECDSA_P256_SHA256_FIXED_SIGNING,
-                    &SystemRandom::new(),
-                )
-                .map_err(|_| KeyError::Generate)?;
-                publish(data, &path, generated.as_ref()).map_err(failed)?;
+                publish(data, &path, generate()?.as_ref()).map_err(failed)?;
                 // Another process may have been first: what is there counts.
                 fs::read(&path).map_err(failed)?
             }
             Err(error) => return Err(failed(error)),
         };
         Self::from_pkcs8(&der).ok_or(KeyError::Malformed { path })
+    }
+
+    /// The key in the database. The first process that asks makes it.
+    ///
+    /// # Errors
+    /// See [`KeyError`].
+    pub(crate) async fn shared(store: &Store) -> Result<Self, KeyError> {
+        let der = store.signing_key(generate()?.as_ref()).await?;
+        Self::from_pkcs8(&der).ok_or(KeyError::Row)
     }
 
     fn from_pkcs8(der: &[u8]) -> Option<Self> {
@@ -93,6 +109,11 @@ impl SigningKey {
     pub(crate) fn encoding(&self) -> &EncodingKey {
         &self.encoding
     }
+}
+
+fn generate() -> Result<Document, KeyError> {
+    EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &SystemRandom::new())
+        .map_err(|_| KeyError::Generate)
 }
 
 /// Puts the file there whole, unless there is one: a link, unlike a rename,

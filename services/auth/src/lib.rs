@@ -1,7 +1,7 @@
 //! The auth service: accounts, access tokens and refresh tokens.
 //!
 //! `service` turns wire messages into the types of [`account`] and back;
-//! `auth` holds the rules; `store` keeps everything in SQLite; `welcome` sends
+//! `auth` holds the rules; `store` keeps everything in SQLite or PostgreSQL; `welcome` sends
 //! what has to reach the notifications service sooner or later.
 
 pub mod account;
@@ -59,8 +59,12 @@ pub async fn start(args: Args) -> Result<Running, ServeError> {
 }
 
 async fn routes(args: &Args, setup: Setup) -> Result<Routes, ServeError> {
-    let store = Store::open(&args.common.data).await.map_err(ServeError::start)?;
-    let key = SigningKey::load_or_create(&args.common.data).map_err(ServeError::start)?;
+    let store = Store::open(&args.common).await.map_err(ServeError::start)?;
+    let key = match store.directory() {
+        Some(data) => SigningKey::load_or_create(data),
+        None => SigningKey::shared(&store).await,
+    };
+    let key = key.map_err(ServeError::start)?;
     let hasher = Hasher::new(args.cost).map_err(ServeError::start)?;
     let peers = Peers::new(&setup.outbound)?;
     let welcome = Welcome::start(store.clone(), peers.clone(), setup.stopping());

@@ -1,5 +1,5 @@
 //! The notifications service: an inbox for each user, and a queue of webhooks,
-//! both on SQLite.
+//! both on SQLite or PostgreSQL.
 //!
 //! `wire` turns requests into the types of [`notification`], `service` makes
 //! one call of [`store`], `wire` turns the answer back. Beside it, [`worker`]
@@ -9,7 +9,6 @@ pub mod notification;
 pub mod page;
 mod service;
 pub mod store;
-mod watch;
 pub mod webhook;
 mod wire;
 pub mod worker;
@@ -23,7 +22,6 @@ use weir_proto::weir::notifications::v1::notifications_service_server::Notificat
 
 pub use service::{Behaviour, Notifications};
 use store::Store;
-use watch::Newest;
 use webhook::Secret;
 use worker::{Policy, Worker};
 
@@ -115,12 +113,14 @@ pub async fn start(args: &Args) -> Result<Running, ServeError> {
 }
 
 async fn routes(args: &Args, setup: &Setup) -> Result<Routes, ServeError> {
-    let store = Store::open(&args.common.data).await.map_err(ServeError::start)?;
-    let secret = Secret::open(&args.common.data).map_err(ServeError::start)?;
-    let worker = Worker::new(store.clone(), secret, args.policy());
+    let store = Store::open(&args.common).await.map_err(ServeError::start)?;
+    let secret = match store.directory() {
+        Some(data) => Secret::open(data),
+        None => Secret::shared(&store).await,
+    };
+    let worker = Worker::new(store.clone(), secret.map_err(ServeError::start)?, args.policy());
     setup.spawn(worker.clone().run(setup.stopping()));
-    let newest = Newest::new(&store).await.map_err(ServeError::start)?;
-    tokio::spawn(newest.clone().run(store.clone(), setup.stopping()));
+    let changes = store.changes(setup.stopping());
 
     let behaviour = Behaviour {
         v2: args.common.is_v2(),
@@ -128,6 +128,6 @@ async fn routes(args: &Args, setup: &Setup) -> Result<Routes, ServeError> {
         private_webhooks: args.allow_private_webhooks,
     };
     let verifier = Verifier::mesh(&setup.outbound)?;
-    let service = Notifications::new(store, verifier, worker, newest, behaviour);
+    let service = Notifications::new(store, verifier, worker, changes, behaviour);
     Ok(Routes::new(NotificationsServiceServer::new(service)))
 }

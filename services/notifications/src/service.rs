@@ -8,6 +8,7 @@ use tonic::metadata::MetadataMap;
 use tonic::{Code, Request, Response, Status};
 use weir_mesh::jwt::Verifier;
 use weir_mesh::model::Invalid;
+use weir_mesh::server::database::Changes;
 use weir_mesh::server::{BadRequest, Call, error_info, peer};
 use weir_proto::weir::notifications::v1 as pb;
 use weir_proto::weir::notifications::v1::notifications_service_server::NotificationsService;
@@ -15,7 +16,6 @@ use weir_proto::weir::notifications::v1::notifications_service_server::Notificat
 use crate::notification::UserId;
 use crate::page::{Cursor, List};
 use crate::store::{Store, StoreError};
-use crate::watch::Newest;
 use crate::wire::{self, Enqueue, Page};
 use crate::worker::Worker;
 
@@ -45,21 +45,21 @@ pub struct Notifications {
     store: Store,
     verifier: Verifier,
     worker: Worker,
-    newest: Newest,
+    changes: Changes,
     behaviour: Behaviour,
 }
 
 impl Notifications {
-    /// A service on `store` that wakes `worker` and `newest` for what comes.
+    /// A service on `store` that wakes `worker` and `changes` for what comes.
     #[must_use]
     pub fn new(
         store: Store,
         verifier: Verifier,
         worker: Worker,
-        newest: Newest,
+        changes: Changes,
         behaviour: Behaviour,
     ) -> Self {
-        Self { store, verifier, worker, newest, behaviour }
+        Self { store, verifier, worker, changes, behaviour }
     }
 
     async fn user(&self, metadata: &MetadataMap) -> Result<UserId, Status> {
@@ -100,7 +100,7 @@ impl NotificationsService for Notifications {
                 .map_err(invalid)?;
         let notification =
             self.store.enqueue(&draft, sender, key.as_ref()).await.map_err(failed)?;
-        self.newest.note(notification.sequence);
+        self.changes.note();
         if draft.webhook.is_some() {
             self.worker.wake();
         }
@@ -193,7 +193,7 @@ impl NotificationsService for Notifications {
 impl Notifications {
     fn watch(&self, user: UserId, after: i64) -> WatchStream {
         let service = self.clone();
-        let newest = self.newest.subscribe();
+        let changes = self.changes.subscribe();
         let call = Call::current();
         let draining = Box::pin(async move {
             match call {
@@ -201,18 +201,18 @@ impl Notifications {
                 None => std::future::pending().await,
             }
         });
-        let state = (newest, draining, after, VecDeque::new());
+        let state = (changes, draining, after, VecDeque::new());
         Box::pin(stream::try_unfold(
             state,
-            move |(mut newest, mut draining, mut after, mut ready)| {
+            move |(mut changes, mut draining, mut after, mut ready)| {
                 let (service, user) = (service.clone(), user.clone());
                 async move {
                     loop {
                         if let Some(next) = ready.pop_front() {
-                            return Ok(Some((next, (newest, draining, after, ready))));
+                            return Ok(Some((next, (changes, draining, after, ready))));
                         }
                         // Seen before reading, so that nothing comes unseen between.
-                        newest.mark_unchanged();
+                        changes.mark_unchanged();
                         let found =
                             service.store.since(&user, after, BATCH).await.map_err(failed)?;
                         if let Some(last) = found.last() {
@@ -226,7 +226,7 @@ impl Notifications {
                                 let goodbye = "the instance is stopping: watch again with `after`";
                                 return Err(Status::unavailable(goodbye));
                             }
-                            changed = newest.changed() => if changed.is_err() { return Ok(None) },
+                            changed = changes.changed() => if changed.is_err() { return Ok(None) },
                         }
                     }
                 }

@@ -1,4 +1,4 @@
-//! Inboxes and the queue of webhooks on disk. It knows nothing of gRPC.
+//! Inboxes and the queue of webhooks in their database. It knows nothing of gRPC.
 
 mod queue;
 mod row;
@@ -6,18 +6,21 @@ mod row;
 use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use sqlx::Row as _;
+use weir_mesh::server::Common;
+use weir_mesh::server::database::{self, Changes, Database, Query, Row, Schema};
 
 use crate::notification::{
     DeadLetter, Draft, IdempotencyKey, Notification, NotificationId, UserId,
 };
 
 pub use queue::{Job, Lease};
-pub use weir_mesh::server::sqlite::OpenError;
-use weir_mesh::server::sqlite::{self, Database};
+pub use weir_mesh::server::database::OpenError;
 
-/// Each brings the schema from the version before it (its index) to the next.
-const MIGRATIONS: &[&str] = &[include_str!("store/001_notifications.sql")];
+const SCHEMA: Schema = Schema {
+    name: "notifications",
+    sqlite: &[include_str!("../migrations/sqlite/001_notifications.sql")],
+    postgres: &[include_str!("../migrations/postgres/001_notifications.sql")],
+};
 
 /// Why the store did not do it.
 #[derive(Debug, thiserror::Error)]
@@ -41,7 +44,7 @@ pub enum StoreError {
 
 impl From<sqlx::Error> for StoreError {
     fn from(error: sqlx::Error) -> Self {
-        if sqlite::is_busy(&error) { Self::Busy } else { Self::Database(error) }
+        if database::is_busy(&error) { Self::Busy } else { Self::Database(error) }
     }
 }
 
@@ -55,12 +58,33 @@ pub struct Store {
 const MAX_QUEUE: i64 = 100_000;
 
 impl Store {
-    /// Opens the database in `directory`, which is made when there is none.
+    /// Opens the database that `common` names, whose tables are made when there
+    /// are none.
     ///
     /// # Errors
-    /// When the directory or the database in it cannot be used.
-    pub async fn open(directory: &Path) -> Result<Self, OpenError> {
-        Ok(Self { database: sqlite::open(directory, "notifications.db", MIGRATIONS).await? })
+    /// When it cannot be used.
+    pub async fn open(common: &Common) -> Result<Self, OpenError> {
+        Ok(Self { database: Database::open(common, &SCHEMA).await? })
+    }
+
+    /// Where files that belong to it are kept; without it, see
+    /// [`Store::webhook_secret`].
+    #[must_use]
+    pub fn directory(&self) -> Option<&Path> {
+        self.database.directory()
+    }
+
+    /// The webhook secret that is kept with the rest: `new`, if this is the first.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn webhook_secret(&self, new: &[u8]) -> Result<Vec<u8>, StoreError> {
+        Ok(self.database.secret("webhook-secret", new).await?)
+    }
+
+    /// Tells of changes of all processes, until `stopping` completes.
+    pub fn changes(&self, stopping: impl Future<Output = ()> + Send + 'static) -> Changes {
+        Changes::start(&self.database, stopping)
     }
 
     /// Puts a notification into its inbox, and into the queue when it has a
@@ -76,51 +100,46 @@ impl Store {
         sender: &str,
         key: Option<&IdempotencyKey>,
     ) -> Result<Notification, StoreError> {
-        let mut transaction = self.database.write.begin_with("BEGIN IMMEDIATE").await?;
+        let mut transaction = self.database.begin().await?;
+        transaction.queue().await?;
         let now = now();
-        let row = sqlx::query(
-            "INSERT INTO notifications (id, user, kind, title, body, webhook_url, create_time, \
-             sender, idempotency_key) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) \
+        let key = key.map(IdempotencyKey::as_str);
+        let query = Query::new(
+            "INSERT INTO notifications (id, \"user\", kind, title, body, webhook_url, create_time, \
+             sender, idempotency_key) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) \
              ON CONFLICT (sender, idempotency_key) WHERE idempotency_key IS NOT NULL \
              DO NOTHING RETURNING *",
         )
         .bind(NotificationId::generate().to_string())
-        .bind(draft.user.as_str().to_owned())
-        .bind(draft.kind.as_str().to_owned())
-        .bind(draft.title.as_str().to_owned())
-        .bind(draft.body.as_str().to_owned())
+        .bind(draft.user.as_str())
+        .bind(draft.kind.as_str())
+        .bind(draft.title.as_str())
+        .bind(draft.body.as_str())
         .bind(draft.webhook.as_ref().map(|url| url.reveal()))
         .bind(now)
-        .bind(sender.to_owned())
-        .bind(key.map(|key| key.as_str().to_owned()))
-        .fetch_optional(&mut *transaction)
-        .await?;
-        let Some(row) = row else {
-            let row =
-                sqlx::query("SELECT * FROM notifications WHERE sender = ? AND idempotency_key = ?")
-                    .bind(sender.to_owned())
-                    .bind(key.map(|key| key.as_str().to_owned()))
-                    .fetch_one(&mut *transaction)
-                    .await?;
-            let before = row::notification(&row)?;
+        .bind(sender)
+        .bind(key);
+        let Some(row) = transaction.one(query).await? else {
+            let query = Query::new(
+                "SELECT * FROM notifications WHERE sender = $1 AND idempotency_key = $2",
+            );
+            let row = transaction.one(query.bind(sender).bind(key)).await?;
+            let before = row::notification(&row.ok_or(sqlx::Error::RowNotFound)?)?;
             return if before.draft == *draft { Ok(before) } else { Err(StoreError::KeyReused) };
         };
         let notification = row::notification(&row)?;
         if draft.webhook.is_some() {
             let full =
-                sqlx::query("SELECT 1 FROM deliveries WHERE dead_time IS NULL LIMIT 1 OFFSET ?")
-                    .bind(MAX_QUEUE - 1)
-                    .fetch_optional(&mut *transaction)
-                    .await?;
-            if full.is_some() {
+                Query::new("SELECT 1 FROM deliveries WHERE dead_time IS NULL LIMIT 1 OFFSET ")
+                    .value(MAX_QUEUE - 1);
+            if transaction.one(full).await?.is_some() {
                 return Err(StoreError::QueueFull);
             }
-            sqlx::query("INSERT INTO deliveries (notification, due_time) VALUES (?, ?)")
-                .bind(notification.sequence)
-                .bind(now)
-                .execute(&mut *transaction)
-                .await?;
+            let query =
+                Query::new("INSERT INTO deliveries (notification, due_time) VALUES ($1, $2)");
+            transaction.run(query.bind(notification.sequence).bind(now)).await?;
         }
+        transaction.announce().await?;
         transaction.commit().await?;
         Ok(notification)
     }
@@ -136,21 +155,14 @@ impl Store {
         unread_only: bool,
         limit: u32,
     ) -> Result<Vec<Notification>, StoreError> {
-        // Two texts, so that SQLite can use the index that fits each.
-        let sql = if unread_only {
-            "SELECT * FROM notifications WHERE user = ?1 AND sequence < ?2 AND read_time IS NULL \
-             ORDER BY sequence DESC LIMIT ?3"
-        } else {
-            "SELECT * FROM notifications WHERE user = ?1 AND sequence < ?2 \
-             ORDER BY sequence DESC LIMIT ?3"
-        };
-        let rows = sqlx::query(sql)
-            .bind(user.as_str().to_owned())
+        let query = Query::new("SELECT * FROM notifications WHERE \"user\" = $1 AND sequence < $2")
+            .bind(user.as_str())
             .bind(before.unwrap_or(i64::MAX))
-            .bind(limit)
-            .fetch_all(&self.database.read)
-            .await?;
-        Ok(rows.iter().map(row::notification).collect::<Result<_, _>>()?)
+            // In the text, so that the index that fits can be used.
+            .sql(if unread_only { " AND read_time IS NULL" } else { "" })
+            .sql(" ORDER BY sequence DESC LIMIT ")
+            .value(limit);
+        self.notifications(query).await
     }
 
     /// A user's notifications, oldest first, newer than the sequence `after`.
@@ -163,15 +175,22 @@ impl Store {
         after: i64,
         limit: u32,
     ) -> Result<Vec<Notification>, StoreError> {
-        let rows = sqlx::query(
-            "SELECT * FROM notifications WHERE user = ? AND sequence > ? ORDER BY sequence LIMIT ?",
-        )
-        .bind(user.as_str().to_owned())
-        .bind(after)
-        .bind(limit)
-        .fetch_all(&self.database.read)
-        .await?;
+        let query = Query::new(
+            "SELECT * FROM notifications WHERE \"user\" = $1 AND sequence > $2 \
+             ORDER BY sequence LIMIT $3",
+        );
+        self.notifications(query.bind(user.as_str()).bind(after).bind(limit)).await
+    }
+
+    async fn notifications(&self, query: Query) -> Result<Vec<Notification>, StoreError> {
+        let rows = self.database.all(query).await?;
         Ok(rows.iter().map(row::notification).collect::<Result<_, _>>()?)
+    }
+
+    /// The one number that a query gives.
+    async fn number(&self, query: Query) -> Result<i64, StoreError> {
+        let row = self.database.one(query).await?;
+        Ok(row.ok_or(sqlx::Error::RowNotFound)?.at(0)?)
     }
 
     /// The sequence of the newest notification of all users; 0: none yet.
@@ -179,8 +198,7 @@ impl Store {
     /// # Errors
     /// When the database fails.
     pub async fn newest(&self) -> Result<i64, StoreError> {
-        let newest = sqlx::query_scalar("SELECT coalesce(max(sequence), 0) FROM notifications");
-        Ok(newest.fetch_one(&self.database.read).await?)
+        self.number(Query::new("SELECT coalesce(max(sequence), 0) FROM notifications")).await
     }
 
     /// One of a user's notifications.
@@ -189,11 +207,8 @@ impl Store {
     /// [`StoreError::NotFound`], also when it is another user's, or when the
     /// database fails.
     pub async fn get(&self, user: &UserId, id: NotificationId) -> Result<Notification, StoreError> {
-        let row = sqlx::query("SELECT * FROM notifications WHERE id = ? AND user = ?")
-            .bind(id.to_string())
-            .bind(user.as_str().to_owned())
-            .fetch_optional(&self.database.read)
-            .await?;
+        let query = Query::new("SELECT * FROM notifications WHERE id = $1 AND \"user\" = $2");
+        let row = self.database.one(query.bind(id.to_string()).bind(user.as_str())).await?;
         Ok(row::notification(&row.ok_or(StoreError::NotFound(id))?)?)
     }
 
@@ -207,17 +222,13 @@ impl Store {
         user: &UserId,
         id: NotificationId,
     ) -> Result<Notification, StoreError> {
-        // Not by autocommit: with RETURNING, the row comes before the commit.
-        let mut transaction = self.database.write.begin_with("BEGIN IMMEDIATE").await?;
-        let row = sqlx::query(
-            "UPDATE notifications SET read_time = coalesce(read_time, ?) \
-             WHERE id = ? AND user = ? RETURNING *",
-        )
-        .bind(now())
-        .bind(id.to_string())
-        .bind(user.as_str().to_owned())
-        .fetch_optional(&mut *transaction)
-        .await?;
+        let mut transaction = self.database.begin().await?;
+        let query = Query::new(
+            "UPDATE notifications SET read_time = coalesce(read_time, $1) \
+             WHERE id = $2 AND \"user\" = $3 RETURNING *",
+        );
+        let query = query.bind(now()).bind(id.to_string()).bind(user.as_str());
+        let row = transaction.one(query).await?;
         let notification = row::notification(&row.ok_or(StoreError::NotFound(id))?)?;
         transaction.commit().await?;
         Ok(notification)
@@ -228,14 +239,10 @@ impl Store {
     /// # Errors
     /// When the database fails.
     pub async fn mark_all_read(&self, user: &UserId) -> Result<u64, StoreError> {
-        let done = sqlx::query(
-            "UPDATE notifications SET read_time = ? WHERE user = ? AND read_time IS NULL",
-        )
-        .bind(now())
-        .bind(user.as_str().to_owned())
-        .execute(&self.database.write)
-        .await?;
-        Ok(done.rows_affected())
+        let query = Query::new(
+            "UPDATE notifications SET read_time = $1 WHERE \"user\" = $2 AND read_time IS NULL",
+        );
+        Ok(self.database.run(query.bind(now()).bind(user.as_str())).await?)
     }
 
     /// How many of a user's notifications are not read yet.
@@ -243,11 +250,11 @@ impl Store {
     /// # Errors
     /// When the database fails.
     pub async fn unread(&self, user: &UserId) -> Result<u32, StoreError> {
-        let count = sqlx::query_scalar(
-            "SELECT count(*) FROM notifications WHERE user = ? AND read_time IS NULL",
-        )
-        .bind(user.as_str().to_owned());
-        Ok(count.fetch_one(&self.database.read).await?)
+        let query = Query::new(
+            "SELECT count(*) FROM notifications WHERE \"user\" = $1 AND read_time IS NULL",
+        );
+        let count = self.number(query.bind(user.as_str())).await?;
+        Ok(u32::try_from(count).unwrap_or(u32::MAX))
     }
 
     /// A user's webhooks that were given up, newest first; with `before`, those
@@ -262,25 +269,24 @@ impl Store {
         limit: u32,
     ) -> Result<Vec<DeadLetter>, StoreError> {
         let (time, sequence) = before.unwrap_or((i64::MAX, i64::MAX));
-        let rows = sqlx::query(
+        let query = Query::new(
             "SELECT n.*, d.attempts, d.last_error, d.dead_time FROM deliveries d \
              JOIN notifications n ON n.sequence = d.notification \
-             WHERE d.dead_time IS NOT NULL AND n.user = ? \
-             AND (d.dead_time, d.notification) < (?, ?) \
-             ORDER BY d.dead_time DESC, d.notification DESC LIMIT ?",
+             WHERE d.dead_time IS NOT NULL AND n.\"user\" = $1 \
+             AND (d.dead_time, d.notification) < ($2, $3) \
+             ORDER BY d.dead_time DESC, d.notification DESC LIMIT $4",
         )
-        .bind(user.as_str().to_owned())
+        .bind(user.as_str())
         .bind(time)
         .bind(sequence)
-        .bind(limit)
-        .fetch_all(&self.database.read)
-        .await?;
-        let letter = |row| {
+        .bind(limit);
+        let rows = self.database.all(query).await?;
+        let letter = |row: &Row| {
             Ok::<_, sqlx::Error>(DeadLetter {
                 notification: row::notification(row)?,
-                attempts: row.try_get("attempts")?,
-                error: row.try_get::<Option<String>, _>("last_error")?.unwrap_or_default(),
-                dead_time: row.try_get("dead_time")?,
+                attempts: row::attempts(row)?,
+                error: row.get::<Option<String>>("last_error")?.unwrap_or_default(),
+                dead_time: row.get("dead_time")?,
             })
         };
         Ok(rows.iter().map(letter).collect::<Result<_, _>>()?)

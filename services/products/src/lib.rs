@@ -1,4 +1,4 @@
-//! The products service: a catalogue on SQLite.
+//! The products service: a catalogue on SQLite or PostgreSQL.
 //!
 //! `wire` turns requests into the types of [`product`], [`filter`] and
 //! [`page`], `service` makes one call of [`store`], `wire` turns the answer
@@ -55,7 +55,7 @@ pub async fn start(args: &Args) -> Result<Running, ServeError> {
 }
 
 async fn routes(args: &Args, setup: &Setup) -> Result<Routes, ServeError> {
-    let store = Store::open(&args.common.data).await.map_err(ServeError::start)?;
+    let store = Store::open(&args.common).await.map_err(ServeError::start)?;
     if args.seed {
         let drafts = seed::drafts().map_err(ServeError::start)?;
         store.seed(&drafts, seed::CREATED_BY).await.map_err(ServeError::start)?;

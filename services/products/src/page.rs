@@ -134,7 +134,10 @@ impl Cursor {
         match (order.key, token.amount, token.name) {
             (Key::Created, None, None) => Ok(Self::Created(token.sequence)),
             (Key::Price, Some(amount), None) => Ok(Self::Price(amount, token.sequence)),
-            (Key::Name, None, Some(name)) => Ok(Self::Name(name, token.sequence)),
+            // NUL is in no name, and PostgreSQL would not even compare it.
+            (Key::Name, None, Some(name)) if !name.contains('\0') => {
+                Ok(Self::Name(name, token.sequence))
+            }
             _ => Err(PageError::Token),
         }
     }

@@ -1,23 +1,24 @@
-//! The catalogue on disk. It knows nothing of gRPC.
+//! The catalogue in its database. It knows nothing of gRPC.
 
 mod row;
 
 use std::collections::HashMap;
-use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use sqlx::sqlite::SqliteRow;
-use sqlx::{QueryBuilder, Sqlite, SqliteConnection};
+use weir_mesh::server::Common;
+use weir_mesh::server::database::{self, Database, Query, Row, Schema, Transaction};
 
 use crate::filter::Filter;
 use crate::page::{Cursor, Key, Order};
 use crate::product::{Draft, Patch, Product, ProductId, Revision, Stars, Tags};
 
-pub use weir_mesh::server::sqlite::OpenError;
-use weir_mesh::server::sqlite::{self, Database};
+pub use weir_mesh::server::database::OpenError;
 
-/// Each brings the schema from the version before it (its index) to the next.
-const MIGRATIONS: &[&str] = &[include_str!("store/001_products.sql")];
+const SCHEMA: Schema = Schema {
+    name: "products",
+    sqlite: &[include_str!("../migrations/sqlite/001_products.sql")],
+    postgres: &[include_str!("../migrations/postgres/001_products.sql")],
+};
 
 /// Why the store did not do it.
 #[derive(Debug, thiserror::Error)]
@@ -41,9 +42,9 @@ pub enum StoreError {
 
 impl From<sqlx::Error> for StoreError {
     fn from(error: sqlx::Error) -> Self {
-        if sqlite::is_taken(&error) {
+        if database::is_taken(&error) {
             Self::SkuTaken
-        } else if sqlite::is_busy(&error) {
+        } else if database::is_busy(&error) {
             Self::Busy
         } else {
             Self::Database(error)
@@ -71,12 +72,12 @@ pub struct List<'a> {
 }
 
 impl Store {
-    /// Opens the catalogue in `directory`, which is made when there is none.
+    /// Opens the catalogue that `common` names, which is made when there is none.
     ///
     /// # Errors
-    /// When the directory or the database in it cannot be used.
-    pub async fn open(directory: &Path) -> Result<Self, OpenError> {
-        Ok(Self { database: sqlite::open(directory, "products.db", MIGRATIONS).await? })
+    /// When the database cannot be used.
+    pub async fn open(common: &Common) -> Result<Self, OpenError> {
+        Ok(Self { database: Database::open(common, &SCHEMA).await? })
     }
 
     /// Adds a product.
@@ -84,7 +85,8 @@ impl Store {
     /// # Errors
     /// [`StoreError::SkuTaken`], or when the database fails.
     pub async fn create(&self, draft: &Draft, created_by: &str) -> Result<Product, StoreError> {
-        let mut transaction = self.database.write.begin_with("BEGIN IMMEDIATE").await?;
+        let mut transaction = self.database.begin().await?;
+        transaction.queue().await?;
         let product =
             insert(&mut transaction, draft, created_by).await?.ok_or(StoreError::SkuTaken)?;
         transaction.commit().await?;
@@ -100,7 +102,8 @@ impl Store {
         drafts: &[Draft],
         created_by: &str,
     ) -> Result<Vec<bool>, StoreError> {
-        let mut transaction = self.database.write.begin_with("BEGIN IMMEDIATE").await?;
+        let mut transaction = self.database.begin().await?;
+        transaction.queue().await?;
         let mut added = Vec::with_capacity(drafts.len());
         for draft in drafts {
             added.push(insert(&mut transaction, draft, created_by).await?.is_some());
@@ -115,17 +118,15 @@ impl Store {
     /// # Errors
     /// When the database fails; then none was added.
     pub async fn seed(&self, drafts: &[Draft], created_by: &str) -> Result<bool, StoreError> {
-        let mut transaction = self.database.write.begin_with("BEGIN IMMEDIATE").await?;
-        let first = sqlx::query("INSERT INTO done (what) VALUES ('seeded') ON CONFLICT DO NOTHING")
-            .execute(&mut *transaction)
-            .await?
-            .rows_affected()
-            == 1;
-        let used: i64 =
-            sqlx::query_scalar("SELECT count(*) FROM sqlite_sequence WHERE name = 'products'")
-                .fetch_one(&mut *transaction)
-                .await?;
-        let seeds = first && used == 0;
+        let mut transaction = self.database.begin().await?;
+        transaction.queue().await?;
+        let done = Query::new("INSERT INTO done (what) VALUES ('seeded') ON CONFLICT DO NOTHING");
+        let first = transaction.run(done).await? == 1;
+        // Whether there ever was a product, also if it is gone again.
+        let used = Query::new("SELECT 1 FROM ")
+            .sqlite("sqlite_sequence WHERE name = 'products'")
+            .postgres("products_sequence WHERE is_called");
+        let seeds = first && transaction.one(used).await?.is_none();
         if seeds {
             for draft in drafts {
                 insert(&mut transaction, draft, created_by).await?;
@@ -148,13 +149,11 @@ impl Store {
     /// # Errors
     /// When the database fails.
     pub async fn find(&self, ids: &[ProductId]) -> Result<HashMap<ProductId, Product>, StoreError> {
-        let mut sql = QueryBuilder::<Sqlite>::new("SELECT * FROM products WHERE id IN (");
-        let mut list = sql.separated(", ");
-        for id in ids {
-            list.push_bind(id.to_string());
+        let mut query = Query::new("SELECT * FROM products WHERE id IN (");
+        for (i, id) in ids.iter().enumerate() {
+            query = query.sql(if i == 0 { "" } else { ", " }).value(id.to_string());
         }
-        sql.push(")");
-        let rows = sql.build().fetch_all(&self.database.read).await?;
+        let rows = self.database.all(query.sql(")")).await?;
         let products = products(&rows)?;
         Ok(products.into_iter().map(|product| (product.id, product)).collect())
     }
@@ -164,42 +163,39 @@ impl Store {
     /// # Errors
     /// When the database fails.
     pub async fn list(&self, list: List<'_>) -> Result<Vec<Product>, StoreError> {
-        let mut sql = QueryBuilder::<Sqlite>::new("SELECT * FROM products WHERE ");
+        let mut query = Query::new("SELECT * FROM products WHERE ");
         let beyond = if list.order.descending { " < (" } else { " > (" };
-        match list.after {
-            None => sql.push("1"),
-            Some(Cursor::Created(sequence)) => {
-                sql.push("(sequence)").push(beyond).push_bind(sequence).push(")")
+        query = match list.after.clone() {
+            None => query.sql("1 = 1"),
+            Some(Cursor::Created(sequence)) => query.sql("(sequence)").sql(beyond).value(sequence),
+            Some(Cursor::Price(amount, sequence)) => query
+                .sql("(amount_minor, sequence)")
+                .sql(beyond)
+                .value(amount)
+                .sql(", ")
+                .value(sequence),
+            Some(Cursor::Name(name, sequence)) => {
+                let query = by_name(query.sql("(")).sql(", sequence)").sql(beyond);
+                let query = query.postgres("lower(").value(name).postgres(" COLLATE \"C\")");
+                query.sql(", ").value(sequence)
             }
-            Some(Cursor::Price(amount, sequence)) => sql
-                .push("(amount_minor, sequence)")
-                .push(beyond)
-                .push_bind(amount)
-                .push(", ")
-                .push_bind(sequence)
-                .push(")"),
-            Some(Cursor::Name(name, sequence)) => sql
-                .push("(name COLLATE NOCASE, sequence)")
-                .push(beyond)
-                .push_bind(name)
-                .push(", ")
-                .push_bind(sequence)
-                .push(")"),
         };
-        if let Some(filter) = list.filter {
-            sql.push(" AND ");
-            filter.push(&mut sql);
+        if list.after.is_some() {
+            query = query.sql(")");
         }
-        sql.push(match (list.order.key, list.order.descending) {
-            (Key::Created, false) => " ORDER BY sequence",
-            (Key::Created, true) => " ORDER BY sequence DESC",
-            (Key::Price, false) => " ORDER BY amount_minor, sequence",
-            (Key::Price, true) => " ORDER BY amount_minor DESC, sequence DESC",
-            (Key::Name, false) => " ORDER BY name COLLATE NOCASE, sequence",
-            (Key::Name, true) => " ORDER BY name COLLATE NOCASE DESC, sequence DESC",
-        });
-        sql.push(" LIMIT ").push_bind(list.limit);
-        let rows = sql.build().fetch_all(&self.database.read).await?;
+        if let Some(filter) = list.filter {
+            query = filter.push(query.sql(" AND "));
+        }
+        query = match list.order.key {
+            Key::Created => query.sql(" ORDER BY sequence"),
+            Key::Price => query.sql(" ORDER BY amount_minor"),
+            Key::Name => by_name(query.sql(" ORDER BY ")),
+        };
+        if list.order.key != Key::Created {
+            query = query.sql(if list.order.descending { " DESC, sequence" } else { ", sequence" });
+        }
+        query = query.sql(if list.order.descending { " DESC LIMIT " } else { " LIMIT " });
+        let rows = self.database.all(query.value(list.limit)).await?;
         products(&rows)
     }
 
@@ -214,26 +210,24 @@ impl Store {
         expected: Option<Revision>,
         patch: &Patch,
     ) -> Result<Product, StoreError> {
-        // Not by autocommit: with RETURNING, the row comes before the commit.
-        let mut transaction = self.database.write.begin_with("BEGIN IMMEDIATE").await?;
-        let row = sqlx::query(
-            "UPDATE products SET name = coalesce(?3, name), description = coalesce(?4, description), \
-             currency = coalesce(?5, currency), amount_minor = coalesce(?6, amount_minor), \
-             category = coalesce(?7, category), tags = coalesce(?8, tags), \
-             revision = revision + 1, update_time = max(?9, update_time) \
-             WHERE id = ?1 AND revision = coalesce(?2, revision) RETURNING *",
+        let mut transaction = self.database.begin().await?;
+        let query = Query::new(
+            "UPDATE products SET name = coalesce($3, name), description = coalesce($4, description), \
+             currency = coalesce($5, currency), amount_minor = coalesce($6, amount_minor), \
+             category = coalesce($7, category), tags = coalesce($8, tags), revision = revision + 1, \
+             update_time = CASE WHEN $9 > update_time THEN $9 ELSE update_time END \
+             WHERE id = $1 AND revision = coalesce($2, revision) RETURNING *",
         )
         .bind(id.to_string())
         .bind(expected.map(|revision| revision.0))
-        .bind(patch.name.as_ref().map(|v| v.as_str().to_owned()))
-        .bind(patch.description.as_ref().map(|v| v.as_str().to_owned()))
-        .bind(patch.price.as_ref().map(|v| v.currency.as_str().to_owned()))
+        .bind(patch.name.as_ref().map(|v| v.as_str()))
+        .bind(patch.description.as_ref().map(|v| v.as_str()))
+        .bind(patch.price.as_ref().map(|v| v.currency.as_str()))
         .bind(patch.price.as_ref().map(|v| v.amount.minor()))
-        .bind(patch.category.as_ref().map(|v| v.as_str().to_owned()))
+        .bind(patch.category.as_ref().map(|v| v.as_str()))
         .bind(patch.tags.as_ref().map(tags_json))
-        .bind(now())
-        .fetch_optional(&mut *transaction)
-        .await?;
+        .bind(now());
+        let row = transaction.one(query).await?;
         let Some(row) = row else { return Err(absent_or_changed(&mut transaction, id).await?) };
         let product = row::product(&row)?;
         transaction.commit().await?;
@@ -250,16 +244,14 @@ impl Store {
         id: ProductId,
         expected: Option<Revision>,
     ) -> Result<(), StoreError> {
-        let mut connection = self.database.write.acquire().await?;
-        let done =
-            sqlx::query("DELETE FROM products WHERE id = ?1 AND revision = coalesce(?2, revision)")
+        let mut transaction = self.database.begin().await?;
+        let query =
+            Query::new("DELETE FROM products WHERE id = $1 AND revision = coalesce($2, revision)")
                 .bind(id.to_string())
-                .bind(expected.map(|revision| revision.0))
-                .execute(&mut *connection)
-                .await?;
-        match done.rows_affected() {
-            0 => Err(absent_or_changed(&mut connection, id).await?),
-            _ => Ok(()),
+                .bind(expected.map(|revision| revision.0));
+        match transaction.run(query).await? {
+            0 => Err(absent_or_changed(&mut transaction, id).await?),
+            _ => Ok(transaction.commit().await?),
         }
     }
 
@@ -274,81 +266,77 @@ impl Store {
         user: &str,
         stars: Stars,
     ) -> Result<Product, StoreError> {
-        let mut transaction = self.database.write.begin_with("BEGIN IMMEDIATE").await?;
-        let product: Option<i64> = sqlx::query_scalar("SELECT sequence FROM products WHERE id = ?")
+        let mut transaction = self.database.begin().await?;
+        // Locked, or two ratings of one user at once would both count as the first.
+        let query = Query::new("SELECT sequence FROM products WHERE id = $1")
             .bind(id.to_string())
-            .fetch_optional(&mut *transaction)
-            .await?;
-        let product = product.ok_or(StoreError::NotFound(id))?;
-        let before: Option<i64> =
-            sqlx::query_scalar("SELECT stars FROM ratings WHERE product = ? AND user = ?")
-                .bind(product)
-                .bind(user.to_owned())
-                .fetch_optional(&mut *transaction)
-                .await?;
+            .postgres(" FOR UPDATE");
+        let product = transaction.one(query).await?.ok_or(StoreError::NotFound(id))?;
+        let product: i64 = product.at(0)?;
+        let query = Query::new("SELECT stars FROM ratings WHERE product = $1 AND \"user\" = $2")
+            .bind(product)
+            .bind(user);
+        let before = transaction.one(query).await?.map(|row| row.at::<i64>(0)).transpose()?;
         let stars = i64::from(stars.get());
-        sqlx::query(
-            "INSERT INTO ratings (product, user, stars) VALUES (?, ?, ?) \
-             ON CONFLICT DO UPDATE SET stars = excluded.stars",
-        )
-        .bind(product)
-        .bind(user.to_owned())
-        .bind(stars)
-        .execute(&mut *transaction)
-        .await?;
-        let row = sqlx::query(
-            "UPDATE products SET rating_sum = rating_sum + ?, rating_count = rating_count + ? \
-             WHERE sequence = ? RETURNING *",
+        let query = Query::new(
+            "INSERT INTO ratings (product, \"user\", stars) VALUES ($1, $2, $3) \
+             ON CONFLICT (product, \"user\") DO UPDATE SET stars = excluded.stars",
+        );
+        transaction.run(query.bind(product).bind(user).bind(stars)).await?;
+        let query = Query::new(
+            "UPDATE products SET rating_sum = rating_sum + $1, rating_count = rating_count + $2 \
+             WHERE sequence = $3 RETURNING *",
         )
         .bind(stars - before.unwrap_or(0))
         .bind(i64::from(before.is_none()))
-        .bind(product)
-        .fetch_one(&mut *transaction)
-        .await?;
+        .bind(product);
+        let row = transaction.one(query).await?.ok_or(StoreError::NotFound(id))?;
         let product = row::product(&row)?;
         transaction.commit().await?;
         Ok(product)
     }
 }
 
+/// The name as lists order it: ignoring the case of ASCII letters.
+fn by_name(query: Query) -> Query {
+    query.sqlite("name COLLATE NOCASE").postgres("lower(name)")
+}
+
 /// Inserts one; `None` when the SKU is taken.
 async fn insert(
-    connection: &mut SqliteConnection,
+    transaction: &mut Transaction,
     draft: &Draft,
     created_by: &str,
 ) -> Result<Option<Product>, StoreError> {
-    let row = sqlx::query(
+    let query = Query::new(
         "INSERT INTO products (id, name, description, sku, currency, amount_minor, category, tags, \
-         create_time, update_time, created_by) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?9, ?10) \
+         create_time, update_time, created_by) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $9, $10) \
          ON CONFLICT (sku) DO NOTHING RETURNING *",
     )
     .bind(ProductId::generate().to_string())
-    .bind(draft.name.as_str().to_owned())
-    .bind(draft.description.as_str().to_owned())
-    .bind(draft.sku.as_str().to_owned())
-    .bind(draft.price.currency.as_str().to_owned())
+    .bind(draft.name.as_str())
+    .bind(draft.description.as_str())
+    .bind(draft.sku.as_str())
+    .bind(draft.price.currency.as_str())
     .bind(draft.price.amount.minor())
-    .bind(draft.category.as_str().to_owned())
+    .bind(draft.category.as_str())
     .bind(tags_json(&draft.tags))
     .bind(now())
-    .bind(created_by.to_owned())
-    .fetch_optional(connection)
-    .await?;
+    .bind(created_by);
+    let row = transaction.one(query).await?;
     Ok(row.map(|row| row::product(&row)).transpose()?)
 }
 
 async fn absent_or_changed(
-    connection: &mut SqliteConnection,
+    transaction: &mut Transaction,
     id: ProductId,
 ) -> Result<StoreError, StoreError> {
-    let found: Option<i64> = sqlx::query_scalar("SELECT 1 FROM products WHERE id = ?")
-        .bind(id.to_string())
-        .fetch_optional(connection)
-        .await?;
+    let query = Query::new("SELECT 1 FROM products WHERE id = $1").bind(id.to_string());
+    let found = transaction.one(query).await?;
     Ok(if found.is_some() { StoreError::Changed } else { StoreError::NotFound(id) })
 }
 
-fn products(rows: &[SqliteRow]) -> Result<Vec<Product>, StoreError> {
+fn products(rows: &[Row]) -> Result<Vec<Product>, StoreError> {
     Ok(rows.iter().map(row::product).collect::<Result<_, _>>()?)
 }
 

@@ -1,15 +1,12 @@
 //! The users service: a profile and preferences for each account.
 //!
 //! `service` turns wire messages into the types of [`profile`] and back;
-//! `store` keeps them in SQLite; `changes` tells watchers of new ones.
+//! `store` keeps them in SQLite or PostgreSQL.
 
 mod avatar;
-mod changes;
 pub mod profile;
 mod service;
 mod store;
-
-use std::path::Path;
 
 use tonic::service::Routes;
 use weir_mesh::identity::SpiffeId;
@@ -18,7 +15,6 @@ use weir_mesh::server::{self, Common, Running, ServeError, Setup};
 use weir_proto::descriptors;
 use weir_proto::weir::users::v1::users_service_server::UsersServiceServer;
 
-use changes::Changes;
 use service::{Creators, Users};
 use store::Store;
 
@@ -54,8 +50,7 @@ pub async fn start(args: Args) -> Result<Running, ServeError> {
 }
 
 async fn routes(args: &Args, setup: Setup) -> Result<Routes, ServeError> {
-    let data: &Path = &args.common.data;
-    let store = Store::open(data).await.map_err(ServeError::start)?;
+    let store = Store::open(&args.common).await.map_err(ServeError::start)?;
     let creators = if args.insecure_allow_any_peer {
         Creators::Anyone
     } else {
@@ -63,7 +58,7 @@ async fn routes(args: &Args, setup: Setup) -> Result<Routes, ServeError> {
         let auth = SpiffeId::new(&common.trust_domain, &common.namespace, "auth");
         Creators::Only(auth.map_err(ServeError::start)?)
     };
-    let changes = Changes::start(&store, setup.stopping());
+    let changes = store.changes(setup.stopping());
     let verifier = Verifier::mesh(&setup.outbound)?;
     let users = Users::new(store, verifier, creators, changes, args.common.is_v2());
     Ok(Routes::new(UsersServiceServer::new(users)))

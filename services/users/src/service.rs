@@ -8,9 +8,9 @@ use tonic::{Request, Response, Status};
 use weir_mesh::identity::SpiffeId;
 use weir_mesh::jwt::{Claims, Verifier};
 use weir_mesh::server;
+use weir_mesh::server::database::Changes;
 use weir_proto::weir::users::v1 as pb;
 
-use crate::changes::Changes;
 use crate::profile::{Profile, UserId};
 use crate::store::{Store, StoreError};
 
@@ -83,7 +83,7 @@ impl pb::users_service_server::UsersService for Users {
         self.may_create(request.metadata())?;
         let profile = wire::new_profile(request.into_inner())?;
         let profile = self.store.create(&profile).await?;
-        self.changes.announce();
+        self.changes.note();
         Ok(self.answer(profile))
     }
 
@@ -102,7 +102,7 @@ impl pb::users_service_server::UsersService for Users {
         let (id, _) = self.user(request.metadata()).await?;
         let change = wire::change(request.into_inner())?;
         let profile = self.store.update(&id, change).await?;
-        self.changes.announce();
+        self.changes.note();
         Ok(self.answer(profile))
     }
 

@@ -1,15 +1,17 @@
-//! Profiles on disk. It knows nothing of gRPC.
+//! Profiles in their database. It knows nothing of gRPC.
 
 use std::collections::BTreeMap;
-use std::path::Path;
 
-use sqlx::sqlite::SqliteRow;
-use sqlx::{Row, SqliteConnection};
-use weir_mesh::server::sqlite::{self, Database, OpenError};
+use weir_mesh::server::Common;
+use weir_mesh::server::database::{self, Changes, Database, OpenError, Query, Row, Schema};
 
 use crate::profile::{Change, Millis, Preferences, PreferencesError, Profile, UserId};
 
-const MIGRATIONS: &[&str] = &[include_str!("store/001_profiles.sql")];
+const SCHEMA: Schema = Schema {
+    name: "users",
+    sqlite: &[include_str!("../migrations/sqlite/001_profiles.sql")],
+    postgres: &[include_str!("../migrations/postgres/001_profiles.sql")],
+};
 
 /// Why the store did not do it.
 #[derive(Debug, thiserror::Error)]
@@ -36,9 +38,9 @@ pub enum StoreError {
 
 impl From<sqlx::Error> for StoreError {
     fn from(error: sqlx::Error) -> Self {
-        if sqlite::is_taken(&error) {
+        if database::is_taken(&error) {
             Self::EmailTaken
-        } else if sqlite::is_busy(&error) {
+        } else if database::is_busy(&error) {
             Self::Busy
         } else {
             Self::Database(error)
@@ -53,20 +55,23 @@ pub struct Store {
 }
 
 impl Store {
-    /// Opens the profiles in `directory`, which is made when there is none.
-    pub async fn open(directory: &Path) -> Result<Self, OpenError> {
-        Ok(Self { database: sqlite::open(directory, "users.db", MIGRATIONS).await? })
+    /// Opens the profiles that `common` names, which are made when there are none.
+    pub async fn open(common: &Common) -> Result<Self, OpenError> {
+        Ok(Self { database: Database::open(common, &SCHEMA).await? })
+    }
+
+    /// Tells of changes of all processes, until `stopping` completes.
+    pub fn changes(&self, stopping: impl Future<Output = ()> + Send + 'static) -> Changes {
+        Changes::start(&self.database, stopping)
     }
 
     /// Adds a profile. When there is one by its id, that one is returned.
     pub async fn create(&self, profile: &Profile) -> Result<Profile, StoreError> {
-        let mut transaction = self.database.write.begin_with("BEGIN IMMEDIATE").await?;
-        if let Some(there) = select(&mut transaction, &profile.id).await? {
-            return Ok(there);
-        }
-        sqlx::query(
+        let mut transaction = self.database.begin().await?;
+        let query = Query::new(
             "INSERT INTO profiles (display_name, locale, time_zone, preferences, updated_at,
-                                   user_id, email, created_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+                                   user_id, email, created_at)
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT (user_id) DO NOTHING",
         )
         .bind(profile.display_name.as_str())
         .bind(profile.locale.as_str())
@@ -75,69 +80,55 @@ impl Store {
         .bind(profile.updated_at.unix())
         .bind(profile.id.to_string())
         .bind(profile.email.as_str())
-        .bind(profile.created_at.unix())
-        .execute(&mut *transaction)
-        .await?;
+        .bind(profile.created_at.unix());
+        if transaction.run(query).await? == 0 {
+            let there = transaction.one(select(&profile.id)).await?;
+            return there.as_ref().map_or(Err(StoreError::NotFound), read);
+        }
+        transaction.announce().await?;
         transaction.commit().await?;
         Ok(profile.clone())
     }
 
     /// One profile.
     pub async fn get(&self, id: &UserId) -> Result<Profile, StoreError> {
-        let mut connection = self.database.read.acquire().await?;
-        select(&mut connection, id).await?.ok_or(StoreError::NotFound)
+        let row = self.database.one(select(id)).await?;
+        row.as_ref().map_or(Err(StoreError::NotFound), read)
     }
 
     /// Changes one profile; changes of one profile come one after the other.
     pub async fn update(&self, id: &UserId, change: Change) -> Result<Profile, StoreError> {
-        let mut transaction = self.database.write.begin_with("BEGIN IMMEDIATE").await?;
-        let mut profile = select(&mut transaction, id).await?.ok_or(StoreError::NotFound)?;
+        let mut transaction = self.database.begin().await?;
+        let row = transaction.one(select(id).postgres(" FOR UPDATE")).await?;
+        let mut profile = row.as_ref().map_or(Err(StoreError::NotFound), read)?;
         if !profile.apply(change)? {
             return Ok(profile);
         }
-        sqlx::query(
-            "UPDATE profiles SET display_name = ?, locale = ?, time_zone = ?, preferences = ?,
-                                 updated_at = ? WHERE user_id = ?",
+        let query = Query::new(
+            "UPDATE profiles SET display_name = $1, locale = $2, time_zone = $3, preferences = $4,
+                                 updated_at = $5 WHERE user_id = $6",
         )
         .bind(profile.display_name.as_str())
         .bind(profile.locale.as_str())
         .bind(profile.time_zone.as_str())
         .bind(json(&profile.preferences))
         .bind(profile.updated_at.unix())
-        .bind(id.to_string())
-        .execute(&mut *transaction)
-        .await?;
+        .bind(id.to_string());
+        transaction.run(query).await?;
+        transaction.announce().await?;
         transaction.commit().await?;
         Ok(profile)
     }
-
-    /// A number that differs from the one before when another connection, of
-    /// any process, has committed since. `connection` must stay the same one.
-    pub async fn data_version(connection: &mut SqliteConnection) -> Result<i64, StoreError> {
-        Ok(sqlx::query_scalar("PRAGMA data_version").fetch_one(connection).await?)
-    }
-
-    /// A connection of one's own, outside of the pool.
-    pub async fn dedicated(&self) -> Result<SqliteConnection, StoreError> {
-        Ok(self.database.read.acquire().await?.detach())
-    }
 }
 
-async fn select(
-    connection: &mut SqliteConnection,
-    id: &UserId,
-) -> Result<Option<Profile>, StoreError> {
-    let row = sqlx::query("SELECT * FROM profiles WHERE user_id = ?")
-        .bind(id.to_string())
-        .fetch_optional(connection)
-        .await?;
-    row.map(|row| profile(&row)).transpose()
+fn select(id: &UserId) -> Query {
+    Query::new("SELECT * FROM profiles WHERE user_id = $1").bind(id.to_string())
 }
 
-fn profile(row: &SqliteRow) -> Result<Profile, StoreError> {
-    let id: String = row.try_get("user_id")?;
+fn read(row: &Row) -> Result<Profile, StoreError> {
+    let id: String = row.get("user_id")?;
     let corrupt = |why: &dyn std::fmt::Display| StoreError::Corrupt(id.clone(), why.to_string());
-    let text = |column| row.try_get::<String, _>(column);
+    let text = |column| row.get::<String>(column);
     let entries: BTreeMap<String, String> =
         serde_json::from_str(&text("preferences")?).map_err(|e| corrupt(&e))?;
     Ok(Profile {
@@ -147,8 +138,8 @@ fn profile(row: &SqliteRow) -> Result<Profile, StoreError> {
         locale: text("locale")?.try_into().map_err(|e| corrupt(&e))?,
         time_zone: text("time_zone")?.try_into().map_err(|e| corrupt(&e))?,
         preferences: Preferences::new(entries).map_err(|e| corrupt(&e))?,
-        created_at: Millis::from_unix(row.try_get("created_at")?),
-        updated_at: Millis::from_unix(row.try_get("updated_at")?),
+        created_at: Millis::from_unix(row.get("created_at")?),
+        updated_at: Millis::from_unix(row.get("updated_at")?),
     })
 }
 

@@ -17,6 +17,8 @@ NODE = pathlib.Path(__file__).with_name("node.py")
 CGROUPS = pathlib.Path("/sys/fs/cgroup")
 API_SERVER = "https://127.0.0.1:6443"
 CERTIFICATE_DAYS = "30"
+# Characters of what a command said before it failed.
+TOLD = 1500
 NEEDED = {
     "etcd": "etcd-server",
     "containerd": "containerd",
@@ -368,7 +370,8 @@ def run(*command, check=True, timeout=60, **options):
     )
     if check and result.returncode != 0:
         shown = " ".join(command)
-        raise ClusterError(f"{shown}: ended with {result.returncode}: {result.stderr.strip()}")
+        said = result.stderr.strip()[:TOLD]
+        raise ClusterError(f"{shown}: ended with {result.returncode}: {said}")
     return result
 
 

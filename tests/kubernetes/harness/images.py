@@ -108,7 +108,21 @@ def program(name):
     return pathlib.Path(path) if path else built(name)
 
 
-def images(tag="dev"):
+def ours(name, path):
+    """One of Weir's images."""
+    return Image([f"docker.io/weir/{name}:dev"], path, REPOSITORY / "images" / f"{name}.Containerfile")
+
+
+def tag(name):
+    """The tag that one of Weir's images has by its content, beside `dev`.
+
+    Pods that name it are made anew when the program changed.
+    """
+    path = program(name)
+    return ours(name, path).digest() if path else "dev"
+
+
+def images():
     """All images, and the names of those whose program is not built."""
     found, absent = [], []
     for name in ("weir", "weir-router", "weir-cni"):
@@ -116,8 +130,7 @@ def images(tag="dev"):
         if path is None:
             absent.append(name)
             continue
-        file = REPOSITORY / "images" / f"{name}.Containerfile"
-        found.append(Image([f"docker.io/weir/{name}:{tag}"], path, file))
+        found.append(ours(name, path))
     programs = cluster.PROGRAMS
     found += [
         Image(["docker.io/local/pause:1"], programs / "pause", entrypoint=["/pause"]),
@@ -150,7 +163,8 @@ def load(it, wanted=None):
         if wanted is not None and image.program.name not in wanted:
             continue
         it.import_image(image.archive())
-        for other in image.names[1:]:
+        repository = image.names[0].rpartition(":")[0]
+        for other in (*image.names[1:], f"{repository}:{image.digest()}"):
             it.run(
                 *("ctr", "-n", "k8s.io", "images", "tag", "--force", image.names[0], other),
                 mounts=True,

@@ -6,10 +6,8 @@ reached directly, by urllib or a socket.
 
 import contextlib
 import json
-import os
 import pathlib
 import subprocess
-import time
 import urllib.error
 import urllib.request
 
@@ -19,6 +17,10 @@ from .cluster import ClusterError, wait_for
 APP = "docker.io/local/app:1"
 # From a change to what must follow from it, on a busy machine.
 SECONDS = 90
+
+
+class Broken(Exception):
+    """What waiting longer would not mend."""
 
 
 class Kube:
@@ -60,7 +62,12 @@ class Kube:
         return self.kubectl("apply", *mode, "-f", "-", input=text, check=check)
 
     def apply_definitions(self):
-        """The Gateway API's kinds, and waits until the API server knows them."""
+        """The Gateway API's kinds, unless they are there; the API server knows them then.
+
+        Of the experimental channel: it has all fields that Weir reads.
+        """
+        if self.exists("crd", "httproutes.gateway.networking.k8s.io"):
+            return
         # They are too large for the annotation of client-side apply.
         self.kubectl(
             *("apply", "--server-side", "--force-conflicts"),
@@ -68,7 +75,7 @@ class Kube:
             timeout=120,
         )
         self.condition("crd", "httproutes.gateway.networking.k8s.io", "Established")
-        self.wait(lambda: self.get("gatewayclasses") is not None, "the kinds of the Gateway API")
+        self.wait(lambda: self.get("httproutes") is not None, "the kinds of the Gateway API")
 
     def delete(self, kind, name, wait=True, check=True):
         return self.kubectl(
@@ -116,10 +123,23 @@ class Kube:
             raise TimeoutError(f"{error}; last: {last}" if last else str(error)) from None
 
     def rolled_out(self, *names, seconds=180):
-        """Waits until Deployments (or KIND/NAME) have all their pods ready and new."""
+        """Waits until Deployments have all their pods ready and new.
+
+        A pod that ends again and again is told at once.
+        """
         for name in names:
-            full = name if "/" in name else f"deployment/{name}"
-            self.kubectl("rollout", "status", full, f"--timeout={seconds}s", timeout=seconds + 10)
+
+            def done(name=name):
+                status = self.kubectl(
+                    *("rollout", "status", f"deployment/{name}", "--watch=false"), check=False
+                )
+                if "successfully rolled out" in status.stdout:
+                    return True
+                if crashing := self.crashing():
+                    raise Broken(f"pods end again and again: {', '.join(crashing)}")
+                return False
+
+            wait_for(done, seconds, f"deployment {name} is rolled out", every=0.3)
 
     def condition(self, kind, name, wanted, status="True", seconds=SECONDS):
         """Waits until an object's status has a condition."""
@@ -136,6 +156,16 @@ class Kube:
         """One ready pod's name, waiting for it."""
         found = self.wait(lambda: self.pods(selector), f"a ready pod {selector}")
         return found[0]["metadata"]["name"]
+
+    def crashing(self):
+        """Pods of which a container ended three times or more and does not run."""
+        return [
+            pod["metadata"]["name"]
+            for pod in self.get("pods")
+            for kind in ("containerStatuses", "initContainerStatuses")
+            for status in pod["status"].get(kind, [])
+            if status["restartCount"] >= 3 and "waiting" in status["state"]
+        ]
 
     def logs(self, pod, container=None, previous=False):
         extra = [f"--container={container}"] if container else []

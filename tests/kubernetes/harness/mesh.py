@@ -12,24 +12,12 @@ CHART = images.REPOSITORY / "helm/weir"
 HELM = str(cluster.PROGRAMS / "helm")
 INJECTED = {"weir.dev/inject": "enabled"}
 ADMIN_PORT = 15020
-VALUES = {
-    "image.tag": "dev",
-    "router.accessLog": "true",
-    "controlPlane.logLevel": "info",
-}
+VALUES = {"router.accessLog": "true"}
 
 
 def helm(*arguments, timeout=240, check=True):
     result = cluster.run(HELM, *map(str, arguments), timeout=timeout, check=check)
     return result.stdout if check else result
-
-
-def flags(values):
-    return [part for name, value in values.items() for part in ("--set", f"{name}={value}")]
-
-
-def installed():
-    return "weir" in helm("list", "--namespace", NAMESPACE, "--short").split()
 
 
 def install(kube, **values):
@@ -38,10 +26,18 @@ def install(kube, **values):
     `values` are names with `__` for the dots: tracing__jaeger__install="true".
     """
     kube.apply_definitions()
+    tags = {
+        "image.tag": images.tag("weir"),
+        "router.image.tag": images.tag("weir-router"),
+        "cni.image.tag": images.tag("weir-cni"),
+    }
     wanted = VALUES | {name.replace("__", "."): value for name, value in values.items()}
+    settings = [f"--set={name}={value}" for name, value in wanted.items()]
+    # A digest of digits alone is no number.
+    settings += [f"--set-string={name}={value}" for name, value in tags.items()]
     helm(
         *("upgrade", "--install", "weir", CHART, "--namespace", NAMESPACE, "--create-namespace"),
-        *flags(wanted),
+        *settings,
     )
     ready(kube)
 
@@ -55,12 +51,6 @@ def ready(kube):
     except Exception:
         system.tell()
         raise
-
-
-def ensure(kube):
-    """Installs with the tests' values unless it is there."""
-    if not installed():
-        install(kube)
 
 
 def uninstall(kube):

@@ -50,7 +50,7 @@ def attempt(what, function, kube):
         return "skipped"
     except Exception as error:  # What a test raises is its result.
         print(f"FAILED  {what} ({time.monotonic() - began:.1f} s): {error}")
-        traceback.print_exc(limit=-4, file=sys.stdout)
+        traceback.print_tb(error.__traceback__, limit=-4, file=sys.stdout)
         sys.stdout.flush()
         return "failed"
     print(f"ok      {what} ({time.monotonic() - began:.1f} s)", flush=True)

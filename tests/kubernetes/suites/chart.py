@@ -18,7 +18,7 @@ DOCUMENT = re.compile(
 
 
 def setup(kube):
-    mesh.ensure(kube)
+    mesh.install(kube)
 
 
 def documents():

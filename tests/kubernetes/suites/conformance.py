@@ -37,7 +37,7 @@ LABELS = "weir.dev/inject=enabled"
 
 
 def setup(kube):
-    mesh.ensure(kube)
+    mesh.install(kube)
     for name in BACKENDS:
         kube.make(name).apply(
             {

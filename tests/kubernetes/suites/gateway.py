@@ -13,7 +13,7 @@ SPACE = "entry"
 
 
 def setup(kube):
-    mesh.ensure(kube)
+    mesh.install(kube)
     space = kube.make(SPACE, mesh.INJECTED)
     space.apply(*app("echo", "v1"), *app("echo", "v2"))
     space.apply(mesh.gateway("public"))

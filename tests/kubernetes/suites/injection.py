@@ -9,7 +9,7 @@ SPACE = "injection"
 
 
 def setup(kube):
-    mesh.ensure(kube)
+    mesh.install(kube)
     space = kube.make(SPACE, mesh.INJECTED)
     space.wait(lambda: space.exists("configmap", "weir-trust-bundle"), "the namespace's trust bundle")
     space.apply(*app("echo"))

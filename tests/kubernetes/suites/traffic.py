@@ -11,7 +11,7 @@ IDENTITY = f"spiffe://cluster.local/ns/{SPACE}/sa/default"
 
 
 def setup(kube):
-    mesh.ensure(kube)
+    mesh.install(kube)
     space = kube.make(SPACE, mesh.INJECTED)
     space.apply(*app("echo", "v1"), *app("echo", "v2"), *app("caller"))
     # Outside of the mesh, in the same cluster.

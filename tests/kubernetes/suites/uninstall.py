@@ -7,7 +7,7 @@ SPACE = "after"
 
 
 def setup(kube):
-    mesh.ensure(kube)
+    mesh.install(kube)
     space = kube.make(SPACE, mesh.INJECTED)
     space.apply(*app("echo"), *app("caller"))
     space.rolled_out("echo-v1", "caller-v1")

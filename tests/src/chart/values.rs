@@ -111,8 +111,9 @@ pub struct ControlPlane {
     pub certificate_lifetime: String,
     /// What it logs.
     pub log_level: LogLevel,
-    /// Namespaces whose Secrets it may read, for the certificates of Gateways. Empty: all.
-    pub secret_namespaces: Vec<String>,
+    /// Whether it may read Secrets, wherever they are, for the certificates of Gateways. Without,
+    /// gateways have no TLS.
+    pub read_secrets: bool,
     /// Replaces the rule that replicas prefer different nodes.
     pub affinity: Free,
     /// Replaces the rule that replicas are spread over zones.

@@ -208,6 +208,32 @@ fn the_command_lines_are_ones_that_weir_takes() {
     assert!(seen >= 10, "{seen}");
 }
 
+/// A variable that nobody reads is a setting that nobody obeys.
+#[test]
+fn the_gateways_environment_is_one_that_a_router_reads() {
+    if !helm_is_there() {
+        return;
+    }
+    let command = weir_cli::command();
+    let router = command.find_subcommand("router").unwrap();
+    let read: BTreeSet<_> =
+        router.get_arguments().filter_map(|argument| argument.get_env()?.to_str()).collect();
+    let objects = render(&[]);
+    let gateway = one(&objects, "Deployment", "weir-gateway");
+    let env = &gateway["spec"]["template"]["spec"]["containers"][0]["env"];
+    for variable in env.as_array().unwrap() {
+        let name = variable["name"].as_str().unwrap();
+        // That one is part of another.
+        assert!(name == "POD_NAME" || read.contains(name), "{name}");
+    }
+    let arguments = texts(&gateway["spec"]["template"]["spec"]["containers"][0]["args"]);
+    let line = ["weir", "router", "--control=a:1", "--trust-bundle=b", "--join-token-file=c"];
+    let line = line.into_iter().chain(["--service=weir-gateway.weir-system"]).chain(arguments);
+    if let Err(error) = weir_cli::command().try_get_matches_from(line) {
+        panic!("{error}");
+    }
+}
+
 /// The control plane knows `--kubernetes` only with the feature of that name.
 fn known(arguments: &[&str]) -> bool {
     let command = weir_cli::command();

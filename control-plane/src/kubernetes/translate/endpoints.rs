@@ -91,7 +91,7 @@ fn add(
         .is_none_or(|other| rank(endpoint.healthy, address) < rank(other.healthy, other.address));
     if better {
         // Ports that are skipped come to the application as they are.
-        let router = endpoint.router.as_ref().filter(|router| receives(&router.pod, port));
+        let router = endpoint.router.as_ref().filter(|router| inject::receives(&router.pod, port));
         let instance = Instance {
             id: id.clone(),
             service: service.clone(),
@@ -149,21 +149,6 @@ fn endpoint(
 /// Whether a pod has a router.
 pub(super) fn is_injected(pod: &Value) -> bool {
     [annotation(pod, inject::INJECTED), label(pod, inject::INJECTED)].contains(&Some("true"))
-}
-
-/// Whether connections to this port come to the pod's router.
-fn receives(pod: &Value, port: u16) -> bool {
-    if annotation(pod, "weir.dev/redirect") == Some("none") {
-        return false;
-    }
-    let arguments = annotation(pod, "weir.dev/redirect-arguments").unwrap_or_default();
-    let skipped =
-        arguments.split_whitespace().filter_map(|a| a.strip_prefix("--skip-inbound-ports="));
-    !skipped.flat_map(|ports| ports.split(',')).any(|range| {
-        let (first, last) = range.split_once('-').unwrap_or((range, range));
-        let ends = first.parse().ok().zip(last.parse().ok());
-        ends.is_some_and(|(first, last): (u16, u16)| (first..=last).contains(&port))
-    })
 }
 
 /// Whether a pod's router says that it cannot take connections yet, or any more.

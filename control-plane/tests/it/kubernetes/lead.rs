@@ -12,7 +12,7 @@ use crate::router::{Manner, Router, csr, hello, refused};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn one_leads_and_the_next_takes_over_when_it_stops() {
-    let Some(server) = shared().await else { return };
+    let Some((server, _turn)) = shared().await else { return };
     let first = Replica::lead(&server, "weir-lead", "cp-1").await;
     let token = first.token().await;
     let second = Replica::spawn(&server, "weir-lead", "cp-2").await;
@@ -45,12 +45,12 @@ async fn one_leads_and_the_next_takes_over_when_it_stops() {
         door.bundle.to_pem(),
         "and so is the authority"
     );
-    assert_eq!(second.get("/v1/services").await, json!({}));
+    assert!(second.get("/v1/services").await["services"].is_array());
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_projected_token_gives_the_identity_of_its_service_account() {
-    let Some(server) = shared().await else { return };
+    let Some((server, _turn)) = shared().await else { return };
     let replica = Replica::lead(&server, "weir-token", "cp").await;
     server.namespace("shop-token").await;
     server.account("shop-token", "products").await;

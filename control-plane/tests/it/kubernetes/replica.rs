@@ -92,11 +92,19 @@ impl Replica {
         panic!("it does not lead: {}", self.log());
     }
 
+    /// As the kubelet does: starts it again when it ended.
+    pub async fn or_restarted(mut self) -> Self {
+        match self.child.try_wait().unwrap() {
+            None => self,
+            Some(_) => Self::lead(&self.server, &self.namespace, &self.pod).await,
+        }
+    }
+
     pub fn is_leading(&self) -> bool {
         self.ready().is_some_and(|ready| ready["mesh"].is_string())
     }
 
-    async fn address(&self, of: &str) -> SocketAddr {
+    pub async fn address(&self, of: &str) -> SocketAddr {
         let ready =
             eventually("a ready file", async || self.ready().filter(|ready| ready[of].is_string()));
         ready.await[of].as_str().unwrap().parse().unwrap()
@@ -124,7 +132,7 @@ impl Replica {
     pub async fn http(&self, method: &str, path: &str, body: Value) -> (u16, Value) {
         let token = self.token().await;
         let (status, text) = self.raw(method, path, &token, &body).await;
-        (status, serde_json::from_str(&text).unwrap_or_else(|_| Value::String(text)))
+        (status, serde_json::from_str(&text).unwrap_or(Value::String(text)))
     }
 
     pub async fn get(&self, path: &str) -> Value {

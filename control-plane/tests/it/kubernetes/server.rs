@@ -5,7 +5,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
-use kube::api::{Api, ApiResource, DynamicObject, Patch, PatchParams, PostParams};
+use kube::api::{Api, ApiResource, DynamicObject, Patch, PatchParams};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
 use rcgen::{CertificateParams, KeyPair};
@@ -82,16 +82,24 @@ fn run(program: &Path, args: &[String], log: &Path) -> Process {
 static SHARED: Mutex<Weak<Server>> = Mutex::new(Weak::new());
 static STARTING: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
 
-/// One that tests which run at the same time share; none: it is not installed.
-pub async fn shared() -> Option<Arc<Server>> {
-    let _one_starts_it = STARTING.lock().await;
-    let running = SHARED.lock().unwrap_or_else(PoisonError::into_inner).upgrade();
-    if running.is_some() {
-        return running;
-    }
-    let server = Arc::new(Server::start().await?);
-    *SHARED.lock().unwrap_or_else(PoisonError::into_inner) = Arc::downgrade(&server);
-    Some(server)
+static TURN: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+
+/// One that tests share, and the turn to use it: a cluster has one control plane.
+/// None: it is not installed.
+pub async fn shared() -> Option<(Arc<Server>, tokio::sync::MutexGuard<'static, ()>)> {
+    let server = {
+        let _one_starts_it = STARTING.lock().await;
+        let running = SHARED.lock().unwrap_or_else(PoisonError::into_inner).upgrade();
+        match running {
+            Some(server) => server,
+            None => {
+                let server = Arc::new(Server::start().await?);
+                *SHARED.lock().unwrap_or_else(PoisonError::into_inner) = Arc::downgrade(&server);
+                server
+            }
+        }
+    };
+    Some((server, TURN.lock().await))
 }
 
 impl Server {
@@ -187,6 +195,12 @@ impl Server {
         let options = KubeConfigOptions::default();
         let config = Config::from_custom_kubeconfig(kubeconfig, &options).await.unwrap();
         Client::try_from(config).unwrap()
+    }
+
+    /// A kind that is there later than others.
+    pub async fn add(&self, kind: &(&str, &str, &str, &str, &str)) {
+        self.install(kind).await;
+        self.installed(kind).await;
     }
 
     async fn install(&self, kind: &(&str, &str, &str, &str, &str)) {
@@ -295,7 +309,6 @@ impl Server {
     }
 
     pub async fn account(&self, namespace: &str, name: &str) {
-        let _ = PostParams::default();
         self.apply(json!({
             "apiVersion": "v1", "kind": "ServiceAccount",
             "metadata": { "name": name, "namespace": namespace },

@@ -84,13 +84,20 @@ impl Sending<'_> {
 
     fn pick_but(&self, service: &ServiceEntry, version: usize, tried: &[u32]) -> Pick {
         let entry = &service.versions[version];
+        // In a pod the control plane knows where we are.
+        let table = match service.traffic.policy.zone_awareness {
+            Some(_) => self.worker.table(),
+            None => None,
+        };
+        let places = table.as_ref().and_then(|table| table.places.as_ref());
+        let known = places.and_then(|places| places.zone.as_deref());
         let asked = Asked {
             version: (version, entry),
             traffic: &service.traffic,
             tried,
             only_connected: self.only_connected,
             key: self.key,
-            zone: &self.worker.shared.config.args.zone,
+            zone: known.unwrap_or(&self.worker.shared.config.args.zone),
             now: clock::now(),
         };
         asked.pick(|e| self.worker.upstream(e), || self.worker.turn(entry.id))

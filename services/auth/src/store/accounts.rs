@@ -1,6 +1,6 @@
 //! Accounts: first reserved, then active.
 
-use sqlx::Row as _;
+use weir_mesh::server::database::Query;
 
 use super::{NewSession, Store, StoreError, Welcoming};
 use crate::account::{Email, Millis, UserId};
@@ -27,24 +27,22 @@ impl Store {
     /// everything done for it in other services repeatable.
     pub async fn reserve(&self, email: &Email) -> Result<Reserved, StoreError> {
         let mut transaction = self.begin().await?;
-        sqlx::query(
-            "INSERT INTO accounts (email, user_id, created_at) VALUES (?, ?, ?) ON CONFLICT DO NOTHING",
+        let query = Query::new(
+            "INSERT INTO accounts (email, user_id, created_at) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING",
         )
         .bind(email.as_str())
         .bind(UserId::new().to_string())
-        .bind(Millis::now().0)
-        .execute(&mut *transaction)
-        .await?;
-        let row =
-            sqlx::query("SELECT user_id, password_hash IS NOT NULL FROM accounts WHERE email = ?")
-                .bind(email.as_str())
-                .fetch_one(&mut *transaction)
-                .await?;
+        .bind(Millis::now().0);
+        transaction.run(query).await?;
+        let query =
+            Query::new("SELECT user_id, password_hash IS NOT NULL FROM accounts WHERE email = $1")
+                .bind(email.as_str());
+        let row = transaction.one(query).await?.ok_or(StoreError::Corrupt("accounts"))?;
         transaction.commit().await?;
-        if row.try_get(1)? {
+        if row.at(1)? {
             Ok(Reserved::Taken)
         } else {
-            Ok(Reserved::As(user_id(&row.try_get::<String, _>(0)?)?))
+            Ok(Reserved::As(user_id(&row.at::<String>(0)?)?))
         }
     }
 
@@ -58,15 +56,12 @@ impl Store {
         welcoming: &Welcoming,
     ) -> Result<bool, StoreError> {
         let mut transaction = self.begin().await?;
-        let activated = sqlx::query(
-            "UPDATE accounts SET password_hash = ? WHERE user_id = ? AND password_hash IS NULL",
+        let query = Query::new(
+            "UPDATE accounts SET password_hash = $1 WHERE user_id = $2 AND password_hash IS NULL",
         )
         .bind(password_hash)
-        .bind(session.user.to_string())
-        .execute(&mut *transaction)
-        .await?
-        .rows_affected();
-        if activated == 0 {
+        .bind(session.user.to_string());
+        if transaction.run(query).await? == 0 {
             return Ok(false);
         }
         session.insert(&mut transaction).await?;
@@ -77,15 +72,14 @@ impl Store {
 
     /// The active account of this email.
     pub async fn account(&self, email: &Email) -> Result<Option<Account>, StoreError> {
-        let row = sqlx::query(
-            "SELECT user_id, password_hash FROM accounts WHERE email = ? AND password_hash IS NOT NULL",
+        let query = Query::new(
+            "SELECT user_id, password_hash FROM accounts WHERE email = $1 AND password_hash IS NOT NULL",
         )
-        .bind(email.as_str())
-        .fetch_optional(&self.database.read)
-        .await?;
+        .bind(email.as_str());
+        let row = self.database.one(query).await?;
         row.map(|row| {
-            let id = user_id(&row.try_get::<String, _>(0)?)?;
-            Ok(Account { id, password_hash: row.try_get(1)? })
+            let id = user_id(&row.at::<String>(0)?)?;
+            Ok(Account { id, password_hash: row.at(1)? })
         })
         .transpose()
     }

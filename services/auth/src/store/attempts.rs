@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use sqlx::Row as _;
+use weir_mesh::server::database::Query;
 
 use super::{FORGET_FAILURES, Store, StoreError};
 use crate::account::{Email, Millis};
@@ -30,11 +30,10 @@ fn wait(failures: u32) -> Duration {
 impl Store {
     /// Whether a login of this email may be tried now.
     pub async fn may_log_in(&self, email: &Email, now: Millis) -> Result<Allowed, StoreError> {
-        let until: Option<i64> =
-            sqlx::query_scalar("SELECT blocked_until FROM failed_logins WHERE email = ?")
-                .bind(email.as_str())
-                .fetch_optional(&self.database.read)
-                .await?;
+        let query = Query::new("SELECT blocked_until FROM failed_logins WHERE email = $1")
+            .bind(email.as_str());
+        let row = self.database.one(query).await?;
+        let until: Option<i64> = row.map(|row| row.at(0)).transpose()?;
         let left = until.map_or(Duration::ZERO, |until| Millis(until).since(now));
         if left.is_zero() { Ok(Allowed::Now) } else { Ok(Allowed::After(left)) }
     }
@@ -42,26 +41,35 @@ impl Store {
     /// Notes a failed login, of an account or of an email that has none.
     pub async fn login_failed(&self, email: &Email, now: Millis) -> Result<(), StoreError> {
         let mut transaction = self.begin().await?;
-        let row = sqlx::query("SELECT failures, last_at FROM failed_logins WHERE email = ?")
+        // There must be a row before it can be locked: else two at once would
+        // count as one.
+        let query = Query::new(
+            "INSERT INTO failed_logins (email, failures, last_at, blocked_until)
+             VALUES ($1, 0, $2, 0) ON CONFLICT DO NOTHING",
+        );
+        transaction.run(query.bind(email.as_str()).bind(now.0)).await?;
+        let query = Query::new("SELECT failures, last_at FROM failed_logins WHERE email = $1")
             .bind(email.as_str())
-            .fetch_optional(&mut *transaction)
-            .await?;
-        let before = match row {
-            Some(row) if now.since(Millis(row.try_get(1)?)) < FORGET_FAILURES => row.try_get(0)?,
+            .postgres(" FOR UPDATE");
+        let before: i64 = match transaction.one(query).await? {
+            Some(row) if now.since(Millis(row.at(1)?)) < FORGET_FAILURES => row.at(0)?,
             _ => 0,
         };
-        let failures = 1_u32.saturating_add(before);
-        sqlx::query(
-            "INSERT INTO failed_logins (email, failures, last_at, blocked_until) VALUES (?, ?, ?, ?)
+        let failures = 1_u32.saturating_add(u32::try_from(before).unwrap_or(u32::MAX));
+        // What costs nothing must not stop one that has looked at its clock before.
+        let wait = wait(failures);
+        let blocked_until = if wait.is_zero() { 0 } else { (now + wait).0 };
+        let query = Query::new(
+            "INSERT INTO failed_logins (email, failures, last_at, blocked_until)
+             VALUES ($1, $2, $3, $4)
              ON CONFLICT (email) DO UPDATE SET failures = excluded.failures,
                  last_at = excluded.last_at, blocked_until = excluded.blocked_until",
         )
         .bind(email.as_str())
         .bind(failures)
         .bind(now.0)
-        .bind((now + wait(failures)).0)
-        .execute(&mut *transaction)
-        .await?;
+        .bind(blocked_until);
+        transaction.run(query).await?;
         Ok(transaction.commit().await?)
     }
 }

@@ -2,8 +2,7 @@
 
 use std::time::Duration;
 
-use sqlx::Row as _;
-use sqlx::sqlite::SqliteConnection;
+use weir_mesh::server::database::{Query, Transaction};
 
 use super::{Store, StoreError};
 use crate::account::{DisplayName, Millis, UserId};
@@ -34,18 +33,17 @@ impl Welcoming {
 
     /// Added as if it were being worked on: the request that adds it goes on to
     /// deliver it, and the background takes over if that process dies.
-    pub(super) async fn insert(&self, connection: &mut SqliteConnection) -> Result<(), StoreError> {
-        sqlx::query(
+    pub(super) async fn insert(&self, transaction: &mut Transaction) -> Result<(), StoreError> {
+        let query = Query::new(
             "INSERT INTO outbox (idempotency_key, user_id, display_name, attempts, due_at)
-             VALUES (?, ?, ?, ?, ?)",
+             VALUES ($1, $2, $3, $4, $5)",
         )
-        .bind(&self.idempotency_key)
-        .bind(&self.user_id)
-        .bind(&self.display_name)
+        .bind(self.idempotency_key.as_str())
+        .bind(self.user_id.as_str())
+        .bind(self.display_name.as_str())
         .bind(self.attempts)
-        .bind((Millis::now() + LEASE).0)
-        .execute(connection)
-        .await?;
+        .bind((Millis::now() + LEASE).0);
+        transaction.run(query).await?;
         Ok(())
     }
 }
@@ -55,28 +53,28 @@ impl Store {
     pub async fn lease_welcome(&self, now: Millis) -> Result<Option<Welcoming>, StoreError> {
         // Looked for before it is written: mostly there is none, and a write
         // would make the processes of the service wait for each other.
-        let due: Option<String> = sqlx::query_scalar(
-            "SELECT idempotency_key FROM outbox WHERE due_at <= ? ORDER BY due_at LIMIT 1",
+        let query = Query::new("SELECT 1 FROM outbox WHERE due_at <= $1 LIMIT 1").bind(now.0);
+        if self.database.one(query).await?.is_none() {
+            return Ok(None);
+        }
+        let mut transaction = self.begin().await?;
+        // What another process is taking right now is passed over.
+        let query = Query::new(
+            "UPDATE outbox SET due_at = $1 WHERE idempotency_key = (SELECT idempotency_key
+                 FROM outbox WHERE due_at <= $2 ORDER BY due_at LIMIT 1",
         )
-        .bind(now.0)
-        .fetch_optional(&self.database.read)
-        .await?;
-        let Some(key) = due else { return Ok(None) };
-        let row = sqlx::query(
-            "UPDATE outbox SET due_at = ? WHERE idempotency_key = ? AND due_at <= ?
-             RETURNING user_id, display_name, attempts",
-        )
+        .postgres(" FOR UPDATE SKIP LOCKED")
+        .sql(") RETURNING idempotency_key, user_id, display_name, attempts")
         .bind((now + LEASE).0)
-        .bind(&key)
-        .bind(now.0)
-        .fetch_optional(&self.database.write)
-        .await?;
+        .bind(now.0);
+        let row = transaction.one(query).await?;
+        transaction.commit().await?;
         row.map(|row| {
             Ok(Welcoming {
-                idempotency_key: key,
-                user_id: row.try_get(0)?,
-                display_name: row.try_get(1)?,
-                attempts: row.try_get(2)?,
+                idempotency_key: row.at(0)?,
+                user_id: row.at(1)?,
+                display_name: row.at(2)?,
+                attempts: u32::try_from(row.at::<i64>(3)?).unwrap_or(u32::MAX),
             })
         })
         .transpose()
@@ -84,22 +82,17 @@ impl Store {
 
     /// It has been taken.
     pub async fn welcomed(&self, key: &str) -> Result<(), StoreError> {
-        sqlx::query("DELETE FROM outbox WHERE idempotency_key = ?")
-            .bind(key)
-            .execute(&self.database.write)
-            .await?;
+        let query = Query::new("DELETE FROM outbox WHERE idempotency_key = $1").bind(key);
+        self.database.run(query).await?;
         Ok(())
     }
 
     /// It is to be tried again.
     pub async fn welcome_later(&self, key: &str, due: Millis) -> Result<(), StoreError> {
-        sqlx::query(
-            "UPDATE outbox SET attempts = attempts + 1, due_at = ? WHERE idempotency_key = ?",
-        )
-        .bind(due.0)
-        .bind(key)
-        .execute(&self.database.write)
-        .await?;
+        let query = Query::new(
+            "UPDATE outbox SET attempts = attempts + 1, due_at = $1 WHERE idempotency_key = $2",
+        );
+        self.database.run(query.bind(due.0).bind(key)).await?;
         Ok(())
     }
 }

@@ -1,8 +1,7 @@
 //! Sessions: chains of refresh tokens, of which one at a time is good.
 
-use sqlx::sqlite::SqliteConnection;
-use sqlx::{Row as _, Sqlite, Transaction};
 use uuid::Uuid;
+use weir_mesh::server::database::{Query, Transaction};
 
 use super::{Store, StoreError, accounts};
 use crate::account::{Email, Millis, UserId};
@@ -36,14 +35,15 @@ pub enum Rotated {
 }
 
 impl NewSession {
-    pub(super) async fn insert(&self, connection: &mut SqliteConnection) -> Result<(), StoreError> {
-        sqlx::query("INSERT INTO sessions (session_id, user_id, created_at) VALUES (?, ?, ?)")
-            .bind(self.id.to_string())
-            .bind(self.user.to_string())
-            .bind(self.created_at.0)
-            .execute(&mut *connection)
-            .await?;
-        insert_token(connection, &self.id.to_string(), &self.token, self.created_at).await
+    pub(super) async fn insert(&self, transaction: &mut Transaction) -> Result<(), StoreError> {
+        let query = Query::new(
+            "INSERT INTO sessions (session_id, user_id, created_at) VALUES ($1, $2, $3)",
+        )
+        .bind(self.id.to_string())
+        .bind(self.user.to_string())
+        .bind(self.created_at.0);
+        transaction.run(query).await?;
+        insert_token(transaction, &self.id.to_string(), &self.token, self.created_at).await
     }
 }
 
@@ -55,10 +55,8 @@ impl Store {
         session: &NewSession,
     ) -> Result<(), StoreError> {
         let mut transaction = self.begin().await?;
-        sqlx::query("DELETE FROM failed_logins WHERE email = ?")
-            .bind(email.as_str())
-            .execute(&mut *transaction)
-            .await?;
+        let query = Query::new("DELETE FROM failed_logins WHERE email = $1").bind(email.as_str());
+        transaction.run(query).await?;
         session.insert(&mut transaction).await?;
         Ok(transaction.commit().await?)
     }
@@ -73,31 +71,38 @@ impl Store {
         now: Millis,
     ) -> Result<Rotated, StoreError> {
         let mut transaction = self.begin().await?;
-        let row = sqlx::query(
-            "SELECT s.session_id, s.user_id, s.created_at, s.revoked_at, t.expires_at, t.used_at
-             FROM refresh_tokens t JOIN sessions s USING (session_id) WHERE t.token_hash = ?",
+        // First the session is locked, then looked at: what is seen stays so.
+        let query = Query::new(
+            "SELECT 1 FROM sessions WHERE session_id =
+                 (SELECT session_id FROM refresh_tokens WHERE token_hash = $1)",
         )
-        .bind(&old.0)
-        .fetch_optional(&mut *transaction)
-        .await?;
-        let Some(row) = row else { return Ok(Rotated::Refused) };
-        let session_id: String = row.try_get(0)?;
-        let user = accounts::user_id(&row.try_get::<String, _>(1)?)?;
-        let created_at = Millis(row.try_get(2)?);
-        let revoked_at: Option<i64> = row.try_get(3)?;
-        let used_at: Option<i64> = row.try_get(5)?;
-        if revoked_at.is_some() || Millis(row.try_get(4)?) <= now {
+        .bind(old.0.as_slice())
+        .postgres(" FOR UPDATE");
+        if transaction.one(query).await?.is_none() {
+            return Ok(Rotated::Refused);
+        }
+        let query = Query::new(
+            "SELECT s.session_id, s.user_id, s.created_at, s.revoked_at, t.expires_at, t.used_at
+             FROM refresh_tokens t JOIN sessions s USING (session_id) WHERE t.token_hash = $1",
+        )
+        .bind(old.0.as_slice());
+        let Some(row) = transaction.one(query).await? else { return Ok(Rotated::Refused) };
+        let session_id: String = row.at(0)?;
+        let user = accounts::user_id(&row.at::<String>(1)?)?;
+        let created_at = Millis(row.at(2)?);
+        let revoked_at: Option<i64> = row.at(3)?;
+        let used_at: Option<i64> = row.at(5)?;
+        if revoked_at.is_some() || Millis(row.at(4)?) <= now {
             return Ok(Rotated::Refused);
         }
         if used_at.is_some() {
             revoke(transaction, &session_id, now).await?;
             return Ok(Rotated::Reused(user));
         }
-        sqlx::query("UPDATE refresh_tokens SET used_at = ? WHERE token_hash = ?")
+        let query = Query::new("UPDATE refresh_tokens SET used_at = $1 WHERE token_hash = $2")
             .bind(now.0)
-            .bind(&old.0)
-            .execute(&mut *transaction)
-            .await?;
+            .bind(old.0.as_slice());
+        transaction.run(query).await?;
         insert_token(&mut transaction, &session_id, new, now).await?;
         transaction.commit().await?;
         Ok(Rotated::Goes(Session { user, created_at }))
@@ -106,42 +111,39 @@ impl Store {
     /// Ends the session that a token is of; without one, nothing happens.
     pub async fn end_session(&self, token: &TokenHash, now: Millis) -> Result<(), StoreError> {
         let mut transaction = self.begin().await?;
-        let session_id: Option<String> =
-            sqlx::query_scalar("SELECT session_id FROM refresh_tokens WHERE token_hash = ?")
-                .bind(&token.0)
-                .fetch_optional(&mut *transaction)
-                .await?;
-        match session_id {
-            Some(session_id) => revoke(transaction, &session_id, now).await,
+        let query = Query::new("SELECT session_id FROM refresh_tokens WHERE token_hash = $1")
+            .bind(token.0.as_slice());
+        match transaction.one(query).await? {
+            Some(row) => revoke(transaction, &row.at::<String>(0)?, now).await,
             None => Ok(()),
         }
     }
 }
 
 async fn insert_token(
-    connection: &mut SqliteConnection,
+    transaction: &mut Transaction,
     session_id: &str,
     token: &TokenHash,
     now: Millis,
 ) -> Result<(), StoreError> {
-    sqlx::query("INSERT INTO refresh_tokens (token_hash, session_id, expires_at) VALUES (?, ?, ?)")
-        .bind(&token.0)
-        .bind(session_id)
-        .bind((now + REFRESH_LIFETIME).0)
-        .execute(connection)
-        .await?;
+    let query = Query::new(
+        "INSERT INTO refresh_tokens (token_hash, session_id, expires_at) VALUES ($1, $2, $3)",
+    )
+    .bind(token.0.as_slice())
+    .bind(session_id)
+    .bind((now + REFRESH_LIFETIME).0);
+    transaction.run(query).await?;
     Ok(())
 }
 
 async fn revoke(
-    mut transaction: Transaction<'static, Sqlite>,
+    mut transaction: Transaction,
     session_id: &str,
     now: Millis,
 ) -> Result<(), StoreError> {
-    sqlx::query("UPDATE sessions SET revoked_at = coalesce(revoked_at, ?) WHERE session_id = ?")
-        .bind(now.0)
-        .bind(session_id)
-        .execute(&mut *transaction)
-        .await?;
+    let query = Query::new(
+        "UPDATE sessions SET revoked_at = coalesce(revoked_at, $1) WHERE session_id = $2",
+    );
+    transaction.run(query.bind(now.0).bind(session_id)).await?;
     Ok(transaction.commit().await?)
 }

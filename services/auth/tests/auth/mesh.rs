@@ -2,7 +2,6 @@
 //! notifications behind it.
 
 use std::collections::HashMap;
-use std::path::Path;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -11,12 +10,15 @@ use tokio_stream::wrappers::TcpListenerStream;
 use tonic::transport::{Channel, Endpoint, Server};
 use tonic::{Request, Response, Status};
 use weir_auth::password::Cost;
-use weir_mesh::server::{Common, Running, details};
+use weir_mesh::server::database::{Database, Query, Schema};
+use weir_mesh::server::{Running, details};
 use weir_proto::google::rpc;
 use weir_proto::weir::auth::v1 as pb;
 use weir_proto::weir::auth::v1::auth_service_client::AuthServiceClient;
 use weir_proto::weir::notifications::v1 as notifications;
 use weir_proto::weir::users::v1 as users;
+
+use crate::data::Data;
 
 pub const EMAIL: &str = "ada@example.com";
 pub const PASSWORD: &str = "correct horse";
@@ -166,8 +168,8 @@ impl notifications::notifications_service_server::NotificationsService for Other
 
 pub type Client = AuthServiceClient<Channel>;
 
-pub async fn start(data: &Path, version: &str, outbound: &str) -> (Running, Client) {
-    let common = Common::for_tests(data, version, outbound);
+pub async fn start(data: &Data, version: &str, outbound: &str) -> (Running, Client) {
+    let common = data.common(version, outbound);
     let running = weir_auth::start(weir_auth::Args { common, cost: Cost::TEST }).await.unwrap();
     let url = format!("http://{}", running.address());
     let channel = Endpoint::from_shared(url).unwrap().connect().await.unwrap();
@@ -213,4 +215,30 @@ pub async fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
         assert!(Instant::now() < deadline, "not in time: {what}");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
+}
+
+/// The number that a query of the service's own database gives.
+pub async fn number(data: &Data, query: &'static str) -> i64 {
+    read(&database(data).await, query).await
+}
+
+/// Waits until it is `wanted`, for 40 seconds at most.
+pub async fn until(data: &Data, query: &'static str, wanted: i64) {
+    let database = database(data).await;
+    let deadline = Instant::now() + Duration::from_secs(40);
+    while read(&database, query).await != wanted {
+        assert!(Instant::now() < deadline, "not in time: {query}: {wanted}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+/// The service's own database.
+pub async fn database(data: &Data) -> Database {
+    // One migration, which is there.
+    let schema = Schema { name: "auth", sqlite: &[""], postgres: &[""] };
+    Database::open(&data.common("v1", "http://127.0.0.1:1"), &schema).await.unwrap()
+}
+
+async fn read(database: &Database, query: &'static str) -> i64 {
+    database.one(Query::new(query)).await.unwrap().unwrap().at(0).unwrap()
 }

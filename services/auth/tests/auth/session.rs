@@ -20,10 +20,10 @@ fn verifier(client: &Client) -> Verifier {
 
 #[tokio::test]
 async fn tokens_of_every_instance_are_good_by_the_keys_of_every_other() {
-    let dir = tempfile::tempdir().unwrap();
+    let data = crate::data();
     let outbound = Others::default().listen().await;
-    let (_one, mut one) = mesh::start(dir.path(), "v1", &outbound).await;
-    let (_two, mut two) = mesh::start(dir.path(), "v2", &outbound).await;
+    let (_one, mut one) = mesh::start(&data, "v1", &outbound).await;
+    let (_two, mut two) = mesh::start(&data, "v2", &outbound).await;
     let tokens = mesh::register(&mut one).await;
     let claims = verifier(&two).verify(&tokens.access_token).await.unwrap();
     assert_eq!(claims.sub, tokens.user_id);
@@ -45,9 +45,9 @@ async fn tokens_of_every_instance_are_good_by_the_keys_of_every_other() {
 
 #[tokio::test]
 async fn a_refresh_token_works_once_and_its_reuse_ends_the_session() {
-    let dir = tempfile::tempdir().unwrap();
+    let data = crate::data();
     let outbound = Others::default().listen().await;
-    let (_auth, mut client) = mesh::start(dir.path(), "v1", &outbound).await;
+    let (_auth, mut client) = mesh::start(&data, "v1", &outbound).await;
     let first = mesh::register(&mut client).await.refresh_token;
     let second = mesh::refresh(&mut client, &first).await.unwrap().refresh_token;
     let third = mesh::refresh(&mut client, &second).await.unwrap().refresh_token;
@@ -64,10 +64,10 @@ async fn a_refresh_token_works_once_and_its_reuse_ends_the_session() {
 
 #[tokio::test]
 async fn of_two_who_use_one_refresh_token_at_once_at_most_one_gets_on() {
-    let dir = tempfile::tempdir().unwrap();
+    let data = crate::data();
     let outbound = Others::default().listen().await;
-    let (_one, mut one) = mesh::start(dir.path(), "v1", &outbound).await;
-    let (_two, mut two) = mesh::start(dir.path(), "v1", &outbound).await;
+    let (_one, mut one) = mesh::start(&data, "v1", &outbound).await;
+    let (_two, mut two) = mesh::start(&data, "v1", &outbound).await;
     let token = mesh::register(&mut one).await.refresh_token;
     let ends = tokio::join!(mesh::refresh(&mut one, &token), mesh::refresh(&mut two, &token));
     let (won, lost) = match ends {
@@ -80,14 +80,14 @@ async fn of_two_who_use_one_refresh_token_at_once_at_most_one_gets_on() {
 
 #[tokio::test]
 async fn sessions_survive_the_process_and_end_by_logout() {
-    let dir = tempfile::tempdir().unwrap();
+    let data = crate::data();
     let outbound = Others::default().listen().await;
-    let (auth, mut client) = mesh::start(dir.path(), "v1", &outbound).await;
+    let (auth, mut client) = mesh::start(&data, "v1", &outbound).await;
     let token = mesh::register(&mut client).await.refresh_token;
     // No stop: as if it were killed.
     drop(auth);
 
-    let (_auth, mut client) = mesh::start(dir.path(), "v2", &outbound).await;
+    let (_auth, mut client) = mesh::start(&data, "v2", &outbound).await;
     let token = mesh::refresh(&mut client, &token).await.unwrap().refresh_token;
     for _ in 0..2 {
         client.logout(pb::LogoutRequest { refresh_token: token.clone() }).await.unwrap();
@@ -99,10 +99,10 @@ async fn sessions_survive_the_process_and_end_by_logout() {
 
 #[tokio::test]
 async fn wrong_passwords_and_unknown_emails_look_alike_and_then_have_to_wait() {
-    let dir = tempfile::tempdir().unwrap();
+    let data = crate::data();
     let outbound = Others::default().listen().await;
-    let (_auth, mut client) = mesh::start(dir.path(), "v1", &outbound).await;
-    let (_other, mut other) = mesh::start(dir.path(), "v1", &outbound).await;
+    let (_auth, mut client) = mesh::start(&data, "v1", &outbound).await;
+    let (_other, mut other) = mesh::start(&data, "v1", &outbound).await;
     mesh::register(&mut client).await;
     let mut unknown = Vec::new();
     for _ in 0..6 {
@@ -131,4 +131,22 @@ async fn wrong_passwords_and_unknown_emails_look_alike_and_then_have_to_wait() {
     // That was all of it: the count begins again.
     let status = mesh::login(&mut client, "wrong password").await.unwrap_err();
     assert_eq!(status.code(), Code::Unauthenticated);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn failures_at_two_replicas_at_once_all_count() {
+    let data = crate::data();
+    let outbound = Others::default().listen().await;
+    let ((_one, one), (_two, two)) =
+        tokio::join!(mesh::start(&data, "v1", &outbound), mesh::start(&data, "v1", &outbound));
+    mesh::register(&mut one.clone()).await;
+    let mut tasks = tokio::task::JoinSet::new();
+    for n in 0..5 {
+        let mut client = [&one, &two][n % 2].clone();
+        tasks.spawn(async move { mesh::login(&mut client, "wrong password").await });
+    }
+    for end in tasks.join_all().await {
+        assert_eq!(end.unwrap_err().code(), Code::Unauthenticated);
+    }
+    assert_eq!(mesh::number(&data, "SELECT failures FROM failed_logins").await, 5);
 }

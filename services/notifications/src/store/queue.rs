@@ -4,8 +4,8 @@
 use std::fmt;
 use std::time::Duration;
 
-use sqlx::Row as _;
 use uuid::Uuid;
+use weir_mesh::server::database::{Query, Row};
 
 use super::{Store, StoreError, now, row};
 use crate::notification::Notification;
@@ -42,30 +42,33 @@ impl Store {
     pub async fn take(&self, limit: usize, lease: Duration) -> Result<Vec<Job>, StoreError> {
         let until = after(lease);
         let lease = Lease(Uuid::new_v4().to_string());
-        let mut transaction = self.database.write.begin_with("BEGIN IMMEDIATE").await?;
-        sqlx::query(
-            "UPDATE deliveries SET lease = ?, due_time = ?, attempts = attempts + 1 \
-             WHERE notification IN (SELECT notification FROM deliveries \
-             WHERE dead_time IS NULL AND due_time <= ? ORDER BY due_time LIMIT ?)",
+        let mut transaction = self.database.begin().await?;
+        // Chosen once and for all, before anything is changed; what another
+        // process is taking right now is passed over.
+        let query = Query::new(
+            "WITH due AS MATERIALIZED (SELECT notification FROM deliveries \
+             WHERE dead_time IS NULL AND due_time <= $1 ORDER BY due_time LIMIT $2",
         )
-        .bind(lease.to_string())
-        .bind(until)
+        .postgres(" FOR UPDATE SKIP LOCKED")
+        .sql(
+            ") UPDATE deliveries SET lease = $3, due_time = $4, attempts = attempts + 1 \
+             WHERE notification IN (SELECT notification FROM due)",
+        )
         .bind(now())
         .bind(i64::try_from(limit).unwrap_or(i64::MAX))
-        .execute(&mut *transaction)
-        .await?;
-        let rows = sqlx::query(
-            "SELECT n.*, d.attempts FROM deliveries d \
-             JOIN notifications n ON n.sequence = d.notification WHERE d.lease = ?",
-        )
         .bind(lease.to_string())
-        .fetch_all(&mut *transaction)
-        .await?;
+        .bind(until);
+        transaction.run(query).await?;
+        let query = Query::new(
+            "SELECT n.*, d.attempts FROM deliveries d \
+             JOIN notifications n ON n.sequence = d.notification WHERE d.lease = $1",
+        );
+        let rows = transaction.all(query.bind(lease.to_string())).await?;
         transaction.commit().await?;
-        let job = |row| {
+        let job = |row: &Row| {
             Ok::<_, sqlx::Error>(Job {
                 notification: row::notification(row)?,
-                attempt: row.try_get("attempts")?,
+                attempt: row::attempts(row)?,
                 lease: lease.clone(),
             })
         };
@@ -77,10 +80,9 @@ impl Store {
     /// # Errors
     /// When the database fails.
     pub async fn next_due(&self) -> Result<Option<Duration>, StoreError> {
-        let due: Option<i64> =
-            sqlx::query_scalar("SELECT min(due_time) FROM deliveries WHERE dead_time IS NULL")
-                .fetch_one(&self.database.read)
-                .await?;
+        let query = Query::new("SELECT min(due_time) FROM deliveries WHERE dead_time IS NULL");
+        let row = self.database.one(query).await?;
+        let due: Option<i64> = row.map(|row| row.at(0)).transpose()?.flatten();
         Ok(due.map(|at| Duration::from_micros(u64::try_from(at - now()).unwrap_or(0))))
     }
 
@@ -91,12 +93,10 @@ impl Store {
     /// # Errors
     /// When the database fails; then it will be sent again.
     pub async fn done(&self, job: &Job) -> Result<bool, StoreError> {
-        let done = sqlx::query("DELETE FROM deliveries WHERE notification = ? AND lease = ?")
+        let query = Query::new("DELETE FROM deliveries WHERE notification = $1 AND lease = $2")
             .bind(job.notification.sequence)
-            .bind(job.lease.to_string())
-            .execute(&self.database.write)
-            .await?;
-        Ok(done.rows_affected() > 0)
+            .bind(job.lease.to_string());
+        Ok(self.database.run(query).await? > 0)
     }
 
     /// The job failed, and is due again after `delay`.
@@ -104,17 +104,15 @@ impl Store {
     /// # Errors
     /// When the database fails; then it is due when the lease ends.
     pub async fn retry(&self, job: &Job, delay: Duration, error: &str) -> Result<bool, StoreError> {
-        let done = sqlx::query(
-            "UPDATE deliveries SET lease = NULL, due_time = ?, last_error = ? \
-             WHERE notification = ? AND lease = ?",
+        let query = Query::new(
+            "UPDATE deliveries SET lease = NULL, due_time = $1, last_error = $2 \
+             WHERE notification = $3 AND lease = $4",
         )
         .bind(after(delay))
         .bind(shortened(error))
         .bind(job.notification.sequence)
-        .bind(job.lease.to_string())
-        .execute(&self.database.write)
-        .await?;
-        Ok(done.rows_affected() > 0)
+        .bind(job.lease.to_string());
+        Ok(self.database.run(query).await? > 0)
     }
 
     /// The job is given up. `attempts` is how many were really made; without an
@@ -128,18 +126,16 @@ impl Store {
         attempts: u32,
         error: Option<&str>,
     ) -> Result<bool, StoreError> {
-        let done = sqlx::query(
-            "UPDATE deliveries SET lease = NULL, dead_time = ?, attempts = ?, \
-             last_error = coalesce(?, last_error) WHERE notification = ? AND lease = ?",
+        let query = Query::new(
+            "UPDATE deliveries SET lease = NULL, dead_time = $1, attempts = $2, \
+             last_error = coalesce($3, last_error) WHERE notification = $4 AND lease = $5",
         )
         .bind(now())
         .bind(attempts)
         .bind(error.map(shortened))
         .bind(job.notification.sequence)
-        .bind(job.lease.to_string())
-        .execute(&self.database.write)
-        .await?;
-        Ok(done.rows_affected() > 0)
+        .bind(job.lease.to_string());
+        Ok(self.database.run(query).await? > 0)
     }
 }
 

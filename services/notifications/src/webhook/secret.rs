@@ -9,6 +9,8 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use weir_mesh::file;
 
+use crate::store::{Store, StoreError};
+
 /// Name of the file in the data directory.
 pub const FILE: &str = "webhook-secret";
 const PREFIX: &str = "whsec_";
@@ -35,6 +37,15 @@ pub enum SecretError {
         /// The file.
         path: PathBuf,
     },
+    /// The database.
+    #[error("the webhook secret: {0}")]
+    Store(#[from] StoreError),
+    /// The row holds something else. What, is not shown.
+    #[error(
+        "the webhook secret in table secrets is not `{PREFIX}` and 24 to 64 bytes in base64; \
+         restore the row `webhook-secret`, or delete it to have a new one made"
+    )]
+    Row,
     /// The system gives no random numbers.
     #[error("no random numbers for the webhook secret")]
     Random,
@@ -61,11 +72,21 @@ impl Secret {
             }
             Err(error) => return Err(failed(error)),
         };
-        let key = text.trim().strip_prefix(PREFIX).and_then(|key| STANDARD.decode(key).ok());
-        match key {
-            Some(key) if (24..=64).contains(&key.len()) => Ok(Self::new(&key)),
-            _ => Err(SecretError::Malformed { path }),
-        }
+        Self::read(&text).ok_or(SecretError::Malformed { path })
+    }
+
+    /// The key in the database, which is made when there is none.
+    ///
+    /// # Errors
+    /// When the database fails, or something else is there.
+    pub async fn shared(store: &Store) -> Result<Self, SecretError> {
+        let there = store.webhook_secret(generate()?.trim().as_bytes()).await?;
+        std::str::from_utf8(&there).ok().and_then(Self::read).ok_or(SecretError::Row)
+    }
+
+    fn read(text: &str) -> Option<Self> {
+        let key = STANDARD.decode(text.trim().strip_prefix(PREFIX)?).ok()?;
+        (24..=64).contains(&key.len()).then(|| Self::new(&key))
     }
 
     fn new(key: &[u8]) -> Self {
@@ -82,12 +103,18 @@ impl Secret {
     }
 }
 
-/// Makes the file, unless somebody else is first.
-fn create(path: &Path) -> Result<(), SecretError> {
+/// A new key as it is kept.
+fn generate() -> Result<String, SecretError> {
     let mut key = [0; BYTES];
     SystemRandom::new().fill(&mut key).map_err(|_| SecretError::Random)?;
+    Ok(format!("{PREFIX}{}\n", STANDARD.encode(key)))
+}
+
+/// Makes the file, unless somebody else is first.
+fn create(path: &Path) -> Result<(), SecretError> {
+    let text = generate()?;
     let own = path.with_file_name(format!(".{FILE}.{}", uuid::Uuid::new_v4()));
-    let made = file::write_secret(&own, format!("{PREFIX}{}\n", STANDARD.encode(key)))
+    let made = file::write_secret(&own, text)
         // Unlike a rename, a link never replaces what another process has made.
         .and_then(|()| match std::fs::hard_link(&own, path) {
             Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(()),

@@ -1,74 +1,69 @@
 //! Filter to SQL. What the client wrote is only ever bound, never spliced in.
 
-use sqlx::{QueryBuilder, Sqlite};
+use weir_mesh::server::database::Query;
 
 use super::{Field, Filter, Operator, Term, Text};
 
 impl Filter {
     /// Appends the condition, in parentheses where it needs them.
-    pub(crate) fn push(&self, sql: &mut QueryBuilder<Sqlite>) {
+    pub(crate) fn push(&self, query: Query) -> Query {
         match self {
-            Self::Or(parts) => push_all(parts, " OR ", sql),
-            Self::And(parts) => push_all(parts, " AND ", sql),
-            Self::Not(inner) => {
-                sql.push("NOT (");
-                inner.push(sql);
-                sql.push(")");
-            }
-            Self::Term(term) => term.push(sql),
+            Self::Or(parts) => push_all(parts, " OR ", query),
+            Self::And(parts) => push_all(parts, " AND ", query),
+            Self::Not(inner) => inner.push(query.sql("NOT (")).sql(")"),
+            Self::Term(term) => term.push(query),
         }
     }
 }
 
-fn push_all(parts: &[Filter], separator: &str, sql: &mut QueryBuilder<Sqlite>) {
-    sql.push("(");
+fn push_all(parts: &[Filter], separator: &'static str, query: Query) -> Query {
+    let mut query = query.sql("(");
     for (i, part) in parts.iter().enumerate() {
-        if i > 0 {
-            sql.push(separator);
-        }
-        part.push(sql);
+        query = part.push(if i > 0 { query.sql(separator) } else { query });
     }
-    sql.push(")");
+    query.sql(")")
 }
 
 impl Term {
-    fn push(&self, sql: &mut QueryBuilder<Sqlite>) {
+    fn push(&self, query: Query) -> Query {
         match self {
-            Self::Is { field, equal, value } => {
-                sql.push(match field {
+            Self::Is { field, equal, value } => query
+                .sql(match field {
                     Field::Category => "category",
                     Field::Sku => "sku",
                     Field::Currency => "currency",
                     Field::Name => "name",
                     Field::CreatedBy => "created_by",
-                });
-                sql.push(if *equal { " = " } else { " <> " });
-                sql.push_bind(value.clone());
-            }
-            Self::Price { operator, value } => {
-                sql.push(match operator {
+                })
+                .sql(if *equal { " = " } else { " <> " })
+                .value(value.as_str()),
+            Self::Price { operator, value } => query
+                .sql(match operator {
                     Operator::Equal => "amount_minor = ",
                     Operator::NotEqual => "amount_minor <> ",
                     Operator::Less => "amount_minor < ",
                     Operator::AtMost => "amount_minor <= ",
                     Operator::Greater => "amount_minor > ",
                     Operator::AtLeast => "amount_minor >= ",
-                });
-                sql.push_bind(*value);
-            }
-            Self::Contains { field, value } => {
-                sql.push(match field {
-                    Text::Name => "instr(lower(name), lower(",
-                    Text::Description => "instr(lower(description), lower(",
-                });
-                sql.push_bind(value.clone());
-                sql.push(")) > 0");
-            }
-            Self::Tag(value) => {
-                sql.push("EXISTS (SELECT 1 FROM json_each(tags) WHERE value = ");
-                sql.push_bind(value.clone());
-                sql.push(")");
-            }
+                })
+                .value(*value),
+            Self::Contains { field, value } => query
+                .sqlite("instr(lower(")
+                .postgres("strpos(lower(")
+                .sql(match field {
+                    Text::Name => "name",
+                    Text::Description => "description",
+                })
+                .sql("), lower(")
+                .value(value.as_str())
+                // Else PostgreSQL would take the database's idea of small letters.
+                .postgres(" COLLATE \"C\"")
+                .sql(")) > 0"),
+            Self::Tag(value) => query
+                .sqlite("EXISTS (SELECT 1 FROM json_each(tags) WHERE value = ")
+                .postgres("jsonb_exists(CAST(tags AS jsonb), ")
+                .value(value.as_str())
+                .sql(")"),
         }
     }
 }

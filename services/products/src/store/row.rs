@@ -1,37 +1,37 @@
 //! Row to product.
 
-use sqlx::Row as _;
-use sqlx::sqlite::SqliteRow;
+use weir_mesh::server::database::Row;
 
 use crate::product::{Draft, FieldError, Price, Product, ProductId, Rating, Revision, Tag, Tags};
 
 /// Reads a row of `products`, whole.
-pub(super) fn product(row: &SqliteRow) -> Result<Product, sqlx::Error> {
-    let tags: Vec<String> =
-        serde_json::from_str(row.try_get("tags")?).map_err(|e| sqlx::Error::Decode(Box::new(e)))?;
+pub(super) fn product(row: &Row) -> Result<Product, sqlx::Error> {
+    let tags: Vec<String> = serde_json::from_str(&row.get::<String>("tags")?)
+        .map_err(|e| sqlx::Error::Decode(Box::new(e)))?;
     let price = Price {
-        currency: field(row.try_get::<String, _>("currency")?)?,
-        amount: row.try_get::<i64, _>("amount_minor")?.try_into().map_err(invalid)?,
+        currency: field(row.get::<String>("currency")?)?,
+        amount: row.get::<i64>("amount_minor")?.try_into().map_err(invalid)?,
     };
-    let count: u32 = row.try_get("rating_count")?;
+    let count = u32::try_from(row.get::<i64>("rating_count")?)
+        .map_err(|e| sqlx::Error::Decode(Box::new(e)))?;
     Ok(Product {
-        id: ProductId::try_from(row.try_get::<&str, _>("id")?).map_err(invalid)?,
-        sequence: row.try_get("sequence")?,
+        id: ProductId::try_from(row.get::<String>("id")?.as_str()).map_err(invalid)?,
+        sequence: row.get("sequence")?,
         draft: Draft {
-            name: field(row.try_get::<String, _>("name")?)?,
-            description: field(row.try_get::<String, _>("description")?)?,
-            sku: field(row.try_get::<String, _>("sku")?)?,
+            name: field(row.get::<String>("name")?)?,
+            description: field(row.get::<String>("description")?)?,
+            sku: field(row.get::<String>("sku")?)?,
             price,
-            category: field(row.try_get::<String, _>("category")?)?,
+            category: field(row.get::<String>("category")?)?,
             tags: read_tags(tags).map_err(invalid)?,
         },
-        revision: Revision(row.try_get("revision")?),
-        create_time: row.try_get("create_time")?,
-        update_time: row.try_get("update_time")?,
-        created_by: row.try_get("created_by")?,
+        revision: Revision(row.get("revision")?),
+        create_time: row.get("create_time")?,
+        update_time: row.get("update_time")?,
+        created_by: row.get("created_by")?,
         rating: match count {
             0 => None,
-            count => Some(Rating { sum: row.try_get("rating_sum")?, count }),
+            count => Some(Rating { sum: row.get("rating_sum")?, count }),
         },
     })
 }

@@ -1,5 +1,7 @@
 //! Stands in for the auth service: publishes a key and signs tokens with it.
 
+pub mod data;
+
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::Path;

@@ -1,6 +1,5 @@
 //! A users service, and an auth service that only publishes a key.
 
-use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use aws_lc_rs::rand::SystemRandom;
@@ -12,11 +11,13 @@ use tokio_stream::wrappers::TcpListenerStream;
 use tonic::transport::{Channel, Endpoint, Server};
 use tonic::{Request, Response, Status};
 use weir_mesh::jwt::Claims;
-use weir_mesh::server::{Common, Running, details};
+use weir_mesh::server::{Running, details};
 use weir_proto::google::rpc;
 use weir_proto::weir::auth::v1 as auth;
 use weir_proto::weir::users::v1 as pb;
 use weir_proto::weir::users::v1::users_service_client::UsersServiceClient;
+
+use crate::data::Data;
 
 pub const ADA: &str = "01938a5e-7f2c-7c3d-9b1a-2f4e6d8c0a1b";
 pub const BOB: &str = "01938a5e-7f2c-7c3d-9b1a-2f4e6d8c0a1c";
@@ -110,8 +111,8 @@ impl Key {
     }
 }
 
-pub async fn start(data: &Path, version: &str, outbound: &str) -> Running {
-    let common = Common::for_tests(data, version, outbound);
+pub async fn start(data: &Data, version: &str, outbound: &str) -> Running {
+    let common = data.common(version, outbound);
     weir_users::start(weir_users::Args { common, insecure_allow_any_peer: false }).await.unwrap()
 }
 

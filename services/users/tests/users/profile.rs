@@ -6,9 +6,9 @@ use crate::mesh::{self, ADA, BOB, Key};
 
 #[tokio::test]
 async fn only_the_auth_service_creates_users() {
-    let dir = tempfile::tempdir().unwrap();
+    let data = crate::data();
     let key = Key::publish().await;
-    let users = mesh::start(dir.path(), "v1", &key.outbound).await;
+    let users = mesh::start(&data, "v1", &key.outbound).await;
     let mut client = mesh::client(&users).await;
     let request = mesh::new_user(ADA, "ada@example.com");
 
@@ -30,9 +30,9 @@ async fn only_the_auth_service_creates_users() {
 
 #[tokio::test]
 async fn creating_again_returns_what_is_there_and_an_email_has_one_user() {
-    let dir = tempfile::tempdir().unwrap();
+    let data = crate::data();
     let key = Key::publish().await;
-    let users = mesh::start(dir.path(), "v1", &key.outbound).await;
+    let users = mesh::start(&data, "v1", &key.outbound).await;
     let mut client = mesh::client(&users).await;
 
     let first = mesh::create(&mut client, ADA, "ada@example.com").await;
@@ -44,15 +44,15 @@ async fn creating_again_returns_what_is_there_and_an_email_has_one_user() {
 
 #[tokio::test]
 async fn a_profile_outlives_its_process_and_shows_more_in_v2() {
-    let dir = tempfile::tempdir().unwrap();
+    let data = crate::data();
     let key = Key::publish().await;
-    let v1 = mesh::start(dir.path(), "v1", &key.outbound).await;
+    let v1 = mesh::start(&data, "v1", &key.outbound).await;
     let made = mesh::create(&mut mesh::client(&v1).await, ADA, "ada@example.com").await;
     assert_eq!(made.avatar_url, None);
     // No stop: as if it were killed.
     drop(v1);
 
-    let v2 = mesh::start(dir.path(), "v2", &key.outbound).await;
+    let v2 = mesh::start(&data, "v2", &key.outbound).await;
     let request = mesh::with_token(pb::GetMeRequest {}, &key.token(ADA, 60));
     let seen = mesh::client(&v2).await.get_me(request).await.unwrap().into_inner();
     assert!(seen.avatar_url.clone().unwrap().starts_with("data:image/svg+xml,"));
@@ -61,9 +61,9 @@ async fn a_profile_outlives_its_process_and_shows_more_in_v2() {
 
 #[tokio::test]
 async fn a_user_sees_only_their_own_profile() {
-    let dir = tempfile::tempdir().unwrap();
+    let data = crate::data();
     let key = Key::publish().await;
-    let users = mesh::start(dir.path(), "v1", &key.outbound).await;
+    let users = mesh::start(&data, "v1", &key.outbound).await;
     let mut client = mesh::client(&users).await;
     mesh::create(&mut client, ADA, "ada@example.com").await;
     mesh::create(&mut client, BOB, "bob@example.com").await;
@@ -93,9 +93,9 @@ async fn a_user_sees_only_their_own_profile() {
 
 #[tokio::test]
 async fn an_update_changes_what_is_present_or_what_the_mask_names() {
-    let dir = tempfile::tempdir().unwrap();
+    let data = crate::data();
     let key = Key::publish().await;
-    let users = mesh::start(dir.path(), "v1", &key.outbound).await;
+    let users = mesh::start(&data, "v1", &key.outbound).await;
     let mut client = mesh::client(&users).await;
     let made = mesh::create(&mut client, ADA, "ada@example.com").await;
     let token = key.token(ADA, 60);
@@ -126,9 +126,9 @@ async fn an_update_changes_what_is_present_or_what_the_mask_names() {
 
 #[tokio::test]
 async fn a_refusal_names_every_wrong_field_and_changes_nothing() {
-    let dir = tempfile::tempdir().unwrap();
+    let data = crate::data();
     let key = Key::publish().await;
-    let users = mesh::start(dir.path(), "v1", &key.outbound).await;
+    let users = mesh::start(&data, "v1", &key.outbound).await;
     let mut client = mesh::client(&users).await;
     let made = mesh::create(&mut client, ADA, "ada@example.com").await;
     let token = key.token(ADA, 60);
@@ -161,4 +161,48 @@ async fn a_refusal_names_every_wrong_field_and_changes_nothing() {
 
     let seen = client.get_me(mesh::with_token(pb::GetMeRequest {}, &token)).await.unwrap();
     assert_eq!(seen.into_inner(), made);
+}
+
+/// Two processes write to one database at once.
+#[tokio::test(flavor = "multi_thread")]
+async fn no_update_of_two_replicas_is_lost_and_a_profile_is_made_once() {
+    let data = crate::data();
+    let key = Key::publish().await;
+    let (one, two) = tokio::join!(
+        mesh::start(&data, "v1", &key.outbound),
+        mesh::start(&data, "v1", &key.outbound),
+    );
+    let both = [mesh::client(&one).await, mesh::client(&two).await];
+    let client = |n: usize| both[n % 2].clone();
+
+    // The same profile by one id, and one email for two ids.
+    let ends = futures_util::future::join_all((0..12).map(|n| {
+        let id = if n % 3 == 0 { BOB } else { ADA };
+        let request = mesh::from_peer(mesh::new_user(id, "ada@example.com"), "auth");
+        let mut client = client(n);
+        async move { client.create_user(request).await.map(|made| made.into_inner().user_id) }
+    }))
+    .await;
+    let made = ends.iter().filter_map(|end| end.as_ref().ok());
+    let user = made.clone().next().unwrap().clone();
+    assert!(made.clone().all(|id| *id == user), "{ends:?}");
+    let refused = ends.iter().filter_map(|end| end.as_ref().err());
+    assert!(refused.clone().all(|status| status.code() == Code::AlreadyExists), "{ends:?}");
+    assert_eq!(made.count(), if user == BOB { 4 } else { 8 });
+
+    let token = key.token(&user, 60);
+    let updates = futures_util::future::join_all((0..20).map(|n| {
+        let request = pb::UpdateMeRequest {
+            preferences: [(format!("key-{n}"), "on".to_owned())].into(),
+            ..Default::default()
+        };
+        let (mut client, request) = (client(n), mesh::with_token(request, &token));
+        async move { client.update_me(request).await }
+    }));
+    for updated in updates.await {
+        updated.unwrap();
+    }
+    let request = mesh::with_token(pb::GetMeRequest {}, &token);
+    let seen = client(0).get_me(request).await.unwrap().into_inner();
+    assert_eq!(seen.preferences.len(), 20);
 }

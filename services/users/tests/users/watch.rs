@@ -16,11 +16,11 @@ fn rename(name: &str) -> pb::UpdateMeRequest {
 
 #[tokio::test]
 async fn a_watcher_sees_changes_of_every_process_and_hears_of_the_end() {
-    let dir = tempfile::tempdir().unwrap();
+    let data = crate::data();
     let key = Key::publish().await;
     let (one, two) = (
-        mesh::start(dir.path(), "v1", &key.outbound).await,
-        mesh::start(dir.path(), "v1", &key.outbound).await,
+        mesh::start(&data, "v1", &key.outbound).await,
+        mesh::start(&data, "v1", &key.outbound).await,
     );
     let (mut here, mut there) = (mesh::client(&one).await, mesh::client(&two).await);
     let made = mesh::create(&mut here, ADA, "ada@example.com").await;
@@ -41,9 +41,9 @@ async fn a_watcher_sees_changes_of_every_process_and_hears_of_the_end() {
 
 #[tokio::test]
 async fn a_watch_ends_with_its_token() {
-    let dir = tempfile::tempdir().unwrap();
+    let data = crate::data();
     let key = Key::publish().await;
-    let users = mesh::start(dir.path(), "v1", &key.outbound).await;
+    let users = mesh::start(&data, "v1", &key.outbound).await;
     let mut client = mesh::client(&users).await;
     mesh::create(&mut client, ADA, "ada@example.com").await;
     let watch = mesh::with_token(pb::WatchMeRequest {}, &key.token(ADA, 1));

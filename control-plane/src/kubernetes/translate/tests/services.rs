@@ -165,6 +165,37 @@ fn endpoints_that_are_no_pods_are_plain_and_headless_services_have_no_address() 
 }
 
 #[test]
+fn ports_that_a_router_does_not_take_are_plain() {
+    let annotated = |name: &str, annotation: &str, value: &str| {
+        let mut pod = pod(name, "v1", true);
+        pod["metadata"]["annotations"][annotation] = value.into();
+        pod
+    };
+    let ports = json!([{ "name": "http", "port": 80 }, { "name": "redis", "port": 6379 }]);
+    let endpoints = json!([
+        endpoint("a", "10.0.0.1", json!({ "ready": true })),
+        endpoint("b", "10.0.0.2", json!({ "ready": true })),
+    ]);
+    let out = translated(&[
+        annotated("a", "weir.dev/redirect-arguments", "--skip-inbound-ports=6379"),
+        annotated("b", "weir.dev/redirect", "none"),
+        service("products", ports.clone()),
+        slice("1", "products", ports, endpoints),
+    ]);
+    let how: Vec<_> = out.instances.iter().map(|i| (i.address.to_string(), i.transport)).collect();
+    for (address, transport) in [
+        ("10.0.0.1:80", Transport::Mesh),
+        ("10.0.0.1:6379", Transport::Plain),
+        ("10.0.0.2:80", Transport::Plain),
+        ("10.0.0.2:6379", Transport::Plain),
+    ] {
+        assert!(how.contains(&(address.to_owned(), transport)), "{address}: {how:?}");
+    }
+    let plain = out.instances.iter().filter(|i| i.transport == Transport::Plain);
+    assert!(plain.into_iter().all(|i| i.identity.is_none()));
+}
+
+#[test]
 fn what_is_no_service_of_the_mesh_is_left_out() {
     let mut external = service("outside", json!([{ "port": 80 }]));
     external["spec"]["type"] = "ExternalName".into();

@@ -1,0 +1,14 @@
+//! The same service on PostgreSQL.
+
+#![cfg(feature = "postgres")]
+// Helpers are part of the tests; clippy's exception covers only `#[test]` itself.
+#![allow(clippy::unwrap_used)]
+
+mod suite;
+mod support;
+
+use support::data::Data;
+
+fn data() -> Data {
+    Data::postgres()
+}
