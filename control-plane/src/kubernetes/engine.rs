@@ -15,7 +15,7 @@ use super::objects::{Kind, Objects};
 use super::translate::{Settings, Translated, translate};
 use crate::control::{Author, Control};
 use crate::store::{
-    Action, ClusterStore, Commit, Desired, Edit, Entry, Object, ObjectKey, Store as _, StoreError,
+    Action, ClusterStore, Commit, Desired, Edit, Entry, Object, ObjectKey, StoreError,
 };
 use crate::text;
 
@@ -51,17 +51,18 @@ impl Engine {
     }
 
     /// What objects come to now, recorded. A change that cannot be recorded is told
-    /// by the error; it is published nevertheless. Blocks.
+    /// by the error; it is published nevertheless. `before` is what was desired. Blocks.
     pub(super) fn work(
         &self,
         who: Option<(Author, Action)>,
+        before: &Desired,
     ) -> (Translated, Result<Option<Entry>, StoreError>) {
         let (mut made, kept) = self.mirror.read(|objects| {
             let made = translate(objects, &self.settings);
             let kept = configuration(objects, &made.desired);
             (made, kept)
         });
-        let recorded = self.record(&kept, who);
+        let recorded = self.record(&kept, who, before);
         self.number(&mut made.desired, &kept);
         (made, recorded)
     }
@@ -70,6 +71,7 @@ impl Engine {
         &self,
         kept: &[(ObjectKey, Object)],
         who: Option<(Author, Action)>,
+        before: &Desired,
     ) -> Result<Option<Entry>, StoreError> {
         let changed =
             kept.iter().filter(|(key, object)| self.store.recorded(key, object).is_none());
@@ -85,17 +87,26 @@ impl Engine {
             return Ok(None);
         }
         let (author, action) = who.unwrap_or_else(|| (self.observed(&edits), Action::Observe));
+        // The first split that somebody sets follows the one that nobody set.
+        let before = |key: &ObjectKey| match key {
+            ObjectKey::Service(name) => {
+                let held = before.services.get(name)?;
+                Some(Object::Service(Arc::new(bare(&held.value, held.value.split.clone()))))
+            }
+            _ => None,
+        };
         let mut newest = None;
         // A cluster that is full already comes in parts, each of which must fit.
         for part in edits.chunks(MAX_EDITS) {
-            let entry = self.store.commit(&Commit {
+            let commit = Commit {
                 base: self.store.revision(),
                 nanos: text::unix_nanos(),
                 actor: author.actor.clone(),
                 reason: author.reason.clone(),
                 action,
                 edits: part.to_vec(),
-            })?;
+            };
+            let entry = self.store.commit_after(&commit, &before)?;
             let action = action.as_str();
             tracing::info!(revision = entry.revision, action, actor = entry.actor, "changed");
             newest = Some(entry);
@@ -190,7 +201,7 @@ impl Engine {
             let (engine, own) = (self.clone(), control.clone());
             let work = move || {
                 let _one_at_a_time = own.writing.lock().unwrap_or_else(PoisonError::into_inner);
-                let (made, recorded) = engine.work(None);
+                let (made, recorded) = engine.work(None, &own.desired.borrow().clone());
                 engine.publish(&own, made);
                 recorded
             };
@@ -236,14 +247,8 @@ fn configuration(objects: &Objects, desired: &Desired) -> Vec<(ObjectKey, Object
     let mut kept = Vec::new();
     for (name, held) in &desired.services {
         if let Some(split) = set_split(objects, name, &held.value.split) {
-            let service = Service {
-                split,
-                addresses: Addresses::default(),
-                virtual_addresses: Vec::new(),
-                descriptor_set: Bytes::new(),
-                ..(*held.value).clone()
-            };
-            kept.push((ObjectKey::Service(name.clone()), Object::Service(Arc::new(service))));
+            let service = Object::Service(Arc::new(bare(&held.value, split)));
+            kept.push((ObjectKey::Service(name.clone()), service));
         }
     }
     for (name, held) in &desired.routes {
@@ -257,6 +262,17 @@ fn configuration(objects: &Objects, desired: &Desired) -> Vec<(ObjectKey, Object
         kept.push((key, Object::Policy(held.value.clone())));
     }
     kept
+}
+
+/// Of a service only what somebody set.
+fn bare(service: &Service, split: Split) -> Service {
+    Service {
+        split,
+        addresses: Addresses::default(),
+        virtual_addresses: Vec::new(),
+        descriptor_set: Bytes::new(),
+        ..service.clone()
+    }
 }
 
 /// The versions of a split that its TrafficSplit names: versions that only run have

@@ -288,3 +288,6 @@ fn all_but(new: &Value, held: &Value, but: &str, same: fn(&Value, &Value) -> boo
             other => other == Some(value),
         })
 }
+
+#[cfg(test)]
+mod tests;

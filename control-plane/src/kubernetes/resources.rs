@@ -93,8 +93,8 @@ impl Resources for Engine {
         if let Some((0, error)) = failed {
             return Err(error);
         }
-        let before = control.desired.borrow().revision;
-        let (made, recorded) = self.work(Some((author, action)));
+        let before = control.desired.borrow().clone();
+        let (made, recorded) = self.work(Some((author, action)), &before);
         self.publish(control, made);
         let entry = recorded?;
         if let Some((done, error)) = failed {
@@ -109,7 +109,7 @@ impl Resources for Engine {
             Some(entry) => {
                 Made { revision: entry.revision, unchanged: false, at, changes: entry.changes }
             }
-            None => Made { revision: before, unchanged: true, at, changes: Vec::new() },
+            None => Made { revision: before.revision, unchanged: true, at, changes: Vec::new() },
         })
     }
 }

@@ -24,7 +24,7 @@ use crate::ca::{Authority, JoinTokens, OwnCertificate};
 use crate::inject::InjectConfig;
 use crate::registry::{self, Registry};
 use crate::serve::serve;
-use crate::store::ClusterStore;
+use crate::store::{ClusterStore, Desired};
 use crate::{Args, RunError, files};
 
 /// Name of the Lease.
@@ -211,7 +211,7 @@ impl Replica<'_> {
             own.gateways(),
         );
         let (control, sequences) = tokio::task::block_in_place(|| {
-            let (first, recorded) = engine.work(None);
+            let (first, recorded) = engine.work(None, &Desired::default());
             recorded?;
             let registry = Registry::restore(registry::load(&app::saved(config))?);
             registry.discover(first.instances.clone());

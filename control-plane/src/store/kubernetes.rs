@@ -177,6 +177,63 @@ impl ClusterStore {
         self.lock().state.objects.keys().filter_map(|key| key.parse().ok()).collect()
     }
 
+    /// The same as [`Store::commit`]; `before` says what an object was that is not
+    /// recorded.
+    ///
+    /// # Errors
+    /// As [`Store::commit`].
+    pub fn commit_after(
+        &self,
+        commit: &Commit,
+        before: &dyn Fn(&ObjectKey) -> Option<Object>,
+    ) -> Result<Entry, StoreError> {
+        let mut inner = self.lock();
+        let (now, previous) = inner.head;
+        if now != commit.base {
+            return Err(StoreError::Conflict { base: commit.base, now });
+        }
+        let revision = now + 1;
+        let mut changes = Vec::with_capacity(commit.edits.len());
+        for edit in &commit.edits {
+            let object = edit.key.to_string();
+            let known = last_after(&inner, &object, now)?;
+            let before =
+                known.or_else(|| before(&edit.key).map(|object| record::encode(&object).0));
+            let after = edit.after.as_ref().map(|object| record::encode(object).0);
+            changes.push(ChangeRecord { object, before, after });
+        }
+        let record = EntryRecord {
+            revision,
+            nanos: commit.nanos,
+            actor: commit.actor.clone(),
+            reason: commit.reason.clone(),
+            action: commit.action.as_str().to_owned(),
+            changes,
+            previous: previous.to_vec(),
+        };
+        let bytes = Bytes::from(record.encode_to_vec());
+        let api = self.cluster.config_maps();
+        let map = map(self.metadata(&name(revision)), &record, &bytes);
+        let made = self.cluster.wait(&name(revision), api.create(&PostParams::default(), &map));
+        match made {
+            Ok(_) => {}
+            Err(error) if error.is_conflict() => {
+                return Err(StoreError::Conflict { base: now, now: revision });
+            }
+            Err(error) => return Err(error.into()),
+        }
+        inner.head = (revision, sha256(&bytes));
+        inner.state.follow(&record);
+        inner.entries.insert(revision, bytes);
+        // The entry is durable; the rest can be worked out from it, but not from one
+        // that is pruned.
+        match self.save(&inner.state) {
+            Ok(()) => self.prune(&mut inner.entries),
+            Err(error) => tracing::warn!(%error, "{STATE} is behind; the next change writes it"),
+        }
+        record::entry(record, &no_blob)
+    }
+
     /// Changes `weir-state`, however often somebody else does.
     fn update(&self, change: impl Fn(&mut BTreeMap<String, String>)) -> Result<(), StoreError> {
         let api = self.cluster.config_maps();
@@ -288,49 +345,7 @@ impl Store for ClusterStore {
     }
 
     fn commit(&self, commit: &Commit) -> Result<Entry, StoreError> {
-        let mut inner = self.lock();
-        let (now, previous) = inner.head;
-        if now != commit.base {
-            return Err(StoreError::Conflict { base: commit.base, now });
-        }
-        let revision = now + 1;
-        let mut changes = Vec::with_capacity(commit.edits.len());
-        for edit in &commit.edits {
-            let object = edit.key.to_string();
-            let before = last_after(&inner, &object, now)?;
-            let after = edit.after.as_ref().map(|object| record::encode(object).0);
-            changes.push(ChangeRecord { object, before, after });
-        }
-        let record = EntryRecord {
-            revision,
-            nanos: commit.nanos,
-            actor: commit.actor.clone(),
-            reason: commit.reason.clone(),
-            action: commit.action.as_str().to_owned(),
-            changes,
-            previous: previous.to_vec(),
-        };
-        let bytes = Bytes::from(record.encode_to_vec());
-        let api = self.cluster.config_maps();
-        let map = map(self.metadata(&name(revision)), &record, &bytes);
-        let made = self.cluster.wait(&name(revision), api.create(&PostParams::default(), &map));
-        match made {
-            Ok(_) => {}
-            Err(error) if error.is_conflict() => {
-                return Err(StoreError::Conflict { base: now, now: revision });
-            }
-            Err(error) => return Err(error.into()),
-        }
-        inner.head = (revision, sha256(&bytes));
-        inner.state.follow(&record);
-        inner.entries.insert(revision, bytes);
-        // The entry is durable; the rest can be worked out from it, but not from one
-        // that is pruned.
-        match self.save(&inner.state) {
-            Ok(()) => self.prune(&mut inner.entries),
-            Err(error) => tracing::warn!(%error, "{STATE} is behind; the next change writes it"),
-        }
-        record::entry(record, &no_blob)
+        self.commit_after(commit, &|_| None)
     }
 
     fn history(&self, of: Option<&ObjectKey>, limit: usize) -> Result<Vec<Entry>, StoreError> {

@@ -116,6 +116,14 @@ async fn routes_and_policies_of_the_api_are_resources_and_what_is_none_is_refuse
     assert_eq!((status, &answer["revision"]), (200, &json!(2)), "{answer}");
     assert!(shop.get("gateway.networking.k8s.io/v1", "HTTPRoute", "web").await.is_none());
     assert_eq!(newest(&replica).await["action"], "delete-route");
+
+    let service = format!("/v1/services/{}", shop.products());
+    let shift = json!({ "weights": { "v1": 3, "v2": 1 } });
+    let (status, answer) = replica.http("POST", &format!("{service}/shift"), shift).await;
+    assert_eq!(status, 200, "{answer}");
+    let (status, answer) = replica.http("POST", &format!("{service}/rollback"), json!({})).await;
+    assert_eq!(status, 200, "the first shift can be undone: {answer}");
+    assert_eq!(shop.split().await.unwrap()["spec"], traffic_split(1, 1)["spec"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
