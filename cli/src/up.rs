@@ -58,6 +58,9 @@ pub struct UpArgs {
     /// Write no access logs
     #[arg(long)]
     pub no_access_log: bool,
+    /// Where to find services beside those of the mesh file.
+    #[command(flatten)]
+    pub consul: weir_control_plane::ConsulArgs,
 }
 
 impl UpArgs {

@@ -25,6 +25,7 @@ use weir_proto::weir::mesh::v1::mesh_service_server::MeshServiceServer;
 
 use crate::api::{Api, Attest, Identity, MAX_MESSAGE, Watch};
 use crate::ca::{Authority, CaError, JoinTokens, JoinTokensError, OwnCertificate};
+use crate::consul::{Consul, ConsulArgs, ConsulConfigError, Settings};
 use crate::control::{Control, Resources};
 use crate::edges::Edges;
 use crate::files;
@@ -38,6 +39,8 @@ use crate::traces::{Receiver, Traces};
 
 /// Routers that register in one burst are written once.
 const SAVE_AFTER: Duration = Duration::from_millis(50);
+/// How long Consul may take for its first answers before the mesh starts without.
+const FIRST_ANSWERS: Duration = Duration::from_secs(5);
 
 /// What a control plane needs to know.
 #[derive(Debug, Clone)]
@@ -58,6 +61,8 @@ pub struct Config {
     pub trust_domain: String,
     /// Life of the certificates it signs.
     pub certificate_lifetime: Duration,
+    /// Whether and how services are found in Consul.
+    pub consul: ConsulArgs,
 }
 
 /// Why a control plane does not start.
@@ -78,6 +83,9 @@ pub enum StartError {
     /// `--join-tokens`.
     #[error("--join-tokens: {0}")]
     JoinTokens(#[from] JoinTokensError),
+    /// `--consul...`.
+    #[error(transparent)]
+    Consul(#[from] ConsulConfigError),
     /// A listener.
     #[error("{option} {address}: cannot listen: {source}; port 0 picks a free one")]
     Bind {
@@ -158,8 +166,14 @@ pub async fn start(config: Config, shutdown: Shutdown) -> Result<Running, StartE
     let api_address = api.local_addr()?;
     let listeners = Listeners::bind(&config).await?;
     let front = front(&control, token).await?;
-    let mut running = listeners.serve(&config, control, sequences, certificate)?;
+    let mut running = listeners.serve(&config, control.clone(), sequences, certificate)?;
     running.api = api_address;
+    if let Some(consul) = &control.consul {
+        running.background.spawn(consul.clone().run(control.clone()));
+        running.servers.spawn(consul.clone().register(control.clone()));
+        // What is asked for next may name what is only there.
+        let _ = tokio::time::timeout(FIRST_ANSWERS, consul.settled()).await;
+    }
     running.servers.spawn(serve(api, None, front, shutdown));
     Ok(running)
 }
@@ -172,6 +186,7 @@ pub(crate) struct Parts {
     pub registry: Registry,
     pub authority: Authority,
     pub join_tokens: JoinTokens,
+    pub consul: Option<Arc<Consul>>,
     pub attest: Option<Arc<dyn Attest>>,
     pub resources: Option<Arc<dyn Resources>>,
     pub shutdown: Shutdown,
@@ -196,6 +211,7 @@ impl Parts {
             publisher,
             authority: self.authority,
             join_tokens: self.join_tokens,
+            consul: self.consul,
             attest: self.attest,
             resources: self.resources,
             renew: watch::Sender::new(0),
@@ -211,8 +227,14 @@ impl Parts {
 fn open(config: &Config, shutdown: Shutdown) -> Result<Parts, StartError> {
     let store: Arc<dyn Store> = Arc::new(Embedded::open(&config.data.join("weir.redb"))?);
     let trust_domain: Arc<str> = config.trust_domain.as_str().into();
+    let consul = Settings::read(&config.consul)?;
+    let consul =
+        consul.map(|found| Arc::new(Consul::new(found, trust_domain.clone(), &config.data)));
+    let mut desired = store.load()?;
+    desired.discover(consul.as_ref().map(|consul| consul.discovered()).unwrap_or_default());
     Ok(Parts {
-        desired: store.load()?,
+        desired,
+        consul,
         store,
         authority: Authority::open(
             &config.data.join("ca"),

@@ -10,12 +10,15 @@ use weir_mesh::shutdown::Shutdown;
 
 use crate::api::Attest;
 use crate::ca::{Authority, CaError, JoinTokens};
+use crate::consul::Consul;
 use crate::converge::{self, Converged};
 use crate::edges::Edges;
 use crate::publish::Publisher;
 use crate::registry::Registry;
 use crate::snapshot::{self, policies};
-use crate::store::{Action, Change, Commit, Desired, Edit, Revision, Store, StoreError};
+use crate::store::{
+    Action, Change, Commit, Desired, Discovered, Edit, Revision, Store, StoreError,
+};
 use crate::text;
 use crate::traces::Traces;
 
@@ -135,6 +138,8 @@ pub struct Control {
     pub attest: Option<Arc<dyn Attest>>,
     /// What is really changed, where the store only records.
     pub resources: Option<Arc<dyn Resources>>,
+    /// A second source of services and instances.
+    pub consul: Option<Arc<Consul>>,
     /// Counts calls to renew certificates.
     pub renew: watch::Sender<u64>,
     /// Who calls whom.
@@ -221,9 +226,22 @@ impl Control {
     /// Every instance: those that routers registered, then those without one.
     #[must_use]
     pub fn instances(&self) -> Vec<Instance> {
-        let mut instances = self.registry.instances();
-        instances.extend(self.desired.borrow().plain_instances());
-        instances
+        self.desired.borrow().with_instances(self.registry.instances())
+    }
+
+    /// Takes in what another catalogue has now. No revision is made: nobody asked
+    /// for it. Blocks while a change is being made.
+    pub fn discovered(&self, found: Discovered) {
+        let _one_at_a_time = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut next = (**self.desired.borrow()).clone();
+        next.discover(found);
+        self.desired.send_if_modified(|desired| {
+            let changed = **desired != next;
+            if changed {
+                *desired = Arc::new(next);
+            }
+            changed
+        });
     }
 
     /// Waits for a change to reach every live router.

@@ -3,11 +3,13 @@
 //! In the order in which configuration flows: `api` takes a write, the store
 //! makes it durable, the snapshot is worked out from it, published, and watched by
 //! routers, whose answers converge. Beside that are the certificate authority, the
-//! registry of routers and instances, traces and edges.
+//! registry of routers and instances, Consul as a second source of instances,
+//! traces and edges.
 
 mod api;
 mod app;
 mod ca;
+mod consul;
 mod control;
 mod converge;
 mod edges;
@@ -35,6 +37,7 @@ use weir_mesh::shutdown::Shutdown;
 use weir_mesh::telemetry::log;
 
 pub use app::{Config, Running, StartError, start};
+pub use consul::ConsulArgs;
 
 /// Options of `weir control-plane`.
 #[derive(Debug, Clone, clap::Args)]
@@ -73,6 +76,9 @@ pub struct Args {
     /// Life of certificates: 1m to 7d.
     #[arg(long, default_value = "1h", value_name = "DURATION", value_parser = lifetime)]
     pub certificate_lifetime: Duration,
+    /// Where to find services beside those that are asked for.
+    #[command(flatten)]
+    pub consul: ConsulArgs,
     /// File to write what was really bound to, as JSON, once serving.
     #[arg(long, value_name = "FILE")]
     pub ready_file: Option<PathBuf>,
@@ -107,6 +113,7 @@ impl Args {
             join_tokens: self.join_tokens.clone(),
             trust_domain: self.trust_domain.clone(),
             certificate_lifetime: self.certificate_lifetime,
+            consul: self.consul.clone(),
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use weir_mesh::telemetry::metrics::Registry;
 
+use crate::consul::Status;
 use crate::control::Control;
 use crate::registry::Presence;
 
@@ -46,7 +47,29 @@ impl Metrics {
         }
         let help = "Roots that are trusted; more than one while they are being changed.";
         self.set("weir.control.roots", help, &[], number(control.authority.bundle().len() as u64));
+        if let Some(consul) = &control.consul {
+            self.consul(&consul.status());
+        }
         self.registry.render()
+    }
+
+    fn consul(&self, status: &Status) {
+        let up = i64::from(status.trouble.is_none());
+        self.set("weir.control.consul.up", "1 while Consul is in touch.", &[], up);
+        let help = "Services that are taken from Consul.";
+        self.set("weir.control.consul.services", help, &[], number(status.services as u64));
+        let help = "Instances that are taken from Consul.";
+        self.set("weir.control.consul.instances", help, &[], number(status.instances as u64));
+        let help = "Instances that Consul does not list any more and that are kept for a while.";
+        self.set("weir.control.consul.kept", help, &[], number(status.kept as u64));
+        let help = "Entries of Consul's that cannot be taken in.";
+        self.set("weir.control.consul.skipped", help, &[], number(status.skipped.len() as u64));
+        let help = "Instances of this mesh that are registered in Consul.";
+        self.set("weir.control.consul.registered", help, &[], number(status.registered as u64));
+        let help = "Questions to Consul that failed, since the start.";
+        self.set("weir.control.consul.errors", help, &[], number(status.errors));
+        let help = "Times that an index of Consul's went back, since the start.";
+        self.set("weir.control.consul.resets", help, &[], number(status.resets));
     }
 
     fn set(&self, name: &str, help: &str, labels: &[(&str, &str)], value: i64) {

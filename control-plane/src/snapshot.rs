@@ -251,7 +251,7 @@ fn check_backend(
 }
 
 /// Makes the snapshot, of `instances` that routers registered and those that have
-/// no router. Instances of services that are not desired are left out: their
+/// no router or were found elsewhere. Instances of services that are not desired are left out: their
 /// routers may be earlier than their service, or later.
 ///
 /// # Errors
@@ -278,10 +278,10 @@ pub fn build(
         sequence,
         revision: desired.revision,
         trust_domain: trust_domain.clone(),
-        instances: instances
+        instances: desired
+            .with_instances(instances)
             .into_iter()
             .filter(|i| services.contains_key(&i.service))
-            .chain(desired.plain_instances())
             .collect(),
         services,
         routes: desired.routes.values().map(|held| (*held.value).clone()).collect(),

@@ -4,6 +4,7 @@
 //! one before it. A backend acknowledges a commit only when state and history
 //! are durable, together.
 
+mod discovered;
 mod embedded;
 #[cfg(feature = "kubernetes")]
 mod kubernetes;
@@ -18,6 +19,7 @@ use std::sync::Arc;
 use weir_mesh::model::{Instance, Listener, Options, Route, Service, ServiceName, TcpRoute};
 use weir_mesh::policy::{Policy, PolicyKind};
 
+pub use discovered::{Discovered, Found};
 pub use embedded::Embedded;
 #[cfg(feature = "kubernetes")]
 pub use kubernetes::ClusterStore;
@@ -39,8 +41,12 @@ pub struct Held<T> {
 pub struct Desired {
     /// Its number.
     pub revision: Revision,
-    /// By name.
+    /// By name: what was asked for, and what was found beside it.
     pub services: BTreeMap<ServiceName, Held<Service>>,
+    /// Of `services` what was asked for, as it was.
+    asked: BTreeMap<ServiceName, Held<Service>>,
+    /// What another catalogue has. Not part of the history.
+    found: Arc<Discovered>,
     /// By name.
     pub routes: BTreeMap<Arc<str>, Held<Route>>,
     /// By kind and name.
@@ -59,7 +65,8 @@ impl Desired {
         match (&edit.key, &edit.after) {
             (ObjectKey::Service(name), Some(Object::Service(value))) => {
                 let held = Held { value: value.clone(), revision };
-                self.services.insert(name.clone(), held);
+                self.asked.insert(name.clone(), held);
+                self.see(name);
             }
             (ObjectKey::Route(name), Some(Object::Route(value))) => {
                 self.routes.insert(name.clone(), Held { value: value.clone(), revision });
@@ -72,7 +79,10 @@ impl Desired {
                 self.tcp_routes.insert(name.clone(), Held { value: value.clone(), revision });
             }
             (ObjectKey::Options, Some(Object::Options(value))) => self.options = (**value).clone(),
-            (ObjectKey::Service(name), _) => drop(self.services.remove(name)),
+            (ObjectKey::Service(name), _) => {
+                self.asked.remove(name);
+                self.see(name);
+            }
             (ObjectKey::Route(name), _) => drop(self.routes.remove(name)),
             (ObjectKey::Policy(kind, name), _) => {
                 drop(self.policies.remove(&(*kind, name.clone())));
@@ -93,12 +103,12 @@ impl Desired {
         next
     }
 
-    /// What is held under a key.
+    /// What was asked for under a key.
     #[must_use]
     pub fn get(&self, key: &ObjectKey) -> Option<Object> {
         match key {
             ObjectKey::Service(name) => {
-                self.services.get(name).map(|held| Object::Service(held.value.clone()))
+                self.asked.get(name).map(|held| Object::Service(held.value.clone()))
             }
             ObjectKey::Route(name) => {
                 self.routes.get(name).map(|held| Object::Route(held.value.clone()))
@@ -115,7 +125,7 @@ impl Desired {
     }
 
     /// The instances that have no router: services name their addresses.
-    pub fn plain_instances(&self) -> impl Iterator<Item = Instance> {
+    fn plain_instances(&self) -> impl Iterator<Item = Instance> {
         self.services.iter().flat_map(|(name, held)| held.value.addresses.instances(name))
     }
 }

@@ -74,7 +74,8 @@ async fn services(mut client: Client, format: Format) -> Result<(), Error> {
     if format != Format::Table {
         return print_message(format, "weir.control.v1.ListServicesResponse", &answer);
     }
-    let mut table = table(["SERVICE", "PROTOCOL", "WEIGHTS", "STICKY", "HEALTHY", "LAST CHANGE"]);
+    let header = ["SERVICE", "PROTOCOL", "WEIGHTS", "STICKY", "HEALTHY", "SOURCE", "LAST CHANGE"];
+    let mut table = table(header);
     for status in answer.services {
         let service = status.service.unwrap_or_default();
         table.add_row([
@@ -83,7 +84,14 @@ async fn services(mut client: Client, format: Format) -> Result<(), Error> {
             weights(&service.versions),
             service.sticky.as_ref().map_or("none".to_owned(), sticky),
             format!("{}/{}", status.healthy_instances, status.instances),
-            format!("revision {}", status.revision),
+            match status.sources.as_slice() {
+                [] => "gone".to_owned(),
+                sources => sources.join(", "),
+            },
+            match status.revision {
+                0 => "-".to_owned(),
+                revision => format!("revision {revision}"),
+            },
         ]);
     }
     print_table(&table)

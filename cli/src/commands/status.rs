@@ -4,7 +4,7 @@
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use weir_proto::weir::control::v1::{
-    GetMeshRequest, ListRoutersRequest, ListRoutersResponse, RouterStatus,
+    Catalogue, GetMeshRequest, ListRoutersRequest, ListRoutersResponse, RouterStatus,
 };
 
 use super::block_on;
@@ -39,15 +39,45 @@ impl Status {
         }
         let live = routers.routers.iter().filter(|router| router.live).count();
         print(&format!(
-            "mesh {} at revision {}, {} of {} routers live, weir {}\n\n",
+            "mesh {} at revision {}, {} of {} routers live, weir {}\n",
             mesh.trust_domain,
             mesh.revision,
             live,
             routers.routers.len(),
             mesh.version
         ))?;
+        for catalogue in &mesh.catalogues {
+            print(&lines(catalogue))?;
+        }
+        print("\n")?;
         print_routers(&routers)
     }
+}
+
+/// How things stand with another catalogue of services.
+fn lines(catalogue: &Catalogue) -> String {
+    let Catalogue { name, address, services, instances, .. } = catalogue;
+    let since = match catalogue.seconds {
+        0 => "a moment".to_owned(),
+        some => seconds(some as f64),
+    };
+    let mut text = format!("{name} {address}: ");
+    text.push_str(&match catalogue.in_touch {
+        true => format!("in touch for {since}, {services} services, {instances} instances"),
+        false => format!(
+            "NOT in touch for {since}, what was known stays ({services} services, {instances} \
+             instances): {}",
+            catalogue.trouble
+        ),
+    });
+    if catalogue.registered > 0 {
+        text.push_str(&format!("; {} of this mesh registered there", catalogue.registered));
+    }
+    text.push('\n');
+    for skipped in &catalogue.skipped {
+        text.push_str(&format!("  left out: {skipped}\n"));
+    }
+    text
 }
 
 /// Prints routers as a table.

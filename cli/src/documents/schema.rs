@@ -192,6 +192,10 @@ fn mesh_version() -> Value {
                 "type": "array", "items": text, "minItems": 1,
                 "description": "ip:port of processes without a router; weir starts nothing.",
             },
+            "discovered": {
+                "type": "boolean",
+                "description": "Its instances are found in Consul; weir starts nothing.",
+            },
             "env": {"type": "object"},
             "workingDirectory": text,
         },

@@ -52,8 +52,8 @@ impl Builtin {
     }
 }
 
-/// Reads `builtin`, `command` and `addresses`, of which a version has one. `name`
-/// is the version's, when it is good.
+/// Reads `builtin`, `command`, `addresses` and `discovered`, of which a version has
+/// one. `name` is the version's, when it is good.
 pub(super) fn read(
     fields: &mut Fields<'_>,
     name: Option<&VersionName>,
@@ -63,6 +63,20 @@ pub(super) fn read(
 ) -> Option<Program> {
     let builtin = fields.text("builtin", violations);
     let items = fields.list("command", violations);
+    if fields.boolean("discovered", violations) == Some(true) {
+        let others = [
+            ("builtin", builtin.is_some()),
+            ("command", !items.is_empty()),
+            ("addresses", fields.get("addresses").is_some()),
+        ];
+        for (other, _) in others.iter().filter(|(_, there)| *there) {
+            let why = "where it runs is known from Consul";
+            violations
+                .add(fields.at("discovered"), format!("and {other} exclude each other: {why}"));
+        }
+        refuse_running(fields, "discovered", violations);
+        return Some(Program::Elsewhere);
+    }
     if fields.get("addresses").is_some() {
         if builtin.is_some() || !items.is_empty() {
             let other = if builtin.is_some() { "builtin" } else { "command" };
@@ -87,7 +101,8 @@ pub(super) fn read(
             violations.add(
                 at,
                 "is missing; say what runs: `command: [PROGRAM, ARGUMENT, ...]`, or where it \
-                 runs already: `addresses: [\"IP:PORT\"]`",
+                 runs already: `addresses: [\"IP:PORT\"]`, or that Consul knows where: \
+                 `discovered: true`",
             );
             None
         }
@@ -115,11 +130,7 @@ fn read_addresses(
     if fields.get("addresses").is_some_and(|node| node.value == Value::List(Vec::new())) {
         violations.add(&at, "is empty; name at least one `ip:port`");
     }
-    for field in ["env", "port", "replicas", "workingDirectory"] {
-        if fields.get(field).is_some() {
-            violations.add(fields.at(field), "means nothing beside addresses: weir starts nothing");
-        }
-    }
+    refuse_running(fields, "addresses", violations);
     let Some(name) = name else { return };
     if items.len() > Addresses::MAX {
         violations.add(at, AddressError::Many(name.clone()));
@@ -128,6 +139,16 @@ fn read_addresses(
     for (at, item) in items {
         if let Some(text) = read::text(item, &at, violations) {
             violations.take(&at, addresses.add(name, text));
+        }
+    }
+}
+
+/// Refuses what says how a program is run, beside what says that it runs elsewhere.
+fn refuse_running(fields: &mut Fields<'_>, beside: &str, violations: &mut Violations) {
+    for field in ["env", "port", "replicas", "workingDirectory"] {
+        if fields.get(field).is_some() {
+            let why = format!("means nothing beside {beside}: weir starts nothing");
+            violations.add(fields.at(field), why);
         }
     }
 }

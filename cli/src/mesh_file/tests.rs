@@ -61,7 +61,7 @@ fn each_mistake_has_its_place_and_path() {
         "weight: 90",
         "weigth: 90",
         "8:17: services[0].versions[0].weigth: is not a field here; known are addresses, \
-         builtin, command, env, name, port, replicas, weight, workingDirectory",
+         builtin, command, discovered, env, name, port, replicas, weight, workingDirectory",
     );
     refused(
         "protocol: http1",
@@ -135,6 +135,18 @@ fn a_version_without_a_router_has_addresses() {
     let with = |version: &str, line: &str| {
         refused("{name: v2, weight: 10, command: [sh]}", version, line);
     };
+    let found = parse(&GOOD.replace("command: [sh]", "discovered: true")).unwrap();
+    assert_eq!(found.services[0].versions[1].program, Program::Elsewhere);
+    with(
+        "{name: v2, discovered: true, command: [sh]}",
+        "12:32: services[0].versions[1].discovered: and command exclude each other: where it \
+         runs is known from Consul",
+    );
+    with(
+        "{name: v2, discovered: true, replicas: 2}",
+        "12:48: services[0].versions[1].replicas: means nothing beside discovered: weir starts \
+         nothing",
+    );
     with(
         "{name: v2, addresses: [\"10.0.0.7:80\"], command: [sh]}",
         "12:20: services[0].versions[1].addresses: and command exclude each other: weir starts \

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use weir_mesh::file::write_secret;
-use weir_proto::weir::control::v1::{ApplyRequest, ListServicesResponse};
+use weir_proto::weir::control::v1::{ApplyRequest, ListServicesResponse, ServiceStatus};
 use weir_proto::weir::mesh::v1::Service;
 
 use crate::Error;
@@ -18,7 +18,8 @@ type Applied = BTreeMap<String, String>;
 /// The file's state, to be applied whole.
 ///
 /// A split that was shifted by hand stays as it is when a mesh with `--data` is
-/// started again, unless the file has changed what it says of that service.
+/// started again, unless the file has changed what it says of that service. So does
+/// that of a service that the file does not name and Consul has.
 #[must_use]
 pub fn apply_request(mesh: &MeshFile, now: &ListServicesResponse, applied: &Path) -> ApplyRequest {
     let before: Applied = std::fs::read(applied)
@@ -30,17 +31,28 @@ pub fn apply_request(mesh: &MeshFile, now: &ListServicesResponse, applied: &Path
         let stored = now
             .services
             .iter()
-            .filter_map(|status| status.service.as_ref())
-            .find(|stored| stored.name == service.name);
-        if let Some(stored) = stored
+            .filter_map(|status| Some((status.service.as_ref()?, is_found(status))))
+            .find(|(stored, _)| stored.name == service.name);
+        if let Some((stored, found)) = stored
             && before.get(&service.name) == Some(&split(service))
-            && same_versions(stored, service)
+            && same_versions(stored, service, found)
         {
             // Weights alone: where a version runs is for the file to say.
             for (version, stored) in service.versions.iter_mut().zip(&stored.versions) {
                 version.weight = stored.weight;
             }
+            // Versions that Consul has beside those of the file.
+            let more = &stored.versions[service.versions.len()..];
+            if more.iter().any(|version| version.weight > 0) {
+                service.versions.extend(more.iter().cloned());
+            }
             service.sticky.clone_from(&stored.sticky);
+        }
+    }
+    let shifted = now.services.iter().filter(|status| is_found(status) && status.revision > 0);
+    for stored in shifted.filter_map(|status| status.service.as_ref()) {
+        if !request.services.iter().any(|service| service.name == stored.name) {
+            request.services.push(stored.clone());
         }
     }
     ApplyRequest { prune: true, reason: "weir up".into(), ..request }
@@ -66,17 +78,25 @@ fn split(service: &Service) -> String {
     format!("{} {:?}", crate::commands::get::weights(&service.versions), service.sticky)
 }
 
-fn same_versions(one: &Service, other: &Service) -> bool {
+/// Whether Consul has it.
+fn is_found(status: &ServiceStatus) -> bool {
+    status.sources.iter().any(|source| source == "consul")
+}
+
+/// Whether `stored` has the versions of the file, and only those; or more behind
+/// them, where others are `found`.
+fn same_versions(stored: &Service, of_file: &Service, found: bool) -> bool {
     let names = |service: &Service| -> Vec<String> {
         service.versions.iter().map(|version| version.version.clone()).collect()
     };
-    names(one) == names(other)
+    let (stored, of_file) = (names(stored), names(of_file));
+    if found { stored.starts_with(&of_file) } else { stored == of_file }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use weir_proto::weir::control::v1::ServiceStatus;
+    use weir_proto::weir::mesh::v1::VersionWeight;
 
     fn weights(request: &ApplyRequest) -> Vec<i32> {
         let products = request.services.iter().find(|service| service.name == "products").unwrap();
@@ -118,5 +138,37 @@ mod tests {
             crate::mesh_file::Origin { name: "mesh.yaml", directory: Path::new("."), public: true };
         let changed = MeshFile::parse(&text, origin).unwrap();
         assert_eq!(weights(&apply_request(&changed, &now, &applied)), [100, 5]);
+    }
+    #[test]
+    fn what_consul_has_stays_shifted_too() {
+        let dir = tempfile::tempdir().unwrap();
+        let applied = dir.path().join("applied.json");
+        let mesh = MeshFile::example().unwrap();
+        remember(&mesh, &applied).unwrap();
+        let version = |name: &str, weight| VersionWeight {
+            version: name.into(),
+            weight,
+            addresses: Vec::new(),
+        };
+        let found = |service: Service, revision| ServiceStatus {
+            service: Some(service),
+            revision,
+            sources: vec!["mesh".into(), "consul".into()],
+            ..Default::default()
+        };
+        let mut products =
+            request(&mesh).services.into_iter().find(|s| s.name == "products").unwrap();
+        products.versions[0].weight = 0;
+        products.versions.push(version("v3", 7));
+        let only = |name: &str| Service {
+            name: name.into(),
+            versions: vec![version("v1", 1)],
+            ..Default::default()
+        };
+        let services = vec![found(products, 3), found(only("shifted"), 4), found(only("found"), 0)];
+        let request = apply_request(&mesh, &ListServicesResponse { services }, &applied);
+        assert_eq!(weights(&request), [0, 0, 7]);
+        let names: Vec<_> = request.services.iter().map(|service| &*service.name).collect();
+        assert!(names.contains(&"shifted") && !names.contains(&"found"), "{names:?}");
     }
 }

@@ -3,6 +3,7 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 
+use weir_control_plane::ConsulArgs;
 use weir_mesh::model::{Protocol, TcpRouteKind};
 
 use super::data::Data;
@@ -133,7 +134,7 @@ pub struct Planner<'a> {
 impl Planner<'_> {
     /// The control plane.
     #[must_use]
-    pub fn control_plane(&self, api: Reservation) -> Spec {
+    pub fn control_plane(&self, api: Reservation, consul: &ConsulArgs) -> Spec {
         let mut command = self.verb(&["control-plane"]);
         let mut flag = |name: &str, value: OsString| command.extend([name.into(), value]);
         flag("--data", self.data.join("control-plane").into());
@@ -145,6 +146,7 @@ impl Planner<'_> {
         if let Some(lifetime) = &self.mesh.certificate_lifetime {
             flag("--certificate-lifetime", lifetime.into());
         }
+        command.extend(consul.words());
         let listens = vec![
             Listen { flag: "--api-listen", key: "api", first: api.address().to_string() },
             any("--mesh-listen", "mesh"),

@@ -94,7 +94,7 @@ pub async fn start(
     let planner = Planner { data, mesh, program, access_log };
 
     let gateway = listens.gateway.address();
-    supervisor.start(planner.control_plane(listens.control)).ready().await?;
+    supervisor.start(planner.control_plane(listens.control, &args.consul)).ready().await?;
     let control = control_addresses(supervisor)?;
     let urls = Urls {
         gateway: format!("http://{gateway}"),

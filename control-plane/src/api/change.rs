@@ -107,8 +107,14 @@ pub(super) async fn rollback(
     let plan = move |desired: &Desired, store: &dyn Store| {
         let held = desired.services.get(&name).ok_or_else(|| no_service(&name, desired))?;
         let key = ObjectKey::Service(name.clone());
-        let before = earlier(store, &key, held.revision, request.to)?;
-        let edits = vec![Edit { key, after: Some(before) }];
+        let before = match earlier(store, &key, held.revision, request.to) {
+            // Before anyone asked for it, it was as it is found.
+            Err(ChangeError::Precondition(_)) if held.revision > 0 && desired.is_found(&name) => {
+                None
+            }
+            before => Some(before?),
+        };
+        let edits = vec![Edit { key, after: before }];
         Ok(Plan { action: Action::Rollback, edits, dry_run: false })
     };
     let made = control.change(author, plan).await.map_err(error::change)?;

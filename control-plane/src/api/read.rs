@@ -10,6 +10,7 @@ use weir_proto::weir::control::v1 as pb;
 use weir_proto::weir::mesh::v1 as mesh;
 
 use super::error;
+use crate::consul;
 use crate::control::Control;
 use crate::registry::{Presence, Role, Router};
 use crate::store::{Change, Entry, Object, ObjectKey, StoreError};
@@ -40,6 +41,27 @@ pub(super) fn mesh(control: &Control) -> pb::Mesh {
         revision: control.desired.borrow().revision,
         version: env!("CARGO_PKG_VERSION").to_owned(),
         sequence: control.publisher.newest(),
+        catalogues: control
+            .consul
+            .as_ref()
+            .map(|consul| catalogue(&consul.status()))
+            .into_iter()
+            .collect(),
+    }
+}
+
+fn catalogue(status: &consul::Status) -> pb::Catalogue {
+    let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
+    pb::Catalogue {
+        name: "consul".to_owned(),
+        address: status.address.clone(),
+        in_touch: status.trouble.is_none(),
+        trouble: status.trouble.clone().unwrap_or_default(),
+        seconds: status.since.elapsed().as_secs(),
+        services: count(status.services),
+        instances: count(status.instances),
+        skipped: status.skipped.clone(),
+        registered: count(status.registered),
     }
 }
 
@@ -55,6 +77,7 @@ pub(super) fn services(control: &Control) -> pb::ListServicesResponse {
             healthy_instances: count(own.clone().filter(|i| i.healthy).count()),
             instances: count(own.count()),
             revision,
+            sources: desired.sources(name).into_iter().map(str::to_owned).collect(),
         }
     };
     let services = desired.services.iter();

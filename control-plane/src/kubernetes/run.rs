@@ -222,6 +222,7 @@ impl Replica<'_> {
                 registry,
                 authority,
                 join_tokens: JoinTokens::open(None)?,
+                consul: None,
                 attest: Some(Arc::new(attest)),
                 resources: Some(engine.clone()),
                 shutdown: self.shutdown.clone(),

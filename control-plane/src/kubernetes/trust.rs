@@ -5,8 +5,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use futures_util::StreamExt as _;
-use k8s_openapi::api::admissionregistration::v1::MutatingWebhookConfiguration;
 use k8s_openapi::api::core::v1::ConfigMap;
+use k8s_openapi::api::rbac::v1::ClusterRole;
 use kube::api::{Api, DeleteParams, Patch, PatchParams};
 use kube::runtime::watcher::{self, Event, watcher};
 use serde_json::{Value, json};
@@ -15,11 +15,12 @@ use weir_mesh::identity::TrustBundle;
 
 use super::cluster::{Cluster, FIELD_MANAGER, chain};
 use super::engine::Engine;
-use super::webhook_tls::WEBHOOK;
 use crate::control::Control;
 
 const NAME: &str = "weir-trust-bundle";
 const KEY: &str = "ca.pem";
+/// The control plane's own, which the chart makes.
+const ROLE: &str = "weir-control-plane";
 /// Label of those that the control plane made, and may delete.
 const OURS: &str = "weir.dev/trust";
 /// After a write or a watch failed.
@@ -156,14 +157,15 @@ async fn round(cluster: &Cluster, held: &Held, meshed: &BTreeSet<String>, pem: &
 }
 
 /// What uninstalling takes away, and the ConfigMaps with it: an object without a
-/// namespace, which may own what is in any.
+/// namespace, which may own what is in any. The last of them, too: without its
+/// binding, which goes before it, nothing is put right that has just been removed.
 async fn owner(cluster: &Cluster) -> Option<Value> {
-    let api: Api<MutatingWebhookConfiguration> = Api::all(cluster.client.clone());
-    let found = cluster.call("MutatingWebhookConfiguration", api.get_opt(WEBHOOK)).await;
+    let api: Api<ClusterRole> = Api::all(cluster.client.clone());
+    let found = cluster.call("ClusterRole", api.get_opt(ROLE)).await;
     let uid = found.ok()??.metadata.uid?;
     Some(json!({
-        "apiVersion": "admissionregistration.k8s.io/v1",
-        "kind": "MutatingWebhookConfiguration",
-        "name": WEBHOOK, "uid": uid,
+        "apiVersion": "rbac.authorization.k8s.io/v1",
+        "kind": "ClusterRole",
+        "name": ROLE, "uid": uid,
     }))
 }

@@ -53,6 +53,7 @@ pub fn config(data: &Path, lifetime: Duration) -> Config {
         join_tokens: Some(data.join("join.json")),
         trust_domain: "weir.local".into(),
         certificate_lifetime: lifetime,
+        consul: weir_control_plane::ConsulArgs::default(),
     }
 }
 

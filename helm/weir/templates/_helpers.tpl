@@ -85,3 +85,9 @@ imagePullSecrets:
 {{- define "weir.text" -}}
 {{- if and (kindIs "float64" .) (eq (floor .) .) -}}{{ int64 . }}{{- else -}}{{ . }}{{- end -}}
 {{- end -}}
+
+{{- /* As the sidecar and the injector write it. */ -}}
+{{- define "weir.accessLog" -}}
+{{- $log := .Values.router.accessLog -}}
+{{- if kindIs "bool" $log }}{{ ternary "-" "off" $log }}{{ else }}{{ $log }}{{ end -}}
+{{- end -}}

@@ -38,7 +38,6 @@ pub fn find_as<B>(
         return Err(RouterError::BadRequest("more than one Host header".to_owned()));
     }
     let host = host(request).ok_or(RouterError::NoHost)?;
-    let headers = request.headers();
     if !request.uri().path().starts_with('/') {
         let why = "the request's target must be a path that begins with /";
         return Err(RouterError::BadRequest(why.to_owned()));
@@ -62,8 +61,12 @@ pub fn find_as<B>(
     }
     let meant = connected.original.filter(|_| connected.side == Side::Outbound);
     let destination = match meant {
-        None => destination(table, host, port_of(request.uri(), headers))
-            .ok_or_else(|| RouterError::NoService(host.chars().take(80).collect()))?,
+        None => {
+            // Elsewhere a service has one port, and nobody looks for its number.
+            let port = table.places.as_ref().and_then(|_| port_of(request.uri(), headers));
+            destination(table, host, port)
+                .ok_or_else(|| RouterError::NoService(host.chars().take(80).collect()))?
+        }
         // Whatever host it names.
         Some(to) => match by_address(table, to).ok_or(RouterError::NoInstance(to.to_string()))? {
             Found::Service(destination) => destination,

@@ -1,11 +1,11 @@
 //! What addresses mean in a pod of Kubernetes: where its connections go, and whose
 //! the ports of its own are.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
-use weir_mesh::model::{Protocol, ServiceName, Snapshot};
+use weir_mesh::model::{Instance, Protocol, ServiceName, Snapshot};
 
 use super::{
     Action, Backend, Destination, Map, ServiceEntry, Splitter, Target, TcpAction, TcpBackend,
@@ -147,9 +147,10 @@ pub(super) fn build(
     limits: Vec<Attachment>,
     one: u32,
 ) -> Places {
+    let is_here = |instance: &&Instance| is_own(Some(pod), instance.address.ip());
     let mut places = Places {
         namespace: pod.namespace.clone(),
-        zone: None,
+        zone: snapshot.instances.iter().find(is_here).map(|i| i.zone.clone()),
         services: Map::default(),
         instances: Map::default(),
         ports: Map::default(),
@@ -157,7 +158,6 @@ pub(super) fn build(
         limits,
         one,
     };
-    let mut own: BTreeMap<u16, Vec<Arc<ServiceEntry>>> = BTreeMap::new();
     // In the order of their names: of two with one address the first has it.
     for (name, service) in &snapshot.services {
         let Some(Destination { service: entry, .. }) = services.get(name) else { continue };
@@ -167,17 +167,39 @@ pub(super) fn build(
         for (v, version) in entry.versions.iter().enumerate() {
             for (e, endpoint) in version.endpoints.iter().enumerate() {
                 let address = canonical(endpoint.address);
-                if Some(address.ip()) == pod.ip {
-                    places.zone = Some(endpoint.zone.clone());
-                    let there = own.entry(address.port()).or_default();
-                    if there.last().is_none_or(|last| last.name != entry.name) {
-                        there.push(entry.clone());
-                    }
-                }
                 places.instances.entry(address).or_insert_with(|| (entry.clone(), v, e));
             }
         }
     }
+    let own = own_ports(pod, known, snapshot, services);
+    let port = |(port, services): (u16, Vec<Arc<ServiceEntry>>)| {
+        let of = services.iter().filter_map(|service| inbound_limits.get(&service.name));
+        let limits = of.flat_map(|limits| limits.iter().cloned()).collect();
+        // One that says what is spoken knows more than one that says nothing of it.
+        let http = services.iter().find(|service| service.protocol != Protocol::Tcp);
+        let protocol = http.map_or(Protocol::Tcp, |service| service.protocol);
+        (port, Port { services, protocol, limits })
+    };
+    places.ports = own.into_iter().map(port).collect();
+    places
+}
+
+/// Services of the pod's ports: also those whose version gets nothing, and is no
+/// endpoint.
+fn own_ports(
+    pod: &Pod,
+    known: &mut Known,
+    snapshot: &Snapshot,
+    services: &Map<ServiceName, Destination>,
+) -> BTreeMap<u16, Vec<Arc<ServiceEntry>>> {
+    let mut there: BTreeMap<u16, BTreeSet<&ServiceName>> = BTreeMap::new();
+    for instance in snapshot.instances.iter().filter(|i| is_own(Some(pod), i.address.ip())) {
+        there.entry(instance.address.port()).or_default().insert(&instance.service);
+    }
+    let of = |name: &&ServiceName| Some(services.get(*name)?.service.clone());
+    let entries = |names: BTreeSet<_>| names.iter().filter_map(of).collect::<Vec<_>>();
+    let own = there.into_iter().map(|(port, names)| (port, entries(names)));
+    let mut own: BTreeMap<u16, Vec<_>> = own.filter(|(_, of)| !of.is_empty()).collect();
     // A pod that goes may be no instance any more, and still serves: it must not be
     // left without its policies.
     for (port, names) in known.iter() {
@@ -189,16 +211,7 @@ pub(super) fn build(
     }
     let names = |of: &[Arc<ServiceEntry>]| of.iter().map(|service| service.name.clone()).collect();
     *known = own.iter().map(|(port, of)| (*port, names(of))).collect();
-    let port = |(port, services): (u16, Vec<Arc<ServiceEntry>>)| {
-        let of = services.iter().filter_map(|service| inbound_limits.get(&service.name));
-        let limits = of.flat_map(|limits| limits.iter().cloned()).collect();
-        // One that says what is spoken knows more than one that says nothing of it.
-        let http = services.iter().find(|service| service.protocol != Protocol::Tcp);
-        let protocol = http.map_or(Protocol::Tcp, |service| service.protocol);
-        (port, Port { services, protocol, limits })
-    };
-    places.ports = own.into_iter().map(port).collect();
-    places
+    own
 }
 
 fn canonical(address: SocketAddr) -> SocketAddr {

@@ -135,7 +135,7 @@ class Kube:
                 )
                 if "successfully rolled out" in status.stdout:
                     return True
-                if crashing := self.crashing():
+                if crashing := self.crashing(name):
                     raise Broken(f"pods end again and again: {', '.join(crashing)}")
                 return False
 
@@ -157,11 +157,18 @@ class Kube:
         found = self.wait(lambda: self.pods(selector), f"a ready pod {selector}")
         return found[0]["metadata"]["name"]
 
-    def crashing(self):
-        """Pods of which a container ended three times or more and does not run."""
+    def crashing(self, deployment):
+        """Its newest pods of which a container ended three times or more and waits."""
+        pods = [
+            pod
+            for pod in self.get("pods", selector="pod-template-hash")
+            if pod["metadata"]["ownerReferences"][0]["name"].rpartition("-")[0] == deployment
+        ]
+        newest = max((pod["metadata"]["creationTimestamp"] for pod in pods), default=None)
         return [
             pod["metadata"]["name"]
-            for pod in self.get("pods")
+            for pod in pods
+            if pod["metadata"]["creationTimestamp"] == newest
             for kind in ("containerStatuses", "initContainerStatuses")
             for status in pod["status"].get(kind, [])
             if status["restartCount"] >= 3 and "waiting" in status["state"]

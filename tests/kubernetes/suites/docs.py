@@ -19,16 +19,18 @@ PRELUDE = """
 set -eu -o pipefail
 helm() {
   case $1 in
-    install) command helm "$@" --set image.tag=dev --set services.image.tag=dev ;;
+    install) command helm "$@" %s ;;
     *) command helm "$@" ;;
   esac
 }
 """
+IMAGES = {"image": "weir", "services.image": "weir", "router.image": "weir-router", "cni.image": "weir-cni"}
 
 
 def commands():
     """One script of all blocks; each says where it stands before it runs."""
-    parts = [PRELUDE]
+    tags = " ".join(f"--set-string {value}.tag={images.tag(name)}" for value, name in IMAGES.items())
+    parts = [PRELUDE % tags]
     for page in PAGES:
         text = (images.REPOSITORY / "docs/src" / page).read_text()
         for block in BLOCK.finditer(text):
@@ -38,8 +40,7 @@ def commands():
 
 
 def setup(kube):
-    if mesh.installed():
-        mesh.uninstall(kube)
+    mesh.uninstall(kube)
     kube.delete("namespace", mesh.NAMESPACE)
     kube.delete("namespace", "shop")
     kube.apply_definitions()
@@ -60,38 +61,37 @@ def test_every_command_works(kube):
         (programs / "weir").symlink_to(images.program("weir").resolve())
         (programs / "helm").symlink_to(cluster.PROGRAMS / "helm")
         environment = dict(os.environ, PATH=f"{programs}:{os.environ['PATH']}")
-        # A session of its own, as port-forwards run on when the script has ended.
+        # Port-forwards run on when the script has ended: a file and no pipe, which they
+        # would keep open, and a session of its own, which ends with all that is in it.
+        log = pathlib.Path(directory) / "log"
         process = subprocess.Popen(
             ["bash", script],
             cwd=images.REPOSITORY,
             env=environment,
             stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
+            stdout=log.open("w"),
             stderr=subprocess.STDOUT,
-            text=True,
             start_new_session=True,
             preexec_fn=cluster.die_with_parent,
         )
         try:
-            # Not communicate(): port-forwards keep the pipe open.
-            output = read(process)
+            process.wait(timeout=BOUND)
+        except subprocess.TimeoutExpired:
+            pass
         finally:
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()
-    tail = "\n".join(output[-25:])
+        tail = "\n".join(log.read_text().splitlines()[-25:])
     assert process.returncode == 0, f"ended with {process.returncode}:\n{tail}"
 
 
-def read(process):
-    """What it prints, until it ends or the time is over."""
-    output = []
-    alarm = signal.signal(signal.SIGALRM, lambda *_: process.kill())
-    signal.alarm(BOUND)
-    try:
-        while process.poll() is None and (line := process.stdout.readline()):
-            output.append(line.rstrip("\n"))
-        process.wait()
-    finally:
-        signal.alarm(0)
-        signal.signal(signal.SIGALRM, alarm)
-    return output
+def test_nothing_is_left(kube):
+    """The last page said how."""
+    left = mesh.left_over(kube)
+    assert left == [], left
+    assert not kube.exists("namespace", mesh.NAMESPACE)
+    kube.wait(
+        lambda: not kube.kubectl("get", "configmaps", "--all-namespaces", "--output=name",
+                                 "--field-selector=metadata.name=weir-trust-bundle").strip(),
+        "no roots in any namespace",
+    )

@@ -185,10 +185,20 @@ pub struct Router {
     pub resources: inject::Resources,
     /// What it logs.
     pub log_level: inject::LogLevel,
-    /// Whether every request is a line of JSON on its standard output.
-    pub access_log: bool,
+    /// Whether every request is a line of JSON on its standard output (`-` and `off` say the
+    /// same as `true` and `false`).
+    pub access_log: AccessLog,
     /// More of a sidecar's environment.
     pub environment: BTreeMap<String, Scalar>,
+}
+
+/// Where the access log goes.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(untagged)]
+#[allow(missing_docs)]
+pub enum AccessLog {
+    Switch(bool),
+    Word(inject::AccessLog),
 }
 
 /// What a variable of the environment can be written as.

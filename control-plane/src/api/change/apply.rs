@@ -140,7 +140,7 @@ fn read_policies(request: &pb::ApplyRequest, bad: &mut Violations) -> Vec<Arc<Po
 
 /// The services that there will be.
 fn after(desired: &Desired, services: &[Arc<Service>], prune: bool) -> Desired {
-    let mut next = if prune { Desired::default() } else { desired.clone() };
+    let mut next = if prune { desired.emptied() } else { desired.clone() };
     for service in services {
         let key = ObjectKey::Service(service.name.clone());
         next.set(&Edit { key, after: Some(Object::Service(service.clone())) }, 0);

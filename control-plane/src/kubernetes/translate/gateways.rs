@@ -92,6 +92,7 @@ impl<'a> Gateways<'a> {
             let listener = |sent| Listener::read(sent, namespace, objects, grants);
             let mut listeners: Vec<_> = list(spec, "listeners").iter().map(listener).collect();
             conflicts(&mut listeners);
+            refuse_client_certificates(spec, &mut listeners);
             let accepted = match spec["infrastructure"]["parametersRef"].is_null() {
                 true => Ok(()),
                 false => {
@@ -251,6 +252,19 @@ fn classes<'a>(objects: &'a Objects, statuses: &mut Vec<StatusUpdate>) -> BTreeS
         });
     }
     classes
+}
+
+/// Without them, who should prove who it is would come in unasked.
+fn refuse_client_certificates(spec: &Value, listeners: &mut [Listener<'_>]) {
+    if spec["tls"]["frontend"].is_null() {
+        return;
+    }
+    let https = Some(ListenerProtocol::Https);
+    for listener in listeners.iter_mut().filter(|listener| listener.protocol == https) {
+        let why = "the Gateway's tls.frontend is not supported: clients are not asked for \
+                   certificates";
+        listener.accepted = Err(Fault::new("UnsupportedValue", why));
+    }
 }
 
 /// Within one Gateway nobody goes first: both are refused.

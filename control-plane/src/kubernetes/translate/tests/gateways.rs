@@ -213,6 +213,19 @@ fn what_is_wrong_with_a_certificate_is_told_and_routes_still_count() {
 }
 
 #[test]
+fn a_listener_that_should_ask_for_client_certificates_is_refused() {
+    let (chain, key) = certificate();
+    let listeners = json!([https(json!({ "name": "tls" })), http("http", 80, "Same")]);
+    let mut front = gateway("front", "front", listeners);
+    let validation = json!({ "validation": { "caCertificateRefs": [{ "name": "ca" }] } });
+    front["spec"]["tls"] = json!({ "frontend": { "default": validation } });
+    let out = with(&[front, secret("front", &chain, &key)]);
+    let ids: Vec<_> = out.desired.listeners.iter().map(|l| &*l.id).collect();
+    assert_eq!(ids, ["front/front/http"]);
+    assert_eq!(told(listener(&out, "front", "https"))[0], "Accepted=False/UnsupportedValue");
+}
+
+#[test]
 fn kinds_that_a_listener_cannot_take() {
     let mut none = http("none", 80, "Same");
     none["allowedRoutes"]["kinds"] = json!([{ "kind": "TCPRoute" }]);
