@@ -146,5 +146,5 @@ def test_the_token_is_what_the_notes_say(kube):
 
 
 def test_helm_test_passes(kube):
-    print(mesh.helm("test", "weir", "--namespace", mesh.NAMESPACE, "--timeout=4m", timeout=280))
+    mesh.helm("test", "weir", "--namespace", mesh.NAMESPACE, "--timeout=4m", timeout=280)
     kube.wait(lambda: not kube.exists("namespace", "weir-test"), "nothing of the test is left", seconds=60)
