@@ -323,6 +323,7 @@ impl Registry {
 
     /// Replaces the instances that routers do not register: those that an
     /// orchestrator knows of.
+    #[cfg(feature = "kubernetes")]
     pub fn discover(&self, instances: Vec<Instance>) {
         let mut inner = self.lock();
         if inner.discovered == instances {

@@ -138,7 +138,8 @@ impl Replica<'_> {
         let own = &self.args.kubernetes;
         let directory = own.webhook_certificate_dir.clone();
         loop {
-            let (cluster, domain) = (self.cluster.clone(), own.cluster_domain.clone());
+            let settings = own.settings(&self.config.trust_domain);
+            let (cluster, domain) = (self.cluster.clone(), settings.cluster_domain);
             let directory = directory.clone();
             let open = move || WebhookTls::open(&cluster, &domain, directory.as_deref());
             let opened = tokio::task::spawn_blocking(open).await;
