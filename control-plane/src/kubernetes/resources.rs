@@ -116,6 +116,8 @@ impl Resources for Engine {
 
 const NO_SERVICES: &str = "services are Kubernetes' own; make, change and delete them with \
      kubectl, and set weights with `weir shift`";
+const ELSEWHERE: &str = "is not found in Kubernetes by this name (long names are shortened); \
+     delete it with kubectl";
 const NO_OPTIONS: &str = "are set by the control plane's flags (--egress, --trace-sampling); \
      change the chart's values";
 
@@ -125,7 +127,13 @@ impl Engine {
         let mut bad = Violations::new();
         for edit in edits {
             let step = match &edit.after {
-                None => self.delete(&edit.key),
+                None => {
+                    let step = self.delete(&edit.key);
+                    if step.is_none() {
+                        bad.add(edit.key.to_string(), ELSEWHERE);
+                    }
+                    step
+                }
                 Some(object) => self.apply(&edit.key, object, &mut bad),
             };
             // Ports of one Service share a TrafficSplit.

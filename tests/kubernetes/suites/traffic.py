@@ -112,12 +112,12 @@ def test_tcp_within_the_mesh(kube):
 
 
 def test_what_is_not_in_the_mesh_is_reached_and_counted(kube):
-    """The node's own port stands for the outside."""
+    """kubelet stands for the outside: no Service has it."""
     space = kube.within(SPACE)
     pod = space.pods("app=caller")[0]
     before = mesh.metric(pod, "weir_router_egress_total")
-    # The API server speaks TLS only, to HTTP it answers 400.
-    answer = space.ask(pod["metadata"]["name"], "http://10.244.0.1:6443/")
+    # It speaks TLS only, to HTTP it answers 400.
+    answer = space.ask(pod["metadata"]["name"], "http://10.244.0.1:10250/")
     assert answer["StatusCode"] == ["400"], answer
     assert mesh.metric(pod, "weir_router_egress_total") > before
 
@@ -221,7 +221,7 @@ def test_authorization_by_identity(kube):
             "spec": {
                 "targetRefs": [{"group": "", "kind": "Service", "name": "echo"}],
                 "action": "Allow",
-                "rules": [{"from": [{"principals": [IDENTITY]}]}],
+                "rules": [{"from": {"identities": [IDENTITY]}}],
             },
         },
     )
