@@ -124,6 +124,7 @@ mod tests {
             transport: Transport::Mesh,
             zone: "eu".into(),
             healthy: true,
+            identity: None,
         };
         let instances = vec![instance.clone()];
         let found = Found { protocol: Protocol::Tcp, instances, missed: BTreeSet::new() };

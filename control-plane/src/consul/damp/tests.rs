@@ -15,6 +15,7 @@ fn seen(id: &str, healthy: bool) -> Seen {
         transport: Transport::Plain,
         zone: "".into(),
         healthy,
+        identity: None,
     };
     Seen { instance, protocol: None }
 }

@@ -15,6 +15,7 @@ fn instance(service: &str, version: &str, port: u16, healthy: bool) -> Instance 
         transport: Transport::Plain,
         zone: "".into(),
         healthy,
+        identity: None,
     }
 }
 
@@ -46,7 +47,11 @@ fn ask(desired: &mut Desired, service: &str, weights: &[(&str, i32)]) {
 fn route(desired: &mut Desired, service: &str, version: &str) {
     let message = pb::Route {
         name: "web".into(),
-        parent_refs: vec![pb::ParentRef { kind: "Gateway".into(), name: "gateway".into() }],
+        parent_refs: vec![pb::ParentRef {
+            kind: "Gateway".into(),
+            name: "gateway".into(),
+            ..Default::default()
+        }],
         rules: vec![pb::RouteRule {
             backend_refs: vec![pb::BackendRef {
                 service: service.into(),
