@@ -90,7 +90,6 @@ impl Args {
     pub(super) fn settings(&self, trust_domain: &str) -> Settings {
         Settings {
             trust_domain: trust_domain.to_owned(),
-            cluster_domain: self.cluster_domain.clone(),
             namespace: self.namespace.clone(),
             gateway_service: self.gateway_service.clone(),
             egress_allowed: self.egress == "allow",

@@ -41,8 +41,6 @@ use services::Services;
 pub struct Settings {
     /// SPIFFE trust domain.
     pub trust_domain: String,
-    /// Such as `cluster.local`.
-    pub cluster_domain: String,
     /// The control plane's own.
     pub namespace: String,
     /// Namespace and name of the Service in front of the gateway's pods: its

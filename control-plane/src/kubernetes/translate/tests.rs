@@ -18,7 +18,6 @@ use crate::snapshot;
 fn settings() -> Settings {
     Settings {
         trust_domain: "cluster.local".into(),
-        cluster_domain: "cluster.local".into(),
         namespace: "weir-system".into(),
         gateway_service: Some(("weir-system".into(), "weir-gateway".into())),
         egress_allowed: true,

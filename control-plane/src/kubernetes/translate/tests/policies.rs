@@ -67,6 +67,30 @@ fn a_policy_of_a_service_holds_for_its_ports() {
 }
 
 #[test]
+fn what_others_have_written_into_a_status_stays() {
+    let mut one = policy("AuthorizationPolicy", "shop", "one", deny(of_service("guard")));
+    let condition = |name: &str| json!({ "type": name, "status": "False", "reason": "Old" });
+    one["status"]["ancestors"] = json!([
+        {
+            "ancestorRef": of_service("guard"), "controllerName": "weir.dev/controller",
+            "conditions": [condition("Accepted"), condition("example.com/Seen")],
+        },
+        { "ancestorRef": of_service("gone"), "controllerName": "weir.dev/controller" },
+        { "ancestorRef": of_service("guard"), "controllerName": "example.com/other" },
+    ]);
+    let out = with(&[one]);
+    let ancestors = status(&out, Kind::AuthorizationPolicy, "one")["ancestors"].as_array();
+    let ancestors = ancestors.expect("some");
+    let wanted =
+        ["Accepted=True/Accepted", "ResolvedRefs=True/ResolvedRefs", "example.com/Seen=False/Old"];
+    assert_eq!(told(&ancestors[0]), wanted);
+    assert_eq!(
+        (ancestors.len(), &ancestors[1]["controllerName"]),
+        (2, &"example.com/other".into())
+    );
+}
+
+#[test]
 fn of_two_that_a_target_can_have_one_of_the_older_holds() {
     let spec = json!({ "targetRefs": [of_service("guard")] });
     let mut young = policy("BackendTrafficPolicy", "shop", "a-young", spec.clone());
