@@ -39,15 +39,15 @@ def test_a_trace_has_every_hop(kube):
 
     kube.wait(asked, "200 through gateway and three services")
     jaeger = f"http://{kube.within(mesh.NAMESPACE).address('weir-jaeger')}:16686"
-    wanted = {"weir-gateway", *(f"{name}.{SPACE}" for name in SERVICES)}
+    # Workloads by their Deployments.
+    wanted = {f"weir-gateway.{mesh.NAMESPACE}", *(f"{name}-v1.{SPACE}" for name in SERVICES)}
 
     def found():
         status, body = http(f"{jaeger}/api/traces/{trace}")
         assert status == 200, body
         processes = json.loads(body)["data"][0]["processes"].values()
         names = {process["serviceName"] for process in processes}
-        missing = {name for name in wanted if not any(seen.startswith(name) for seen in names)}
-        assert not missing, (missing, names)
+        assert wanted <= names, (wanted - names, names)
         return True
 
     kube.wait(found, "every hop in Jaeger", seconds=60)
