@@ -18,7 +18,10 @@ DIRECTORY = pathlib.Path(__file__).resolve().parents[1] / "suites"
 
 
 # Suites that share the mesh run one after another; the last one takes it away.
-ORDER = ("plain", "injection", "traffic", "gateway", "updates", "tracing", "conformance", "uninstall")
+ORDER = (
+    *("plain", "injection", "traffic", "gateway", "updates", "tracing", "conformance"),
+    *("uninstall", "docs"),
+)
 
 
 class Skip(Exception):
