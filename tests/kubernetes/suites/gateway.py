@@ -58,7 +58,8 @@ def test_tls_from_a_secret(kube):
     space = kube.within(SPACE)
     with tempfile.TemporaryDirectory() as work:
         cluster.run(
-            *("openssl", "req", "-x509", "-nodes", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1"),
+            *("openssl", "req", "-x509", "-nodes", "-newkey", "ec"),
+            *("-pkeyopt", "ec_paramgen_curve:prime256v1"),
             *("-days", "1", "-subj", "/CN=echo.example", "-addext", "subjectAltName=DNS:echo.example"),
             *("-keyout", f"{work}/tls.key", "-out", f"{work}/tls.crt"),
         )

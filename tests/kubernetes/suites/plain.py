@@ -115,13 +115,14 @@ def test_native_sidecar_starts_first_and_outlives(kube):
                     {
                         "name": "app",
                         "image": APP,
-                        "command": ["/app", "load", "--url=http://127.0.0.1:8080/", "--count=100", "--rate=50"],
+                        "command": ["/app", "load", "--url=http://127.0.0.1:8080/", "--count=100"],
                     }
                 ],
             },
         }
     )
-    space.kubectl("wait", "pod/with-sidecar", "--for=jsonpath={.status.phase}=Succeeded", "--timeout=60s", timeout=70)
+    phase = "--for=jsonpath={.status.phase}=Succeeded"
+    space.kubectl("wait", "pod/with-sidecar", phase, "--timeout=60s", timeout=70)
     report = json.loads(space.logs("with-sidecar", "app").splitlines()[-1])
     assert report["sent"] == report["ok"] == 100, report
 
@@ -189,7 +190,8 @@ def test_api_server_asks_a_webhook_through_its_service(kube):
     name = f"webhook.{NAMESPACE}.svc"
     with tempfile.TemporaryDirectory() as work:
         cluster.run(
-            *("openssl", "req", "-x509", "-nodes", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1"),
+            *("openssl", "req", "-x509", "-nodes", "-newkey", "ec"),
+            *("-pkeyopt", "ec_paramgen_curve:prime256v1"),
             *("-days", "1", "-subj", f"/CN={name}", "-addext", f"subjectAltName=DNS:{name}"),
             *("-keyout", f"{work}/tls.key", "-out", f"{work}/tls.crt"),
         )
@@ -216,7 +218,12 @@ def test_api_server_asks_a_webhook_through_its_service(kube):
                         "caBundle": bundle,
                     },
                     "rules": [
-                        {"apiGroups": [""], "apiVersions": ["v1"], "operations": ["CREATE"], "resources": ["configmaps"]}
+                        {
+                            "apiGroups": [""],
+                            "apiVersions": ["v1"],
+                            "operations": ["CREATE"],
+                            "resources": ["configmaps"],
+                        }
                     ],
                     "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": NAMESPACE}},
                     "sideEffects": "None",
@@ -227,7 +234,8 @@ def test_api_server_asks_a_webhook_through_its_service(kube):
         }
     )
     try:
-        wanted = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "seen", "labels": {"a": "b"}}}
+        labelled = {"name": "seen", "labels": {"a": "b"}}
+        wanted = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": labelled}
 
         def admitted():
             space.delete("configmap", "seen")
@@ -259,7 +267,13 @@ def test_token_review_knows_a_projected_token(kube):
                     "name": "token",
                     "projected": {
                         "sources": [
-                            {"serviceAccountToken": {"path": "token", "audience": "weir", "expirationSeconds": 3600}}
+                            {
+                                "serviceAccountToken": {
+                                    "path": "token",
+                                    "audience": "weir",
+                                    "expirationSeconds": 3600,
+                                }
+                            }
                         ]
                     },
                 }
@@ -280,7 +294,8 @@ def test_token_review_knows_a_projected_token(kube):
         return json.loads(said)["status"]
 
     good = review("weir")
-    assert good["authenticated"] and good["user"]["username"] == f"system:serviceaccount:{NAMESPACE}:default", good
+    assert good["authenticated"], good
+    assert good["user"]["username"] == f"system:serviceaccount:{NAMESPACE}:default", good
     assert good["user"]["extra"]["authentication.kubernetes.io/pod-name"] == ["token"], good
     assert not review("other").get("authenticated"), "a token for one audience is good for another"
 
@@ -310,7 +325,8 @@ def test_config_map_changes_reach_pods(kube):
 def test_rolling_update_under_load_loses_nothing(kube):
     """The baseline for the mesh: this application under plain Kubernetes."""
     space = kube.within(NAMESPACE)
-    load = space.load("roller", "http://echo/", "--rate=50", "--count=100000", "--new-connections", "--method=POST")
+    flags = ("--rate=50", "--count=100000", "--new-connections", "--method=POST")
+    load = space.load("roller", "http://echo/", *flags)
     for color in ("blue", "green"):
         change = {"spec": {"template": {"metadata": {"annotations": {"color": color}}}}}
         space.patch("deployment", "echo-v1", change)
