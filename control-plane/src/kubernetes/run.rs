@@ -138,8 +138,7 @@ impl Replica<'_> {
         let own = &self.args.kubernetes;
         let directory = own.webhook_certificate_dir.clone();
         loop {
-            let settings = own.settings(&self.config.trust_domain);
-            let (cluster, domain) = (self.cluster.clone(), settings.cluster_domain);
+            let (cluster, domain) = (self.cluster.clone(), own.cluster_domain.clone());
             let directory = directory.clone();
             let open = move || WebhookTls::open(&cluster, &domain, directory.as_deref());
             let opened = tokio::task::spawn_blocking(open).await;
