@@ -123,23 +123,21 @@ class Kube:
             raise TimeoutError(f"{error}; last: {last}" if last else str(error)) from None
 
     def rolled_out(self, *names, seconds=180):
-        """Waits until Deployments have all their pods ready and new.
+        """Waits until Deployments (or KIND/NAME) have all their pods ready and new.
 
         A pod that ends again and again is told at once.
         """
         for name in names:
 
-            def done(name=name):
-                status = self.kubectl(
-                    *("rollout", "status", f"deployment/{name}", "--watch=false"), check=False
-                )
+            def done(full=name if "/" in name else f"deployment/{name}"):
+                status = self.kubectl("rollout", "status", full, "--watch=false", check=False)
                 if "successfully rolled out" in status.stdout:
                     return True
-                if crashing := self.crashing(name):
+                if crashing := self.crashing(full.partition("/")[2]):
                     raise Broken(f"pods end again and again: {', '.join(crashing)}")
                 return False
 
-            wait_for(done, seconds, f"deployment {name} is rolled out", every=0.3)
+            wait_for(done, seconds, f"{name} is rolled out", every=0.3)
 
     def condition(self, kind, name, wanted, status="True", seconds=SECONDS):
         """Waits until an object's status has a condition."""

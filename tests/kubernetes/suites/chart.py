@@ -15,6 +15,8 @@ DOCUMENT = re.compile(
     r"^( *)(- )?apiVersion: weir\.dev/v1alpha1\n(?:(?!---)(?:\1(?(2)  )\S.*|\1(?(2)  ) +.*|\s*)\n)*",
     re.MULTILINE,
 )
+# Of an object's own, in either way of writing.
+NAMESPACE = re.compile(r"^metadata:(?:\n(?:  .*\n)*?  | *\{[^}]*\b)namespace: *([\w-]+)", re.MULTILINE)
 
 
 def setup(kube):
@@ -49,9 +51,18 @@ def create(kube, document):
 def test_every_document_of_the_docs_and_tests_is_accepted(kube):
     found = list(documents())
     assert len(found) >= 30, f"{len(found)} documents"
-    for page, document in found:
-        answer = create(kube, document)
-        assert answer.returncode == 0, f"{page}: {answer.stderr}\n{document}"
+    spaces = {"default": kube}
+    try:
+        for page, document in found:
+            named = NAMESPACE.search(document)
+            name = named[1] if named else "default"
+            if name not in spaces:
+                spaces[name] = kube.make(name)
+            answer = create(spaces[name], document)
+            assert answer.returncode == 0, f"{page}: {answer.stderr}\n{document}"
+    finally:
+        for name in spaces.keys() - {"default"}:
+            kube.delete("namespace", name)
 
 
 def test_a_field_that_is_not_known_is_refused(kube):
