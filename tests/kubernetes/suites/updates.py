@@ -28,7 +28,8 @@ def teardown(kube):
 
 @contextlib.contextmanager
 def under_load(kube):
-    """Nothing may fail in it: HTTP and gRPC within the mesh, HTTP through the gateway."""
+    """Nothing may fail in it: HTTP and gRPC within the mesh, and HTTP through the gateway,
+    by connections that are kept and by a new one for each request."""
     space = kube.within(SPACE)
     through = f"http://weir-gateway.{mesh.NAMESPACE}/"
     always = (RATE, "--count=1000000", "--method=POST")
@@ -36,7 +37,8 @@ def under_load(kube):
     loads = [
         space.load("within-http", "http://echo/", *always),
         space.load("within-grpc", "grpc://echo:7070", *always),
-        space.load("from-outside", through, *always, "--new-connections", labels=without),
+        space.load("from-outside", through, *always, labels=without),
+        space.load("from-outside-anew", through, *always, "--new-connections", labels=without),
     ]
     try:
         yield
@@ -58,11 +60,14 @@ def test_the_service(kube):
 
 
 def test_the_sidecar_image(kube):
-    """A new sidecar comes with a new pod: by annotation, as an upgrade's restart does."""
+    """The same one by another name, so that the pod's image is a new one."""
+    space = kube.within(SPACE)
+    image = {"weir.dev/router-image": "docker.io/weir/weir-router:dev"}
     with under_load(kube):
-        change = {"spec": {"template": {"metadata": {"annotations": {"weir.dev/log-level": "debug"}}}}}
-        kube.within(SPACE).patch("deployment", "echo-v1", change)
-        kube.within(SPACE).rolled_out("echo-v1")
+        space.patch("deployment", "echo-v1", {"spec": {"template": {"metadata": {"annotations": image}}}})
+        space.rolled_out("echo-v1")
+    names = {c["name"]: c["image"] for c in space.pods("app=echo")[0]["spec"]["initContainers"]}
+    assert names["weir-router"] == image["weir.dev/router-image"], names
 
 
 def test_the_control_plane(kube):
