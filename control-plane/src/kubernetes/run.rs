@@ -61,6 +61,10 @@ pub async fn run(args: &Args, shutdown: Shutdown) -> Result<(), RunError> {
         let why = "--pod: is missing; name this replica's pod, or set POD_NAME";
         return Err(StartError::Option(why.to_owned()).into());
     }
+    if args.consul.consul.is_some() {
+        let why = "--consul: a control plane on Kubernetes asks no Consul yet; leave it out";
+        return Err(StartError::Option(why.to_owned()).into());
+    }
     let config = args.config();
     SpiffeId::control_plane(&config.trust_domain).map_err(StartError::from)?;
     files::directory(&config.data).map_err(StartError::from)?;

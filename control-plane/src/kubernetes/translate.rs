@@ -112,7 +112,7 @@ pub fn translate(objects: &Objects, settings: &Settings) -> Translated {
     routes::tell_protocols(objects, &grants, &mut services);
     let instances = endpoints::instances(objects, settings, &services, &mut out.warnings);
     let splits = split::splits(objects, &services, &instances, &mut out.statuses);
-    out.desired.services = self::services(&services, &instances, &splits);
+    out.desired.services = self::services(objects, &services, &instances, &splits);
 
     let mut gateways = Gateways::read(objects, &grants, &mut out.statuses);
     let mut policies = policies::Policies::new();
@@ -147,6 +147,7 @@ fn held<K: Ord, T>(values: BTreeMap<K, T>) -> BTreeMap<K, Held<T>> {
 }
 
 fn services(
+    objects: &Objects,
     services: &Services<'_>,
     instances: &Instances,
     splits: &split::Splits<'_>,
@@ -164,12 +165,21 @@ fn services(
                 split,
                 addresses: Addresses::new(),
                 virtual_addresses: service.virtual_addresses(port),
-                descriptor_set: bytes::Bytes::new(),
+                descriptor_set: descriptor_set(objects, namespace, name),
             };
             found.insert(port.service.clone(), model);
         }
     }
     held(found)
+}
+
+/// What a gateway maps JSON by: of services that ship with Weir, when they say so.
+fn descriptor_set(objects: &Objects, namespace: &str, name: &str) -> bytes::Bytes {
+    let said = objects.get(Kind::Service, namespace, name);
+    match said.and_then(|service| json::annotation(service, "weir.dev/descriptor-set")) {
+        Some("builtin") => weir_proto::descriptors::of(name).map(Into::into).unwrap_or_default(),
+        _ => bytes::Bytes::new(),
+    }
 }
 
 fn options(settings: &Settings) -> Options {

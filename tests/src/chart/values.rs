@@ -65,7 +65,7 @@ pub struct Image {
     /// The name within the registry.
     #[schemars(length(min = 1))]
     pub repository: String,
-    /// The tag. Empty: the chart's appVersion.
+    /// The tag. Empty: that of `image`, else the chart's appVersion.
     pub tag: String,
     /// When the kubelet fetches it.
     pub pull_policy: PullPolicy,

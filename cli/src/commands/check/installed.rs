@@ -90,7 +90,7 @@ pub(super) fn injector(found: Option<&Value>, ready: usize) -> Line {
         return Line::failure(what, "the API server cannot trust it yet", mend);
     }
     if ready == 0 {
-        let mend = "new pods come up without a router: see the pods of weir-control-plane";
+        let mend = "pods of the mesh's namespaces wait for it: see the pods of weir-control-plane";
         return Line::failure(what, "no replica serves it", mend);
     }
     Line::pass(what, format!("{ready} replicas serve it"))

@@ -83,8 +83,9 @@ pub(super) fn pods(namespaces: &[Value], pods: &[Value], image: &str) -> Vec<Lin
 
 /// Ports whose protocol nobody says: they are carried as bytes.
 pub(super) fn ports(namespaces: &[Value], services: &[Value]) -> Option<Line> {
-    const KNOWN: [&str; 16] = [
+    const KNOWN: [&str; 25] = [
         "http",
+        "http1",
         "http2",
         "h2c",
         "https",
@@ -95,11 +96,19 @@ pub(super) fn ports(namespaces: &[Value], services: &[Value]) -> Option<Line> {
         "redis",
         "mysql",
         "mongo",
+        "mongodb",
         "postgres",
         "postgresql",
-        "amqp",
         "kafka",
+        "amqp",
+        "mqtt",
+        "ldap",
+        "smtp",
+        "imap",
+        "ssh",
+        "nats",
         "ws",
+        "wss",
     ];
     let meshed: Vec<&str> = namespaces
         .iter()
