@@ -149,6 +149,15 @@ def images():
     # For rules of a pod's own network, without Weir.
     if nft := shutil.which("nft"):
         found.append(Image(["docker.io/local/nft:1"], pathlib.Path(nft), entrypoint=["/nft"], user="0:0"))
+    # The suite's server of names over UDP, an older version of the same.
+    found.append(
+        Image(
+            ["registry.k8s.io/coredns/coredns:v1.12.2"],
+            programs / "coredns",
+            entrypoint=["/coredns"],
+            user="0:0",
+        )
+    )
     if (programs / "jaeger").exists():
         found.append(
             Image(["docker.io/jaegertracing/all-in-one:1.62.0"], programs / "jaeger", entrypoint=["/jaeger"])
