@@ -109,6 +109,12 @@ impl Attest for Tokens {
             let why = format!("{whose} had {MAX_SIGNATURES} certificates in a minute; come back");
             return Err(Status::resource_exhausted(why));
         }
+        let own = SpiffeId::control_plane(&self.trust_domain);
+        if own.is_ok_and(|own| own.namespace() == namespace && own.service() == name) {
+            return Err(refused(&format!(
+                "{username:?} would be the control plane's own identity"
+            )));
+        }
         SpiffeId::new(&self.trust_domain, namespace, name)
             .map_err(|error| refused(&format!("{username:?} makes no SPIFFE id: {error}")))
     }

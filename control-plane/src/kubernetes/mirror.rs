@@ -221,10 +221,15 @@ impl Inner {
         object["apiVersion"] = api_version(group, version).into();
         object["kind"] = kind.as_str().into();
         strip(kind, &mut object);
-        if let Some(held) = self.objects.get(kind, &namespace, &name)
-            && (older(&object, held) || same(&object, held))
-        {
-            return false;
+        if let Some(held) = self.objects.get(kind, &namespace, &name) {
+            if older(&object, held) {
+                return false;
+            }
+            if same(&object, held) {
+                // Its version is what status is written against.
+                self.objects.put(kind, object);
+                return false;
+            }
         }
         if let Some(manager) = manager.filter(|_| is_configuration(kind)) {
             self.managers.insert((kind, namespace, name), manager);

@@ -179,6 +179,7 @@ impl Replica<'_> {
     async fn lead(&self, api: SocketAddr) -> Result<(), RunError> {
         let (running, mut tasks) = self.serve().await?;
         leader::mark(&self.cluster, &self.args.kubernetes.pod).await;
+        tasks.spawn(leader::keep(self.cluster.clone(), self.args.kubernetes.pod.clone()));
         self.tell(&serde_json::json!({
             "api": api.to_string(),
             "webhook": self.webhook_address.to_string(),
@@ -217,6 +218,8 @@ impl Replica<'_> {
         let (control, sequences) = tokio::task::block_in_place(|| {
             let (first, recorded) = engine.work(None, &Desired::default());
             recorded?;
+            // Before anything acts on it: what is empty would look as if nobody were meshed.
+            engine.newest.send_replace(Arc::new(first.clone()));
             let registry = Registry::restore(registry::load(&app::saved(config))?);
             registry.discover(first.instances.clone());
             let parts = Parts {

@@ -57,12 +57,16 @@ pub fn start(cluster: &Cluster, mirror: &Arc<Mirror>, secrets: &[String], tasks:
 
 /// Looks again and again which kinds there are. Never returns.
 async fn discover(cluster: &Cluster, served: &watch::Sender<Served>) {
+    let mut looks = 0;
     loop {
         match look(cluster).await {
             Ok(found) => {
                 // Each look counts, also one that finds the same.
                 served.send_replace(Some(found));
-                tokio::time::sleep(DISCOVERY).await;
+                // An API server that starts learns of its kinds by and by.
+                looks += 1;
+                let pause = if looks <= GONE { DISCOVERY_RETRY } else { DISCOVERY };
+                tokio::time::sleep(pause).await;
             }
             Err(error) => {
                 tracing::debug!(%error, "cannot ask which kinds there are");
@@ -127,7 +131,7 @@ async fn optional(
             Some(None) => {
                 missing += 1;
                 // An API server that starts may not know all of its kinds at once.
-                if version.is_none() || missing >= GONE {
+                if missing >= GONE {
                     mirror.absent(kind);
                     version = None;
                 }

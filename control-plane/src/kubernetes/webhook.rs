@@ -48,18 +48,19 @@ impl Webhook {
         answer(StatusCode::OK, "application/json", review.answer(&self.config, &facts))
     }
 
-    /// None: namespaces have not been listed.
+    /// None: the namespace is not known, or not yet.
     fn facts(&self, namespace: &str) -> Option<NamespaceFacts> {
         if self.mirror.missing().contains(&Kind::Namespace) {
             return None;
         }
         let labels = self.mirror.read(|objects| {
             let object = objects.get(Kind::Namespace, "", namespace)?;
-            let labels = object["metadata"]["labels"].as_object()?.iter();
+            let labels = object["metadata"]["labels"].as_object().into_iter().flatten();
             let text = |value: &serde_json::Value| value.as_str().unwrap_or_default().to_owned();
             Some(labels.map(|(name, value)| (name.clone(), text(value))).collect())
         });
-        Some(NamespaceFacts { name: namespace.to_owned(), labels: labels.unwrap_or_default() })
+        // One that was made a moment ago: what its labels say must not be made up.
+        Some(NamespaceFacts { name: namespace.to_owned(), labels: labels? })
     }
 }
 

@@ -218,7 +218,10 @@ impl ClusterStore {
         match made {
             Ok(_) => {}
             Err(error) if error.is_conflict() => {
-                return Err(StoreError::Conflict { base: now, now: revision });
+                // Ours, if only the answer was lost; else another leader's, to go on from.
+                if !self.adopt(&mut inner, revision, &bytes)? {
+                    return Err(StoreError::Conflict { base: now, now: revision });
+                }
             }
             Err(error) => return Err(error.into()),
         }
@@ -232,6 +235,25 @@ impl ClusterStore {
             Err(error) => tracing::warn!(%error, "{STATE} is behind; the next change writes it"),
         }
         record::entry(record, &no_blob)
+    }
+
+    /// Looks at an entry that is there already. True: it is `ours`. Another one is
+    /// taken in, so that the next commit goes on from it.
+    fn adopt(&self, inner: &mut Inner, at: Revision, ours: &Bytes) -> Result<bool, StoreError> {
+        let api = self.cluster.config_maps();
+        let there = self.cluster.wait(&name(at), api.get_opt(&name(at)))?;
+        let bytes = there.and_then(|map| map.binary_data?.remove(ENTRY));
+        let Some(bytes) = bytes.map(|bytes| Bytes::from(bytes.0)) else { return Ok(false) };
+        if bytes == *ours {
+            return Ok(true);
+        }
+        let record = decode(at, &bytes)?;
+        if record.previous == inner.head.1 {
+            inner.head = (at, sha256(&bytes));
+            inner.state.follow(&record);
+            inner.entries.insert(at, bytes);
+        }
+        Ok(false)
     }
 
     /// Changes `weir-state`, however often somebody else does.

@@ -133,6 +133,9 @@ fn endpoint(
         // to in plaintext.
         return Ok(None);
     }
+    if !is_pod && of_foreign_pod(objects, namespace, address) {
+        return Err(format!("endpoint {ip} is a pod of another namespace"));
+    }
     let injected = pod
         .filter(|pod| is_injected(pod))
         .map(|pod| identity(pod, settings).map(|identity| Router { identity, pod: pod.clone() }));
@@ -144,6 +147,17 @@ fn endpoint(
         healthy: ready && !pod.is_some_and(|pod| waits_for_router(pod)),
         router: injected.transpose()?,
     }))
+}
+
+/// Whether an address belongs to a pod of another namespace: nobody may claim it by
+/// an EndpointSlice.
+fn of_foreign_pod(objects: &Objects, namespace: &str, address: &str) -> bool {
+    let mut pods = objects.all(Kind::Pod);
+    pods.any(|(own, _, pod)| {
+        own != namespace
+            && text(&pod["status"], "podIP") == address
+            && pod["spec"]["hostNetwork"] != true
+    })
 }
 
 /// Whether a pod has a router.

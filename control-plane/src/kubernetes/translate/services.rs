@@ -53,7 +53,13 @@ impl<'a> Services<'a> {
             if text(spec, "type") == "ExternalName" {
                 continue;
             }
-            let ports = match ports(namespace, name, object) {
+            let said = annotation(object, "weir.dev/opaque-ports").map(opaque_ports);
+            let opaque = said.unwrap_or_else(|| Ok(BTreeSet::new())).unwrap_or_else(|why| {
+                // The Service and its policies stay: a slip must not open anything.
+                warnings.push(Warning::new(Kind::Service, namespace, name, why));
+                BTreeSet::new()
+            });
+            let ports = match ports(namespace, name, object, &opaque) {
                 Ok(ports) => ports,
                 Err(why) => {
                     warnings.push(Warning::new(Kind::Service, namespace, name, why));
@@ -100,9 +106,12 @@ impl<'a> Services<'a> {
     }
 }
 
-fn ports<'a>(namespace: &str, name: &str, object: &'a Value) -> Result<Vec<Port<'a>>, String> {
-    let opaque = annotation(object, "weir.dev/opaque-ports").map(opaque_ports).transpose()?;
-    let opaque = opaque.unwrap_or_default();
+fn ports<'a>(
+    namespace: &str,
+    name: &str,
+    object: &'a Value,
+    opaque: &BTreeSet<u16>,
+) -> Result<Vec<Port<'a>>, String> {
     let mut ports: Vec<Port<'a>> = Vec::new();
     for sent in list(&object["spec"], "ports") {
         if !matches!(text(sent, "protocol"), "" | "TCP") {

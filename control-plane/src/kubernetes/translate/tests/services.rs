@@ -206,7 +206,7 @@ fn what_is_no_service_of_the_mesh_is_left_out() {
     let odd = service("Not.A.Label", json!([{ "port": 80 }]));
     let out = translated(&[external, opaque, typo, odd, service("none", json!([]))]);
     let names: Vec<_> = out.desired.services.keys().map(ToString::to_string).collect();
-    assert_eq!(names, ["db.shop"]);
+    assert_eq!(names, ["db.shop", "typo.shop"], "a slip takes nobody's policies away");
     assert_eq!(out.desired.services["db.shop"].value.protocol, Protocol::Tcp);
     let told: Vec<_> = out.warnings.iter().map(|w| &*w.name).collect();
     assert_eq!(told, ["Not.A.Label", "typo"]);
