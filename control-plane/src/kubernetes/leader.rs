@@ -14,12 +14,12 @@ const AGAIN: Duration = Duration::from_secs(10);
 /// After a label that could not be written.
 const RETRY: Duration = Duration::from_secs(2);
 
-/// Keeps the label where it belongs: without it nobody reaches the leader. Never
-/// returns.
-pub async fn keep(cluster: Cluster, pod: String) {
+/// Keeps the label where it belongs: without it nobody reaches the leader. `done` is
+/// what the first [`mark`] said. Never returns.
+pub async fn keep(cluster: Cluster, pod: String, mut done: bool) {
     loop {
-        let done = mark(&cluster, &pod).await;
         tokio::time::sleep(if done { AGAIN } else { RETRY }).await;
+        done = mark(&cluster, &pod).await;
     }
 }
 

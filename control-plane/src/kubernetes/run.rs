@@ -178,8 +178,9 @@ impl Replica<'_> {
     /// Serves as the leader until a stop is asked for.
     async fn lead(&self, api: SocketAddr) -> Result<(), RunError> {
         let (running, mut tasks) = self.serve().await?;
-        leader::mark(&self.cluster, &self.args.kubernetes.pod).await;
-        tasks.spawn(leader::keep(self.cluster.clone(), self.args.kubernetes.pod.clone()));
+        let pod = self.args.kubernetes.pod.clone();
+        let marked = leader::mark(&self.cluster, &pod).await;
+        tasks.spawn(leader::keep(self.cluster.clone(), pod, marked));
         self.tell(&serde_json::json!({
             "api": api.to_string(),
             "webhook": self.webhook_address.to_string(),
