@@ -39,6 +39,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     tonic_prost_build::configure()
         .build_transport(false)
         .bytes(".weir.mesh.v1.WatchResponse.snapshot")
+        .bytes(".weir.mesh.v1.WatchResponse.delta")
         .bytes(".weir.mesh.v1.Service.descriptor_set")
         .compile_fds(set)?;
     Ok(())

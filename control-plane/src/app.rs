@@ -33,6 +33,7 @@ use crate::front::Front;
 use crate::metrics::Metrics;
 use crate::publish::{Publisher, Sequences};
 use crate::registry::{self, Registry};
+use crate::replica::Replica;
 use crate::serve::{Grpc, Tls, serve};
 use crate::store::{Desired, Embedded, Store, StoreError};
 use crate::traces::{Receiver, Traces};
@@ -189,6 +190,7 @@ pub(crate) struct Parts {
     pub consul: Option<Arc<Consul>>,
     pub attest: Option<Arc<dyn Attest>>,
     pub resources: Option<Arc<dyn Resources>>,
+    pub replica: Arc<Replica>,
     pub shutdown: Shutdown,
 }
 
@@ -207,6 +209,7 @@ impl Parts {
             trust_domain: self.trust_domain,
             store: self.store,
             desired,
+            replica: self.replica,
             registry: self.registry,
             publisher,
             authority: self.authority,
@@ -246,6 +249,7 @@ fn open(config: &Config, shutdown: Shutdown) -> Result<Parts, StartError> {
         join_tokens: JoinTokens::open(config.join_tokens.as_deref())?,
         attest: None,
         resources: None,
+        replica: Arc::new(Replica::alone()),
         shutdown,
     })
 }

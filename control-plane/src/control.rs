@@ -15,6 +15,7 @@ use crate::converge::{self, Converged};
 use crate::edges::Edges;
 use crate::publish::Publisher;
 use crate::registry::Registry;
+use crate::replica::Replica;
 use crate::snapshot::{self, policies};
 use crate::store::{
     Action, Change, Commit, Desired, Discovered, Edit, Revision, Store, StoreError,
@@ -126,6 +127,8 @@ pub struct Control {
     pub store: Arc<dyn Store>,
     /// The newest desired state.
     pub desired: watch::Sender<Arc<Desired>>,
+    /// Which control plane this is, and who leads.
+    pub replica: Arc<Replica>,
     /// Who is there.
     pub registry: Registry,
     /// Newest snapshots.
@@ -215,6 +218,7 @@ impl Control {
             reason: author.reason,
             action,
             edits,
+            idempotency: None,
         })?;
         let at = Instant::now();
         self.desired.send_replace(Arc::new(next));

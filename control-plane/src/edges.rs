@@ -181,6 +181,7 @@ mod tests {
             requests,
             failures,
             buckets,
+            ..Default::default()
         };
         pb::Report { edges: vec![edge] }
     }

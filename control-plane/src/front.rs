@@ -20,7 +20,7 @@ use tonic::service::Routes;
 use weir_mesh::identity::Secret;
 use weir_mesh::transcode::{Transcoder, error_json};
 
-use crate::api::Actor;
+use crate::access::Caller;
 use crate::control::Control;
 use crate::metrics::Metrics;
 use crate::serve::{Handler, call};
@@ -84,7 +84,7 @@ impl Inner {
             return call(self.routes.clone(), request).await;
         }
         match self.authenticate(request.headers()) {
-            Ok(actor) => drop(request.extensions_mut().insert(actor)),
+            Ok(caller) => drop(request.extensions_mut().insert(caller)),
             Err(why) if grpc => return Status::unauthenticated(why).into_http(),
             Err(why) => return unauthenticated(why),
         }
@@ -117,7 +117,7 @@ impl Inner {
         })
     }
 
-    fn authenticate(&self, headers: &HeaderMap) -> Result<Actor, &'static str> {
+    fn authenticate(&self, headers: &HeaderMap) -> Result<Caller, &'static str> {
         let value = headers.get(AUTHORIZATION).ok_or(NO_TOKEN)?;
         // RFC 9110 §11.1: the scheme's case does not matter.
         let (scheme, token) =
@@ -130,10 +130,9 @@ impl Inner {
         }
         let claimed = headers.get("x-weir-actor").and_then(|v| v.to_str().ok()).unwrap_or_default();
         let claimed: String = claimed.chars().take(MAX_ACTOR).collect();
-        Ok(Actor(match claimed.trim() {
-            "" => TOKEN_NAME.to_owned(),
-            claimed => format!("{TOKEN_NAME} on behalf of {claimed}"),
-        }))
+        let claimed = claimed.trim();
+        let on_behalf_of = (!claimed.is_empty()).then(|| claimed.to_owned());
+        Ok(Caller { on_behalf_of, ..Caller::admin(TOKEN_NAME) })
     }
 }
 

@@ -6,6 +6,7 @@
 //! registry of routers and instances, Consul as a second source of instances,
 //! traces and edges.
 
+mod access;
 mod api;
 mod app;
 mod ca;
@@ -21,6 +22,7 @@ mod kubernetes;
 mod metrics;
 mod publish;
 mod registry;
+mod replica;
 mod serve;
 mod snapshot;
 mod store;

@@ -224,10 +224,14 @@ pub enum Action {
     DeletePolicy,
     /// Seen, not asked for here: somebody changed Kubernetes resources.
     Observe,
+    /// A rollout was started, changed by somebody, or went on by itself.
+    Rollout,
+    /// Somebody may not do what was asked; nothing changed.
+    Refused,
 }
 
 impl Action {
-    const ALL: [Self; 7] = [
+    const ALL: [Self; 9] = [
         Self::Shift,
         Self::Rollback,
         Self::Apply,
@@ -235,6 +239,8 @@ impl Action {
         Self::DeleteRoute,
         Self::DeletePolicy,
         Self::Observe,
+        Self::Rollout,
+        Self::Refused,
     ];
 
     /// As the API writes it.
@@ -248,6 +254,8 @@ impl Action {
             Self::DeleteRoute => "delete-route",
             Self::DeletePolicy => "delete-policy",
             Self::Observe => "observe",
+            Self::Rollout => "rollout",
+            Self::Refused => "refused",
         }
     }
 
@@ -269,8 +277,19 @@ pub struct Commit {
     pub reason: String,
     /// What kind.
     pub action: Action,
-    /// Never empty.
+    /// Empty for what only is to be remembered: a refusal.
     pub edits: Vec<Edit>,
+    /// That the request brought.
+    pub idempotency: Option<Idempotency>,
+}
+
+/// What tells that a request is the same as an earlier one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Idempotency {
+    /// The caller's own: 1 to 128 visible ASCII characters.
+    pub key: String,
+    /// SHA-256 of what was asked for, and of who asked.
+    pub request: [u8; 32],
 }
 
 /// One object before and after a change.
@@ -299,6 +318,12 @@ pub struct Entry {
     pub action: Action,
     /// What changed.
     pub changes: Vec<Change>,
+    /// That its request brought.
+    pub idempotency: Option<Idempotency>,
+    /// SHA-256 of the entry before it; all zero for the first.
+    pub previous: [u8; 32],
+    /// Its own SHA-256.
+    pub hash: [u8; 32],
 }
 
 /// Why a store cannot do what it was asked.

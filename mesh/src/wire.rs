@@ -1,6 +1,7 @@
 //! Between protobuf and the model. Wire types stop here: what comes in is
 //! checked whole, and every violation is named by its path.
 
+mod audience;
 mod decode;
 mod decode_filter;
 mod decode_route;

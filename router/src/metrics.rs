@@ -163,6 +163,7 @@ impl Metrics {
                     .zip(before)
                     .map(|(a, b)| a.saturating_sub(*b))
                     .collect(),
+                ..Edge::default()
             };
             *last = now;
             Some(edge)

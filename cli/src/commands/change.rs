@@ -119,6 +119,7 @@ impl Shift {
             reason: self.reason,
             expected_revision: self.expected_revision,
             allow_empty: self.allow_empty,
+            ..Default::default()
         };
         let change = block_on(async {
             Ok(self.connect.client().await?.shift(request).await?.into_inner())
@@ -170,6 +171,7 @@ impl Rollback {
             wait: self.wait,
             wait_seconds: 0,
             reason: self.reason,
+            ..Default::default()
         };
         let change = block_on(async {
             Ok(self.connect.client().await?.rollback(request).await?.into_inner())
@@ -200,6 +202,7 @@ impl History {
         let request = ListHistoryRequest {
             service: self.service.map(|name| name.to_string()).unwrap_or_default(),
             limit: self.limit,
+            ..Default::default()
         };
         let answer = block_on(async {
             Ok(self.connect.client().await?.list_history(request).await?.into_inner())

@@ -171,13 +171,19 @@ fn named_by(file: Vec<PathBuf>, current: &Current) -> Result<Vec<(Kind, String)>
 async fn delete(client: &mut Client, object: &Object, reason: &str) -> Result<u32, Error> {
     let (name, reason) = (object.name().to_owned(), reason.to_owned());
     let answer = match object {
-        Object::Route(_) => client.delete_route(DeleteRouteRequest { name, reason }).await?,
+        Object::Route(_) => {
+            client.delete_route(DeleteRouteRequest { name, reason, ..Default::default() }).await?
+        }
         Object::TcpRoute(_) => {
-            client.delete_tcp_route(DeleteTcpRouteRequest { name, reason }).await?
+            client
+                .delete_tcp_route(DeleteTcpRouteRequest { name, reason, ..Default::default() })
+                .await?
         }
         Object::Policy(policy) => {
             let kind = policy.kind.as_str().to_owned();
-            client.delete_policy(DeletePolicyRequest { kind, name, reason }).await?
+            client
+                .delete_policy(DeletePolicyRequest { kind, name, reason, ..Default::default() })
+                .await?
         }
     };
     Ok(answer.into_inner().revision)

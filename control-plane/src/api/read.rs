@@ -78,6 +78,7 @@ pub(super) fn services(control: &Control) -> pb::ListServicesResponse {
             instances: count(own.count()),
             revision,
             sources: desired.sources(name).into_iter().map(str::to_owned).collect(),
+            managed_by: String::new(),
         }
     };
     let services = desired.services.iter();
@@ -160,6 +161,9 @@ fn entry(entry: &Entry) -> pb::HistoryEntry {
         action: entry.action.as_str().to_owned(),
         objects: entry.changes.iter().map(|change| change.key.to_string()).collect(),
         changes: entry.changes.iter().map(describe).collect(),
+        hash: hex(&entry.hash),
+        previous_hash: hex(&entry.previous),
+        idempotency_key: entry.idempotency.as_ref().map(|i| i.key.clone()).unwrap_or_default(),
     }
 }
 

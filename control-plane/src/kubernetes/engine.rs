@@ -105,6 +105,7 @@ impl Engine {
                 reason: author.reason.clone(),
                 action,
                 edits: part.to_vec(),
+                idempotency: None,
             };
             let entry = self.store.commit_after(&commit, &before)?;
             let action = action.as_str();

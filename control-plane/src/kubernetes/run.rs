@@ -233,6 +233,7 @@ impl Replica<'_> {
                 consul: None,
                 attest: Some(Arc::new(attest)),
                 resources: Some(engine.clone()),
+                replica: Arc::new(crate::replica::Replica::alone()),
                 shutdown: self.shutdown.clone(),
             };
             Ok::<_, StartError>(parts.assemble()?)

@@ -113,9 +113,7 @@ fn entry(read: &ReadTransaction, revision: Revision) -> Result<Option<Entry>, St
     let Some(bytes) = read.open_table(HISTORY)?.get(revision)? else {
         return Ok(None);
     };
-    let record = EntryRecord::decode(bytes.value())
-        .map_err(|error| StoreError::Damaged { revision, why: error.to_string() })?;
-    record::entry(record, &|hash| blob(read, hash)).map(Some)
+    record::entry(revision, bytes.value(), &|hash| blob(read, hash)).map(Some)
 }
 
 /// Writes one edit into the newest state and says what it changed.
@@ -193,19 +191,11 @@ impl Store for Embedded {
             .iter()
             .map(|edit| write_edit(&write, edit, revision))
             .collect::<Result<_, _>>()?;
-        let record = EntryRecord {
-            revision,
-            nanos: commit.nanos,
-            actor: commit.actor.clone(),
-            reason: commit.reason.clone(),
-            action: commit.action.as_str().to_owned(),
-            changes,
-            previous: previous.to_vec(),
-        };
-        write.open_table(HISTORY)?.insert(revision, record.encode_to_vec().as_slice())?;
+        let record = EntryRecord::new(commit, revision, changes, &previous).encode_to_vec();
+        write.open_table(HISTORY)?.insert(revision, record.as_slice())?;
         write.commit()?;
         let read = self.database.begin_read()?;
-        record::entry(record, &|hash| blob(&read, hash))
+        record::entry(revision, &record, &|hash| blob(&read, hash))
     }
 
     fn history(&self, of: Option<&ObjectKey>, limit: usize) -> Result<Vec<Entry>, StoreError> {

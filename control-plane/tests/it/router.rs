@@ -96,6 +96,7 @@ pub fn hello(id: &str, service: &str, version: &str, port: u16) -> Hello {
         sequence: 0,
         certificate_not_after: 1,
         service: service.into(),
+        ..Default::default()
     }
 }
 
@@ -144,6 +145,7 @@ impl Router {
                     Ok(None) => return Status::ok(""),
                     Ok(Some(response)) => match response.message.unwrap() {
                         Answer::Renew(_) => renewed.send_modify(|count| *count += 1),
+                        Answer::Delta(_) | Answer::Reconnect(_) => panic!("nobody asked"),
                         Answer::Snapshot(bytes) => {
                             let new = Snapshot::decode(bytes).unwrap();
                             let first = snapshots.borrow().sequence == 0;

@@ -119,6 +119,8 @@ async fn stream(
                 None => return Err("the control plane closed the stream".into()),
                 Some(In::Snapshot(bytes)) => say(apply(control, builder, bytes)).await?,
                 Some(In::Renew(renew)) => trust(control, &renew)?,
+                Some(In::Delta(_)) => return Err("a delta that was not asked for".into()),
+                Some(In::Reconnect(_)) => return Err("asked to come back".into()),
             },
             Ok(()) = healthy.changed() => say(Out::Health(health(control, 0))).await?,
             Ok(()) = renewed.changed() => {
@@ -161,6 +163,7 @@ fn hello(control: &Control) -> pb::Hello {
         sequence: control.shared.table.load().as_ref().map_or(0, |table| table.sequence),
         certificate_not_after: *control.renewed.borrow(),
         service: config.service.to_string(),
+        ..Default::default()
     }
 }
 
