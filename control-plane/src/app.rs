@@ -1,6 +1,8 @@
 //! Wires everything: opens the data directory, binds the listeners, starts the
 //! background tasks, and stops them in order.
 
+mod shared;
+
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -26,7 +28,7 @@ use weir_proto::weir::mesh::v1::peer_service_server::PeerServiceServer;
 
 use crate::api::{Api, Attest, Identity, MAX_MESSAGE, Watch};
 use crate::ca::{Authority, CaError, JoinTokens, JoinTokensError, OwnCertificate};
-use crate::consul::{Consul, ConsulArgs, ConsulConfigError, Settings};
+use crate::consul::{Consul, ConsulArgs, ConsulConfigError, Settings, StoreArgs, StoreKind};
 use crate::control::{Control, Resources};
 use crate::edges::Edges;
 use crate::files;
@@ -65,6 +67,8 @@ pub struct Config {
     pub certificate_lifetime: Duration,
     /// Whether and how services are found in Consul.
     pub consul: ConsulArgs,
+    /// Where the desired state is kept.
+    pub store: StoreArgs,
 }
 
 /// Why a control plane does not start.
@@ -125,9 +129,9 @@ pub struct Running {
     /// Where spans are sent to.
     pub otlp: SocketAddr,
     pub(crate) control: Arc<Control>,
-    servers: JoinSet<()>,
+    pub(crate) servers: JoinSet<()>,
     /// Aborted when this is dropped.
-    background: JoinSet<()>,
+    pub(crate) background: JoinSet<()>,
     saved: PathBuf,
 }
 
@@ -159,9 +163,12 @@ pub async fn start(config: Config, shutdown: Shutdown) -> Result<Running, StartE
     let own_id = SpiffeId::control_plane(&config.trust_domain)?;
     files::directory(&config.data)?;
     let token = files::token(&config.token_file)?;
+    let listeners = Listeners::bind(&config).await?;
+    if config.store.store == StoreKind::Consul {
+        return shared::start(&config, listeners, token, own_id, shutdown).await;
+    }
     // Opening reads and checks the whole history; nothing else runs yet, so it may block.
     let parts = open(&config, shutdown)?;
-    let listeners = Listeners::bind(&config).await?;
     serve_parts(&config, parts, listeners, token, own_id).await
 }
 

@@ -39,7 +39,7 @@ use weir_mesh::shutdown::Shutdown;
 use weir_mesh::telemetry::log;
 
 pub use app::{Config, Running, StartError, start};
-pub use consul::ConsulArgs;
+pub use consul::{ConsulArgs, StoreArgs, StoreKind};
 
 /// Options of `weir control-plane`.
 #[derive(Debug, Clone, clap::Args)]
@@ -81,6 +81,9 @@ pub struct Args {
     /// Where to find services beside those that are asked for.
     #[command(flatten)]
     pub consul: ConsulArgs,
+    /// Where the desired state is kept.
+    #[command(flatten)]
+    pub store: StoreArgs,
     /// File to write what was really bound to, as JSON, once serving.
     #[arg(long, value_name = "FILE")]
     pub ready_file: Option<PathBuf>,
@@ -116,6 +119,7 @@ impl Args {
             trust_domain: self.trust_domain.clone(),
             certificate_lifetime: self.certificate_lifetime,
             consul: self.consul.clone(),
+            store: self.store.clone(),
         }
     }
 }

@@ -5,6 +5,7 @@
 //! are durable, together.
 
 mod discovered;
+mod consul;
 mod embedded;
 #[cfg(feature = "kubernetes")]
 mod kubernetes;
@@ -21,6 +22,7 @@ use weir_mesh::model::{Instance, Listener, Options, Route, Service, ServiceName,
 use weir_mesh::policy::{Policy, PolicyKind};
 
 pub use discovered::{Discovered, Found};
+pub use consul::ConsulStore;
 pub use embedded::Embedded;
 #[cfg(feature = "kubernetes")]
 pub use kubernetes::ClusterStore;
@@ -371,7 +373,7 @@ pub enum StoreError {
     /// The work was lost with its thread.
     #[error("the store did not answer: {0}")]
     Task(String),
-    /// The Kubernetes API failed.
+    /// The Kubernetes API or Consul failed.
     #[error("the store failed: {0}")]
     Cluster(String),
     /// The backend failed.

@@ -54,6 +54,7 @@ pub fn config(data: &Path, lifetime: Duration) -> Config {
         trust_domain: "weir.local".into(),
         certificate_lifetime: lifetime,
         consul: weir_control_plane::ConsulArgs::default(),
+        store: weir_control_plane::StoreArgs::default(),
     }
 }
 
