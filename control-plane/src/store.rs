@@ -4,8 +4,10 @@
 //! one before it. A backend acknowledges a commit only when state and history
 //! are durable, together.
 
-mod discovered;
+#[cfg(test)]
+mod conformance;
 mod consul;
+mod discovered;
 mod embedded;
 #[cfg(feature = "kubernetes")]
 mod kubernetes;
@@ -21,8 +23,8 @@ use tokio::sync::watch;
 use weir_mesh::model::{Instance, Listener, Options, Route, Service, ServiceName, TcpRoute};
 use weir_mesh::policy::{Policy, PolicyKind};
 
-pub use discovered::{Discovered, Found};
 pub use consul::ConsulStore;
+pub use discovered::{Discovered, Found};
 pub use embedded::Embedded;
 #[cfg(feature = "kubernetes")]
 pub use kubernetes::ClusterStore;

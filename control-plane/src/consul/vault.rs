@@ -51,7 +51,8 @@ impl Seal {
         let Some(contents) = crate::files::read(file)? else { return Ok(None) };
         let mode = std::fs::metadata(file)?.permissions().mode();
         if mode & 0o077 != 0 {
-            let why = format!("others may read it (mode {:03o}); run chmod 600 on it", mode & 0o777);
+            let why =
+                format!("others may read it (mode {:03o}); run chmod 600 on it", mode & 0o777);
             return Err(on(file, &why));
         }
         Self::of(file, &contents).map(Some)
@@ -76,7 +77,8 @@ impl Seal {
     }
 
     fn open(&self, about: &[u8], name: &str, sealed: &[u8]) -> Result<Vec<u8>, CaError> {
-        let other = |why: &str| io::Error::new(io::ErrorKind::InvalidData, format!("{name}: {why}"));
+        let other =
+            |why: &str| io::Error::new(io::ErrorKind::InvalidData, format!("{name}: {why}"));
         let rest = sealed.strip_prefix(MAGIC).and_then(|rest| rest.split_at_checked(NONCE));
         let (nonce, rest) = rest.ok_or_else(|| {
             other("was not written by Weir; delete the key or use another --store-prefix")

@@ -344,8 +344,7 @@ impl Store for ConsulStore {
         let (revision, objects) = self.memory(Memory::objects);
         let mut desired = Desired::default();
         for (name, at, bytes) in objects {
-            let key: ObjectKey =
-                name.parse().map_err(|error| damaged(at, format!("{error}")))?;
+            let key: ObjectKey = name.parse().map_err(|error| damaged(at, format!("{error}")))?;
             let object = record::decode(&key, &bytes, at, &|hash| self.blobs.get(hash))?;
             desired.set(&super::Edit { key, after: Some(object) }, at);
         }

@@ -13,5 +13,6 @@ mod observe;
 mod plain;
 mod plane;
 mod process;
+mod replicas;
 mod router;
 mod watch;

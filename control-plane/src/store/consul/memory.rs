@@ -56,9 +56,8 @@ impl Memory {
 
     /// The newest revision, and every object with when it last changed.
     pub fn objects(&self) -> (Revision, Vec<(String, Revision, Bytes)>) {
-        let one = |(name, (at, bytes)): (&String, &(Revision, Bytes))| {
-            (name.clone(), *at, bytes.clone())
-        };
+        let one =
+            |(name, (at, bytes)): (&String, &(Revision, Bytes))| (name.clone(), *at, bytes.clone());
         (self.head.0, self.state.iter().map(one).collect())
     }
 
