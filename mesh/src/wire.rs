@@ -5,6 +5,7 @@ mod audience;
 mod decode;
 mod decode_filter;
 mod decode_route;
+pub mod digest;
 mod encode;
 mod encode_route;
 mod listener;
