@@ -16,7 +16,9 @@ mod converge;
 mod edges;
 mod files;
 mod front;
+mod guard;
 pub mod inject;
+mod json;
 #[cfg(feature = "kubernetes")]
 mod kubernetes;
 mod metrics;

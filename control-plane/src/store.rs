@@ -124,6 +124,41 @@ impl Desired {
         }
     }
 
+    /// The revision of an object's last change; none: it is not there. Of mesh-wide
+    /// switches it is not kept.
+    #[must_use]
+    pub fn changed(&self, key: &ObjectKey) -> Option<Revision> {
+        match key {
+            ObjectKey::Service(name) => self.services.get(name).map(|held| held.revision),
+            ObjectKey::Route(name) => self.routes.get(name).map(|held| held.revision),
+            ObjectKey::Policy(kind, name) => {
+                self.policies.get(&(*kind, name.clone())).map(|held| held.revision)
+            }
+            ObjectKey::TcpRoute(name) => self.tcp_routes.get(name).map(|held| held.revision),
+            ObjectKey::Options => None,
+        }
+    }
+
+    /// Who changes the weights of a service, when only they may: what its `managedBy`
+    /// says.
+    #[must_use]
+    pub fn manager(&self, service: &ServiceName) -> Option<String> {
+        self.services.get(service)?.value.managed_by.as_deref().map(ToOwned::to_owned)
+    }
+
+    /// Everything that was asked for.
+    #[must_use]
+    pub fn objects(&self) -> BTreeMap<ObjectKey, Object> {
+        let services = self.asked.keys().cloned().map(ObjectKey::Service);
+        let routes = self.routes.keys().cloned().map(ObjectKey::Route);
+        let policies =
+            self.policies.keys().map(|(kind, name)| ObjectKey::Policy(*kind, name.clone()));
+        let tcp_routes = self.tcp_routes.keys().cloned().map(ObjectKey::TcpRoute);
+        let keys = services.chain(routes).chain(policies).chain(tcp_routes);
+        let keys = keys.chain([ObjectKey::Options]);
+        keys.filter_map(|key| self.get(&key).map(|object| (key, object))).collect()
+    }
+
     /// The instances that have no router: services name their addresses.
     fn plain_instances(&self) -> impl Iterator<Item = Instance> {
         self.services.iter().flat_map(|(name, held)| held.value.addresses.instances(name))

@@ -78,7 +78,7 @@ pub(super) fn services(control: &Control) -> pb::ListServicesResponse {
             instances: count(own.count()),
             revision,
             sources: desired.sources(name).into_iter().map(str::to_owned).collect(),
-            managed_by: String::new(),
+            managed_by: desired.manager(name).unwrap_or_default(),
         }
     };
     let services = desired.services.iter();

@@ -7,6 +7,7 @@
 mod api;
 mod certificates;
 mod durability;
+mod guarded;
 #[cfg(feature = "kubernetes")]
 mod kubernetes;
 mod observe;
