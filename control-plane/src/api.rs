@@ -35,6 +35,7 @@ use weir_proto::weir::mesh::v1::{Service, Snapshot};
 
 pub use attest::Attest;
 pub(crate) use change::IDEMPOTENCY_KEY;
+pub(crate) use revisions::hash;
 pub use identity::Identity;
 pub use watch::{Peer, Watch};
 

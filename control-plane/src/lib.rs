@@ -95,6 +95,23 @@ pub struct Args {
     pub kubernetes: kubernetes::Args,
 }
 
+/// Verifies the history in the data directory of a control plane that does not run.
+/// `hashes` are SHA-256 of entries that somebody kept, in hexadecimal.
+///
+/// # Errors
+/// What to do instead.
+pub fn verify_history(
+    data: &std::path::Path,
+    hashes: &[String],
+) -> Result<weir_proto::weir::control::v1::VerifyHistoryResponse, String> {
+    let kept = hashes.iter().map(|text| {
+        api::hash(text).ok_or_else(|| format!("{text:?} is not 64 hexadecimal digits"))
+    });
+    let kept = kept.collect::<Result<Vec<_>, _>>()?;
+    let verified = store::Embedded::verify_file(&data.join("weir.redb"), &kept);
+    verified.map(Into::into).map_err(|error| error.to_string())
+}
+
 fn lifetime(text: &str) -> Result<Duration, String> {
     let duration = text::parse_duration(text).map_err(|e| e.to_string())?;
     if ca::LIFETIMES.contains(&duration) {

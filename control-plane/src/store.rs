@@ -9,6 +9,7 @@ mod embedded;
 #[cfg(feature = "kubernetes")]
 mod kubernetes;
 mod record;
+mod verify;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -23,6 +24,7 @@ pub use discovered::{Discovered, Found};
 pub use embedded::Embedded;
 #[cfg(feature = "kubernetes")]
 pub use kubernetes::ClusterStore;
+pub use verify::{Fault, Verified};
 
 /// Number of a desired state; 0 before the first change. It only grows.
 pub type Revision = u32;
@@ -446,4 +448,18 @@ pub trait Store: Send + Sync + 'static {
     /// # Errors
     /// When they cannot be reserved durably.
     fn reserve(&self, count: u64) -> Result<Range<u64>, StoreError>;
+
+    /// Reads all that there is and tells whether it is what was written. `kept` are
+    /// SHA-256 of entries that somebody noted elsewhere: they must be in the chain.
+    ///
+    /// # Errors
+    /// When it cannot be read at all.
+    fn verify(&self, kept: &[[u8; 32]]) -> Result<Verified, StoreError> {
+        verify::verify(self, kept)
+    }
+
+    /// Whether [`Store::load`] has objects; false: they are somewhere else.
+    fn has_state(&self) -> bool {
+        true
+    }
 }

@@ -14,5 +14,6 @@ mod observe;
 mod plain;
 mod plane;
 mod process;
+mod revisions;
 mod router;
 mod watch;
