@@ -10,11 +10,11 @@ use super::table::Table;
 const GRID: [f64; 8] = [1.3, 1.7, 2.5, 4.0, 8.0, 20.0, 100.0, 1000.0];
 
 /// Terms that one normaliser may take. The largest table that is believed needs
-/// about 40,000; a cut is bounded like every other tail.
+/// about 30,000; a cut is bounded like every other tail.
 const MAX_TERMS: usize = 1 << 17;
 
 /// Terms smaller than this, of a sum that is at least 1, go into the tail's bound.
-const NEGLIGIBLE: f64 = 1e-18;
+const NEGLIGIBLE: f64 = 1e-14;
 
 /// An e-process against "the odds of a bad request at the canary are at most
 /// `tolerated` times those at the baseline, in every stratum".
@@ -106,6 +106,7 @@ impl Family {
     }
 
     /// The weight of count `j + 1` over that of `j`, for odds ratio 1; falls with `j`.
+    #[inline]
     fn ratio(&self, j: u64) -> f64 {
         let up = (self.canary - j) as f64 * (self.bad - j) as f64;
         let down = (j + 1) as f64 * (self.baseline + j + 1 - self.bad) as f64;
