@@ -72,33 +72,18 @@ pub fn told(action: &Action, target: &Target, known: Known<'_>) -> Vec<AudienceT
     let headers = filtered(action, target, known.headers);
     let known = Known { headers: &headers, ..known };
     let one = |audience: &AudienceEntry| AudienceTold {
-        who: who(&audience.by),
+        who: audience.by.to_string(),
         version: target.service.versions[audience.version].name.to_string(),
         takes: takes(audience, known),
     };
     target.service.audiences.iter().map(one).collect()
 }
 
-fn who(by: &Who) -> String {
-    match by {
-        Who::Headers(headers) => {
-            let text =
-                |value: &http::HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
-            let one = |(name, value): &(http::HeaderName, http::HeaderValue)| {
-                format!("header {name}: {}", text(value))
-            };
-            headers.iter().map(one).collect::<Vec<_>>().join(", ")
-        }
-        Who::Claim(claim) => format!("claim {} is {}", claim.name, claim.values.join(" or ")),
-    }
-}
-
 /// Where copies of a service's requests go.
 pub fn mirror(service: &ServiceEntry) -> Option<OwnMirrorTold> {
     let mirror = service.mirror.as_ref()?;
-    let per_million = mirror.part.as_ref().and_then(|part| part.weights().first().copied());
     Some(OwnMirrorTold {
         version: service.versions[mirror.version].name.to_string(),
-        percent: f64::from(per_million.unwrap_or(1_000_000)) / 10_000.0,
+        percent: f64::from(mirror.per_million()) / 10_000.0,
     })
 }

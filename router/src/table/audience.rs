@@ -1,5 +1,6 @@
 //! What a service says of its versions beside weights.
 
+use std::fmt;
 use std::sync::Arc;
 
 use http::{HeaderMap, HeaderName, HeaderValue};
@@ -42,6 +43,24 @@ impl AudienceEntry {
     }
 }
 
+impl fmt::Display for Who {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Headers(headers) => {
+                for (i, (name, value)) in headers.iter().enumerate() {
+                    let and = if i > 0 { ", " } else { "" };
+                    let value = String::from_utf8_lossy(value.as_bytes());
+                    write!(f, "{and}header {name}: {value}")?;
+                }
+                Ok(())
+            }
+            Self::Claim(claim) => {
+                write!(f, "claim {} is {}", claim.name, claim.values.join(" or "))
+            }
+        }
+    }
+}
+
 /// Which version gets copies of the service's requests.
 #[derive(Debug)]
 pub struct OwnMirror {
@@ -49,6 +68,14 @@ pub struct OwnMirror {
     pub version: usize,
     /// Divides requests between those that are copied (0) and others; none: all.
     pub part: Option<Splitter>,
+}
+
+impl OwnMirror {
+    /// Its share of the requests that go to other versions.
+    #[must_use]
+    pub fn per_million(&self) -> u32 {
+        self.part.as_ref().and_then(|part| part.weights().first().copied()).unwrap_or(1_000_000)
+    }
 }
 
 /// The audiences of a service; those of versions that it has.
