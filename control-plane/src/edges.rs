@@ -12,7 +12,7 @@ use weir_proto::weir::mesh::v1 as pb;
 
 use crate::store::Revision;
 
-pub use measure::{Counted, Measuring, Sum};
+pub use measure::{Measuring, Sum};
 
 /// How many seconds are looked at.
 const WINDOW: u64 = 10;

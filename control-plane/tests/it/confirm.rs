@@ -32,8 +32,7 @@ async fn only_what_the_new_weights_decided_is_counted() {
     plane.seed().await;
     let door = Door::of(&plane);
     let gateway = Router::connect(&door, hello("gw-1", "gateway", "", 1), Manner::Applies).await;
-    let other =
-        Router::connect(&door, hello("users-1", "users", "v1", 2), Manner::Applies).await;
+    let other = Router::connect(&door, hello("users-1", "users", "v1", 2), Manner::Applies).await;
     let shift = {
         let plane = plane.clone();
         tokio::spawn(async move { plane.post("/v1/services/products/shift", confirm(20, 2)).await })
@@ -90,8 +89,7 @@ async fn counting_ends_when_somebody_shifts_again() {
 async fn wrong_times_are_refused() {
     let plane = Plane::start().await;
     plane.seed().await;
-    let (status, refused) =
-        plane.http("POST", "/v1/services/products/shift", confirm(1, 61)).await;
+    let (status, refused) = plane.http("POST", "/v1/services/products/shift", confirm(1, 61)).await;
     assert_eq!(
         (status, &refused["details"][0]["fieldViolations"][0]["field"]),
         (400, &json!("confirmSeconds"))
