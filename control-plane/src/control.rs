@@ -169,12 +169,14 @@ pub struct Control {
 }
 
 impl Control {
-    /// Makes a change: `plan` works it out from the newest desired state, the result
+    /// Makes a change without conditions: `plan` works it out from the newest desired state, the result
     /// is checked whole, stored, and published. It goes on to its end even when
     /// nobody waits for the answer any more, so that memory and store agree.
     ///
     /// # Errors
     /// [`ChangeError`].
+    // For what the control plane itself changes.
+    #[allow(dead_code)]
     pub async fn change(
         self: &Arc<Self>,
         author: Author,

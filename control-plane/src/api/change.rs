@@ -1,6 +1,7 @@
 //! Writes: each is checked whole, then made as one change or not at all.
 
 mod apply;
+mod confirm;
 mod request;
 mod shift;
 mod tcp;

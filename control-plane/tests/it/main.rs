@@ -6,6 +6,7 @@
 
 mod api;
 mod certificates;
+mod confirm;
 mod durability;
 mod guarded;
 #[cfg(feature = "kubernetes")]
