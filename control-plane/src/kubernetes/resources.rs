@@ -109,7 +109,7 @@ impl Resources for Engine {
             Some(entry) => {
                 Made { revision: entry.revision, unchanged: false, at, changes: entry.changes }
             }
-            None => Made { revision: before.revision, unchanged: true, at, changes: Vec::new() },
+            None => Made { revision: before.changed, unchanged: true, at, changes: Vec::new() },
         })
     }
 }

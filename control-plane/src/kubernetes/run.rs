@@ -19,6 +19,7 @@ use super::standby::Door;
 use super::webhook::Webhook;
 use super::webhook_tls::WebhookTls;
 use super::{leader, status, trust, watches};
+use crate::access::Access;
 use crate::app::{self, Config, Listeners, Parts, Running, StartError};
 use crate::ca::{Authority, JoinTokens, OwnCertificate};
 use crate::inject::InjectConfig;
@@ -241,7 +242,9 @@ impl Replica<'_> {
         let control = Arc::new(control);
         let id = SpiffeId::control_plane(&config.trust_domain)?;
         let certificate = Arc::new(OwnCertificate::new(&control.authority, id)?);
-        let front = app::front(&control, token).await?;
+        let access = Access::open(token, &config.access).map_err(StartError::Option)?;
+        let access = Arc::new(access);
+        let front = app::front(&control, access.clone()).await?;
         let listeners = Listeners::bind(config).await?;
         let running = listeners.serve(config, control.clone(), sequences, certificate)?;
         let mut tasks = JoinSet::new();
@@ -252,6 +255,7 @@ impl Replica<'_> {
         }
         let own = control.clone();
         tasks.spawn(async move { engine.keep(&own).await });
+        tasks.spawn(access.keep());
         self.door.lead(front);
         Ok((running, tasks))
     }
