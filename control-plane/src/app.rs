@@ -31,6 +31,7 @@ use crate::control::{Control, Resources};
 use crate::edges::Edges;
 use crate::files;
 use crate::front::Front;
+use crate::guard::Answers;
 use crate::metrics::Metrics;
 use crate::publish::{Publisher, Sequences};
 use crate::registry::{self, Registry};
@@ -228,6 +229,7 @@ impl Parts {
             traces: Traces::default(),
             refusals: Refusals::default(),
             shutdown: self.shutdown,
+            answers: Answers::default(),
             writing: Mutex::new(()),
         };
         Ok((control, sequences))
@@ -241,7 +243,7 @@ fn open(config: &Config, shutdown: Shutdown) -> Result<Parts, StartError> {
     let consul =
         consul.map(|found| Arc::new(Consul::new(found, trust_domain.clone(), &config.data)));
     let mut desired = store.load()?;
-    desired.changed = store.newest_change()?;
+    desired.newest_change = store.newest_change()?;
     desired.discover(consul.as_ref().map(|consul| consul.discovered()).unwrap_or_default());
     Ok(Parts {
         desired,

@@ -150,7 +150,7 @@ impl Engine {
     fn number(&self, desired: &mut Desired, kept: &[(ObjectKey, Object)]) {
         desired.revision = self.store.revision();
         // A history that cannot be read is told where it is read.
-        desired.changed = self.store.newest_change().unwrap_or(desired.revision);
+        desired.newest_change = self.store.newest_change().unwrap_or(desired.revision);
         for (key, object) in kept {
             let revision = self.store.recorded(key, object).unwrap_or(desired.revision);
             match key {

@@ -10,10 +10,13 @@ use weir_mesh::model::{
 use weir_mesh::wire;
 use weir_proto::weir::control::v1 as pb;
 
-use super::{answer, check_reason, check_service, check_wait, no_service};
+use super::{
+    answer, check_manager, check_reason, check_service, check_wait, guard, no_service, replayed,
+};
 use crate::api::error;
 use crate::control::{Author, ChangeError, Control, Plan};
-use crate::store::{Action, Desired, Edit, Object, ObjectKey, Revision, Store};
+use crate::guard::Scope;
+use crate::store::{Action, Desired, Edit, Object, ObjectKey, Store};
 
 /// A shift whose every field could be right; whether it fits the service is asked
 /// when the service is known.
@@ -21,8 +24,9 @@ struct Shift {
     service: ServiceName,
     weights: BTreeMap<VersionName, Weight>,
     sticky: StickyChange,
-    expected: Option<Revision>,
     allow_empty: bool,
+    /// Who asks, where weights that somebody manages are theirs alone.
+    actor: Option<String>,
 }
 
 enum StickyChange {
@@ -34,11 +38,15 @@ enum StickyChange {
 pub(in crate::api) async fn shift(
     control: &Arc<Control>,
     actor: String,
-    request: pb::ShiftRequest,
+    mut request: pb::ShiftRequest,
 ) -> Result<pb::ChangeResponse, Status> {
     let mut bad = Violations::new();
+    let guard = guard(&mut request, &actor, &mut bad);
     let wait = check_wait(request.wait, request.wait_seconds, &mut bad);
     check_reason(&request.reason, &mut bad);
+    if let Some(made) = replayed(control, &guard).await? {
+        return Ok(answer(control, made, wait).await);
+    }
     // A shift of a service that is not there is NOT_FOUND whatever else is wrong, and
     // a known service makes better errors: each weight is looked at in its light.
     let known: Vec<VersionName> = match request.service.parse::<ServiceName>() {
@@ -50,12 +58,15 @@ pub(in crate::api) async fn shift(
         }
         Err(_) => Vec::new(),
     };
-    let shift =
+    let mut shift =
         read(&request, &known, &control.instances(), bad).map_err(|e| error::invalid(&e))?;
+    shift.actor = (!request.force).then(|| actor.clone());
+    let key = ObjectKey::Service(shift.service.clone());
+    let guard = guard.expecting(Scope::Object(key), request.expected_revision);
     let author = Author { actor, reason: request.reason };
     let known = control.clone();
     let plan = move |desired: &Desired, _: &dyn Store| plan(&shift, desired, &known.instances());
-    let made = control.change(author, plan).await.map_err(error::change)?;
+    let made = control.change_guarded(author, guard, plan).await.map_err(error::change)?;
     Ok(answer(control, made, wait).await)
 }
 
@@ -106,9 +117,14 @@ fn read(
             }
         },
     };
-    let expected = (request.expected_revision != 0).then_some(request.expected_revision);
     let allow_empty = request.allow_empty;
-    bad.finish(service.map(|service| Shift { service, weights, sticky, expected, allow_empty }))
+    bad.finish(service.map(|service| Shift {
+        service,
+        weights,
+        sticky,
+        allow_empty,
+        actor: None,
+    }))
 }
 
 fn no_version(service: &str, known: &[VersionName]) -> String {
@@ -123,13 +139,8 @@ fn no_version(service: &str, known: &[VersionName]) -> String {
 fn plan(shift: &Shift, desired: &Desired, instances: &[Instance]) -> Result<Plan, ChangeError> {
     let held =
         desired.services.get(&shift.service).ok_or_else(|| no_service(&shift.service, desired))?;
-    if let Some(expected) = shift.expected
-        && expected != held.revision
-    {
-        return Err(ChangeError::Aborted(format!(
-            "{} was last changed in revision {}, not {expected}; read it again and retry",
-            shift.service, held.revision
-        )));
+    if let Some(actor) = &shift.actor {
+        check_manager(desired, &shift.service, actor)?;
     }
     let old = &held.value.split;
     let sticky = match &shift.sticky {
