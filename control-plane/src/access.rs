@@ -19,6 +19,8 @@ use tonic::Status;
 use weir_mesh::model::ServiceName;
 use weir_proto::weir::control::v1 as pb;
 
+#[cfg(feature = "kubernetes")]
+pub use door::Reviews;
 pub use door::{Access, AccessArgs, Denial};
 pub use methods::{least, name as method_name, object};
 pub use refusals::Refusals;
@@ -171,7 +173,8 @@ pub async fn check_role(
     if caller.role >= least {
         return Ok(());
     }
-    let why = format!("it needs the role {least}, and {} is {}", caller.name, caller.role.article());
+    let why =
+        format!("it needs the role {least}, and {} is {}", caller.name, caller.role.article());
     Err(control.refuse(caller, call, &why).await)
 }
 

@@ -35,8 +35,8 @@ use weir_proto::weir::mesh::v1::{Service, Snapshot};
 
 pub use attest::Attest;
 pub(crate) use change::IDEMPOTENCY_KEY;
-pub(crate) use revisions::hash;
 pub use identity::Identity;
+pub(crate) use revisions::hash;
 pub use watch::{Peer, Watch};
 
 use crate::access::{self, Caller, Role};

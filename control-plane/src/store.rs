@@ -141,7 +141,9 @@ impl Desired {
     pub fn is_same(&self, other: &Self) -> bool {
         match self.revision == other.revision {
             true => self == other,
-            false => self.newest_change == other.newest_change && self.noted(other.revision) == *other,
+            false => {
+                self.newest_change == other.newest_change && self.noted(other.revision) == *other
+            }
         }
     }
 

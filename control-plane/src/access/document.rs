@@ -121,7 +121,8 @@ impl Reader {
             ("serviceAccounts", document.service_accounts.len()),
         ];
         for (name, count) in lists.into_iter().filter(|(_, count)| *count > MAX_ENTRIES) {
-            self.0.add(name, format_args!("has {count} entries; at most {MAX_ENTRIES} are possible"));
+            self.0
+                .add(name, format_args!("has {count} entries; at most {MAX_ENTRIES} are possible"));
         }
         for (i, entry) in document.tokens.iter().enumerate() {
             let path = format!("tokens[{i}]");
@@ -141,9 +142,10 @@ impl Reader {
             let account = self.account(at, &entry.value);
             grants.service_accounts.extend(account);
         }
-        grants.oidc = document.oidc.as_ref().and_then(|entry| {
-            self.oidc(At("oidc", entry.referenced.line()), &entry.value)
-        });
+        grants.oidc = document
+            .oidc
+            .as_ref()
+            .and_then(|entry| self.oidc(At("oidc", entry.referenced.line()), &entry.value));
         grants
     }
 
@@ -210,7 +212,11 @@ impl Reader {
                 return None;
             }
             Some(list) if list.is_empty() => {
-                self.add(at, "services", "is empty; name services, or leave it out for all of them");
+                self.add(
+                    at,
+                    "services",
+                    "is empty; name services, or leave it out for all of them",
+                );
                 return None;
             }
             Some(list) => {

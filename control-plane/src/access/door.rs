@@ -86,6 +86,7 @@ impl Access {
     }
 
     /// With somebody who judges service-account tokens.
+    #[cfg(feature = "kubernetes")]
     #[must_use]
     pub fn with_reviews(self, reviews: Arc<dyn Reviews>) -> Self {
         Self { reviews: Some(reviews), ..self }

@@ -97,9 +97,9 @@ pub fn object(path: &str, message: &[u8]) -> Option<String> {
             m.route.unwrap_or_default().name
         }),
         "DeleteTcpRoute" => named(message, "tcp-route", |m: pb::DeleteTcpRouteRequest| m.name),
-        "DeletePolicy" => named(message, "policy", |m: pb::DeletePolicyRequest| {
-            format!("{}/{}", m.kind, m.name)
-        }),
+        "DeletePolicy" => {
+            named(message, "policy", |m: pb::DeletePolicyRequest| format!("{}/{}", m.kind, m.name))
+        }
         "StartRollout" => named(message, "rollout", |m: pb::StartRolloutRequest| {
             m.rollout.unwrap_or_default().name
         }),
@@ -127,7 +127,8 @@ mod tests {
     #[test]
     fn every_method_has_a_role_and_no_other_has() {
         let set = FileDescriptorSet::decode(descriptors::CONTROL).unwrap();
-        let file = set.file.iter().find(|f| f.package() == "weir.control.v1" && !f.service.is_empty());
+        let file =
+            set.file.iter().find(|f| f.package() == "weir.control.v1" && !f.service.is_empty());
         let service = &file.unwrap().service[0];
         assert_eq!(format!("/weir.control.v1.{}/", service.name()), SERVICE);
         let mut declared: Vec<_> = service.method.iter().map(|m| m.name().to_owned()).collect();
@@ -141,6 +142,9 @@ mod tests {
     fn what_nobody_listed_is_an_admins() {
         assert_eq!(least("/weir.control.v1.ControlService/Nothing"), Role::Admin);
         assert_eq!(least("/weir.control.v1.PeerService/Follow"), Role::Admin);
-        assert_eq!(least("/grpc.reflection.v1.ServerReflection/ServerReflectionInfo"), Role::Viewer);
+        assert_eq!(
+            least("/grpc.reflection.v1.ServerReflection/ServerReflectionInfo"),
+            Role::Viewer
+        );
     }
 }

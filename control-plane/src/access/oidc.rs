@@ -251,7 +251,8 @@ impl Oidc {
             on_behalf_of: None,
         };
         let Some(role) = fitting.iter().map(|mapping| mapping.role).max() else {
-            let why = "no claim of its token is in oidc.claims.roles of the control plane's --access";
+            let why =
+                "no claim of its token is in oidc.claims.roles of the control plane's --access";
             return Err(Refused::NoRole(caller, why.to_owned()));
         };
         caller.role = role;

@@ -15,7 +15,7 @@ use super::objects::{Kind, Objects};
 use super::translate::{Settings, Translated, translate};
 use crate::control::{Author, Control};
 use crate::store::{
-    Action, ClusterStore, Commit, Desired, Edit, Entry, Object, ObjectKey, StoreError,
+    Action, ClusterStore, Commit, Desired, Edit, Entry, Object, ObjectKey, Store as _, StoreError,
 };
 use crate::text;
 

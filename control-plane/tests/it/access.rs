@@ -26,12 +26,9 @@ fn sha256(token: &str) -> String {
 /// A token for each role, by the role's name; `team` may shift products alone.
 fn tokens() -> String {
     let mut file = "tokens:\n".to_owned();
-    for (name, more) in [
-        ("viewer", ""),
-        ("shifter", ""),
-        ("operator", ""),
-        ("team", ", services: [products]"),
-    ] {
+    for (name, more) in
+        [("viewer", ""), ("shifter", ""), ("operator", ""), ("team", ", services: [products]")]
+    {
         let role = if name == "team" { "shifter" } else { name };
         let hash = sha256(&token(name));
         file.push_str(&format!("- {{name: {name}-1, sha256: {hash}, role: {role}{more}}}\n"));
@@ -123,19 +120,50 @@ async fn json_is_refused_as_grpc_is_and_says_why() {
     let plane = plane().await;
     let shift = json!({"weights": {"v1": 1, "v2": 1}, "allowEmpty": true});
     let cases = [
-        ("viewer", "POST", "/v1/services/products/shift", shift.clone(),
-         "viewer-1 may not call Shift of service/products: it needs the role shifter, and \
-          viewer-1 is a viewer"),
-        ("shifter", "PUT", "/v1/routes/web", route("web", "users"),
-         "PutRoute of route/web: it needs the role operator, and shifter-1 is a shifter"),
-        ("viewer", "POST", "/v1/apply", json!({"reason": "x"}), "Apply: it needs the role operator"),
-        ("operator", "POST", "/v1/certificates/rotate", json!({}),
-         "RotateCertificates: it needs the role admin, and operator-1 is an operator"),
-        ("team", "POST", "/v1/services/users/shift", json!({"weights": {"v1": 1}}),
-         "Shift of service/users: team-1 may shift products, and not users"),
+        (
+            "viewer",
+            "POST",
+            "/v1/services/products/shift",
+            shift.clone(),
+            "viewer-1 may not call Shift of service/products: it needs the role shifter, and \
+          viewer-1 is a viewer",
+        ),
+        (
+            "shifter",
+            "PUT",
+            "/v1/routes/web",
+            route("web", "users"),
+            "PutRoute of route/web: it needs the role operator, and shifter-1 is a shifter",
+        ),
+        (
+            "viewer",
+            "POST",
+            "/v1/apply",
+            json!({"reason": "x"}),
+            "Apply: it needs the role operator",
+        ),
+        (
+            "operator",
+            "POST",
+            "/v1/certificates/rotate",
+            json!({}),
+            "RotateCertificates: it needs the role admin, and operator-1 is an operator",
+        ),
+        (
+            "team",
+            "POST",
+            "/v1/services/users/shift",
+            json!({"weights": {"v1": 1}}),
+            "Shift of service/users: team-1 may shift products, and not users",
+        ),
         ("team", "POST", "/v1/services/users/rollback", json!({}), "Rollback of service/users: "),
-        ("viewer", "DELETE", "/v1/policies/RateLimitPolicy/p", Value::Null,
-         "DeletePolicy of policy/RateLimitPolicy/p: "),
+        (
+            "viewer",
+            "DELETE",
+            "/v1/policies/RateLimitPolicy/p",
+            Value::Null,
+            "DeletePolicy of policy/RateLimitPolicy/p: ",
+        ),
     ];
     let count = cases.len();
     for (who, method, path, body, expected) in cases {
@@ -170,7 +198,8 @@ async fn json_is_refused_as_grpc_is_and_says_why() {
 async fn a_refusal_is_a_revision_of_which_routers_hear_nothing() {
     let plane = plane().await;
     let door = Door::of(&plane);
-    let mut one = Router::connect(&door, hello("p1", "products", "v1", 1001), Manner::Applies).await;
+    let mut one =
+        Router::connect(&door, hello("p1", "products", "v1", 1001), Manner::Applies).await;
     one.sees("its instance", |snapshot| snapshot.instances.len() == 1).await;
     let before = plane.get("/v1/mesh").await;
     let shift = json!({"weights": {"v1": 7}, "wait": true, "waitSeconds": 5});
@@ -243,9 +272,7 @@ async fn a_flood_of_refusals_fills_no_disk() {
 async fn the_file_is_followed_and_a_broken_one_changes_nothing() {
     let plane = plane().await;
     let file = plane.dir.path().join("access.yaml");
-    let status = async |of: &str| {
-        plane.http_as(&token(of), "GET", "/v1/mesh", Value::Null).await.0
-    };
+    let status = async |of: &str| plane.http_as(&token(of), "GET", "/v1/mesh", Value::Null).await.0;
     assert_eq!((status("viewer").await, status("late").await), (200, 401));
     let late = |more: &str| {
         format!("tokens: [{{name: late, sha256: {}, role: viewer{more}}}]", sha256(&token("late")))

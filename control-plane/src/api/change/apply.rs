@@ -11,9 +11,7 @@ use weir_mesh::wire;
 use weir_proto::weir::control::v1 as pb;
 
 use super::warnings::warnings;
-use super::{
-    answer, check_backends, check_reason, check_sent, check_wait, guard, replayed,
-};
+use super::{answer, check_backends, check_reason, check_sent, check_wait, guard, replayed};
 use crate::api::{error, read};
 use crate::control::{Author, Control, Plan};
 use crate::guard::Scope;

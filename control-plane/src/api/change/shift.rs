@@ -118,13 +118,7 @@ fn read(
         },
     };
     let allow_empty = request.allow_empty;
-    bad.finish(service.map(|service| Shift {
-        service,
-        weights,
-        sticky,
-        allow_empty,
-        actor: None,
-    }))
+    bad.finish(service.map(|service| Shift { service, weights, sticky, allow_empty, actor: None }))
 }
 
 fn no_version(service: &str, known: &[VersionName]) -> String {

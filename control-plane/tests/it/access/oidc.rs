@@ -138,7 +138,10 @@ async fn a_token_of_the_issuer_gives_its_owners_role() {
     );
     let both = with(json!({"groups": ["shop", "people"]}));
     let (_, answer) = who(&plane, &key.sign(&both)).await;
-    assert_eq!((&answer["role"], &answer["services"]), (&json!("shifter"), &json!(["products", "users"])));
+    assert_eq!(
+        (&answer["role"], &answer["services"]),
+        (&json!("shifter"), &json!(["products", "users"]))
+    );
     let tenant = with(json!({"groups": [], "tenant": "acme"}));
     assert_eq!(who(&plane, &key.sign(&tenant)).await.1["role"], "viewer");
 
@@ -147,7 +150,10 @@ async fn a_token_of_the_issuer_gives_its_owners_role() {
     assert_eq!((status, &answer["status"]), (403, &json!("PERMISSION_DENIED")), "{answer}");
     let entries = plane.get("/v1/history").await;
     let newest = &entries["entries"][0];
-    assert_eq!((&newest["action"], &newest["actor"]), (&json!("refused"), &json!("oidc:ada@example.com")));
+    assert_eq!(
+        (&newest["action"], &newest["actor"]),
+        (&json!("refused"), &json!("oidc:ada@example.com"))
+    );
 
     let now = idp.claims()["iat"].as_u64().unwrap();
     for (claims, expected) in [
@@ -178,7 +184,10 @@ async fn keys_are_followed_and_an_issuer_that_is_away_stops_nobody_else() {
     let plane = Plane::with_access(&idp.access(), |_| {}).await;
     let (status, answer) = who(&plane, &old.sign(&idp.claims())).await;
     let message = answer["message"].as_str().unwrap();
-    assert!(status == 401 && message.contains("are not known") && message.contains("503"), "{message}");
+    assert!(
+        status == 401 && message.contains("are not known") && message.contains("503"),
+        "{message}"
+    );
     assert_eq!(who(&plane, &plane.token).await.0, 200, "the mesh's own token goes on");
 
     idp.publish(&[&old]);
