@@ -18,6 +18,7 @@ mod net;
 mod pattern;
 mod payload;
 mod relay;
+mod scale;
 mod tls;
 mod upstream;
 
@@ -51,6 +52,8 @@ enum Verb {
     Aes(aes::Options),
     /// Start a command, and say when it first answered
     FirstByte(Box<first_byte::Options>),
+    /// Drive a control plane with many simulated routers and instances
+    Scale(Box<scale::Options>),
 }
 
 fn main() -> ExitCode {
@@ -72,6 +75,7 @@ fn dispatch(verb: Verb) -> Result<(), String> {
         Verb::Relay(options) => block_on(async { relay::run(options).await.map_err(text) }),
         Verb::Aes(options) => print(&aes::run(&options)?),
         Verb::FirstByte(options) => block_on(first_byte::run(*options)),
+        Verb::Scale(options) => block_on(scale::run(*options)),
     }
 }
 
