@@ -52,6 +52,9 @@ pub struct Options {
     /// For how long
     #[arg(long, value_name = "SECONDS", default_value_t = 5)]
     flap_seconds: u32,
+    /// Over which routers come the first time; 0: all at once
+    #[arg(long, value_name = "SECONDS", default_value_t = 0)]
+    ramp: u64,
     /// Routers do not say that they take deltas
     #[arg(long)]
     no_deltas: bool,
@@ -82,7 +85,8 @@ pub async fn run(options: Options) -> Result<Report, String> {
     let began = Instant::now();
     let cpu = plane.used().ok();
     let (mesh, bundle) = (plane.bound.mesh, plane.bundle()?);
-    let fleet = Fleet::start(mesh, bundle, services, options.routers, !options.no_deltas);
+    let ramp = Duration::from_secs(options.ramp);
+    let fleet = Fleet::start(mesh, bundle, services, options.routers, !options.no_deltas, ramp);
     let mut run = Run { options, plane, fleet, api, shifted: 0 };
     let join = run.join(began, Before { cpu, bytes: 0, counts: (0, 0, 0) }).await?;
     eprintln!("joined in {:.1} s", join.seconds);

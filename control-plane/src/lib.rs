@@ -20,6 +20,7 @@ pub mod inject;
 #[cfg(feature = "kubernetes")]
 mod kubernetes;
 mod metrics;
+mod pace;
 mod publish;
 mod registry;
 mod replica;

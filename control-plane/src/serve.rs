@@ -17,12 +17,14 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
 use tonic::body::Body;
 use weir_mesh::identity::peer_id;
 use weir_mesh::shutdown::Shutdown;
 
 use crate::api::Peer;
 use crate::ca::OwnCertificate;
+use crate::pace::Limit;
 
 /// Connections of one listener at once.
 const MAX_CONNECTIONS: usize = 10_000;
@@ -30,8 +32,10 @@ const MAX_CONNECTIONS: usize = 10_000;
 const MAX_STREAMS: u32 = 1_000;
 /// Bytes of one request's headers.
 const MAX_HEADER_BYTES: usize = 32 * 1024;
-/// For a TLS handshake, and for a request's headers to come.
+/// For the first byte of a TLS handshake, and for a request's headers to come.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// For the rest of a TLS handshake, from its turn on.
+const HANDSHAKE: Duration = Duration::from_secs(5);
 /// A peer that does not answer a ping for this long after the last byte is gone.
 const KEEPALIVE: Duration = Duration::from_secs(5);
 /// For what is in flight when the process stops.
@@ -50,6 +54,11 @@ pub trait Handler: Clone + Send + Sync + 'static {
 pub trait Tls: Send + Sync + 'static {
     /// For the next connection.
     fn current(&self) -> Arc<rustls::ServerConfig>;
+
+    /// How many handshakes there may be at once; none: as many as connections.
+    fn handshakes(&self) -> Option<Arc<Limit>> {
+        None
+    }
 }
 
 impl Tls for OwnCertificate {
@@ -90,7 +99,7 @@ pub async fn serve<H: Handler>(
                 }
             },
         };
-        let tls = certificate.as_ref().map(|certificate| certificate.current());
+        let tls = certificate.clone();
         let (handler, builder, watcher) = (handler.clone(), builder.clone(), graceful.watcher());
         tokio::spawn(async move {
             let served = connection(stream, tls, handler, &builder, watcher).await;
@@ -127,21 +136,31 @@ type ConnectionError = Box<dyn std::error::Error + Send + Sync>;
 
 async fn connection<H: Handler>(
     stream: TcpStream,
-    tls: Option<Arc<rustls::ServerConfig>>,
+    tls: Option<Arc<dyn Tls>>,
     handler: H,
     builder: &Builder<TokioExecutor>,
     watcher: Watcher,
 ) -> Result<(), ConnectionError> {
     stream.set_nodelay(true)?;
-    let Some(config) = tls else {
+    let Some(tls) = tls else {
         return http(stream, None, handler, builder, watcher).await;
     };
-    let handshake = TlsAcceptor::from(config).accept(stream);
-    let stream = tokio::time::timeout(PATIENCE, handshake)
-        .await
-        .map_err(|_| io::Error::new(io::ErrorKind::TimedOut, "no TLS handshake"))??;
+    let stream = handshake(stream, &*tls).await?;
     let peer = peer(stream.get_ref().1.peer_certificates())?;
     http(stream, peer, handler, builder, watcher).await
+}
+
+/// TLS, in turn. Who has said nothing yet is not waited for in the line, and how long
+/// the line is does not count.
+async fn handshake(stream: TcpStream, tls: &dyn Tls) -> io::Result<TlsStream<TcpStream>> {
+    let late = |_| io::Error::new(io::ErrorKind::TimedOut, "no TLS handshake");
+    tokio::time::timeout(PATIENCE, stream.readable()).await.map_err(late)??;
+    let _permit = match tls.handshakes() {
+        Some(limit) => Some(limit.enter().await),
+        None => None,
+    };
+    let accepted = TlsAcceptor::from(tls.current()).accept(stream);
+    tokio::time::timeout(HANDSHAKE, accepted).await.map_err(late)?
 }
 
 fn peer(certificates: Option<&[CertificateDer<'_>]>) -> Result<Option<Peer>, ConnectionError> {

@@ -31,6 +31,8 @@ pub struct Fleet {
     pub services: Vec<String>,
     /// Whether they say that they take deltas.
     pub deltas: bool,
+    /// Over which they come the first time.
+    pub ramp: Duration,
     pub bytes: Arc<Bytes>,
     pub contents: Contents,
     pub wholes: AtomicU64,
@@ -52,12 +54,14 @@ impl Fleet {
         services: Vec<String>,
         count: usize,
         deltas: bool,
+        ramp: Duration,
     ) -> Arc<Self> {
         let fleet = Arc::new(Self {
             mesh,
             bundle,
             services,
             deltas,
+            ramp,
             bytes: Arc::default(),
             contents: Contents::default(),
             wholes: AtomicU64::new(0),
@@ -114,7 +118,13 @@ impl Fleet {
                 return Ok(places);
             }
             if tokio::time::timeout_at(deadline, moved).await.is_err() {
-                return Err(format!("{what}: {missing} routers are not after {limit:?}"));
+                let there = places.iter().filter(|place| place.back.is_some()).count();
+                let sequences = places.iter().map(|place| place.sequence);
+                let (oldest, newest) = (sequences.clone().min(), sequences.max());
+                return Err(format!(
+                    "{what}: {missing} routers are not after {limit:?}; {there} have an answer, of \
+                     snapshots {oldest:?} to {newest:?}"
+                ));
             }
         }
     }

@@ -44,6 +44,7 @@ struct Router<'a> {
 /// Lives until the runtime ends.
 pub async fn live(fleet: Arc<Fleet>, index: usize, mut flaps: mpsc::Receiver<()>) {
     let mut backoff = BACKOFF;
+    tokio::time::sleep(fleet.ramp.mul_f64(fastrand::f64())).await;
     let svid = loop {
         match sign(&fleet, index).await {
             Ok(svid) => break svid,
@@ -157,8 +158,7 @@ impl Router<'_> {
                                 Err(reason) => {
                                     self.fleet.refusals.fetch_add(1, Ordering::Relaxed);
                                     told(0, &reason);
-                                    let sequence = have.sequence + 1;
-                                    say(Out::Refused(pb::Refused { sequence, reason })).await?;
+                                    say(Out::Refused(pb::Refused { sequence: 0, reason })).await?;
                                 }
                             }
                         }

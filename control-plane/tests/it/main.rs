@@ -6,6 +6,7 @@
 
 mod api;
 mod certificates;
+mod deltas;
 mod durability;
 #[cfg(feature = "kubernetes")]
 mod kubernetes;
