@@ -33,6 +33,7 @@ use crate::files;
 use crate::front::Front;
 use crate::guard::Answers;
 use crate::metrics::Metrics;
+use crate::pace::{Limit, Pace};
 use crate::publish::{Publisher, Sequences};
 use crate::registry::{self, Registry};
 use crate::replica::Replica;
@@ -219,6 +220,7 @@ impl Parts {
             replica: self.replica,
             registry: self.registry,
             publisher,
+            pace: Pace::default(),
             authority: self.authority,
             join_tokens: self.join_tokens,
             consul: self.consul,
@@ -295,7 +297,8 @@ impl Listeners {
         let (mesh, otlp) = (self.mesh.local_addr()?, self.otlp.local_addr()?);
         let shutdown = control.shutdown.clone();
         let mut servers = JoinSet::new();
-        let tls: Arc<dyn Tls> = certificate.clone();
+        let handshakes = control.pace.handshakes.clone();
+        let tls: Arc<dyn Tls> = Arc::new(Paced { certificate: certificate.clone(), handshakes });
         let routes = Grpc(mesh_routes(&control));
         servers.spawn(serve(self.mesh, Some(tls), routes, shutdown.clone()));
         let receiver = TraceServiceServer::new(Receiver(control.clone()));
@@ -306,6 +309,22 @@ impl Listeners {
         let saved = saved(config);
         let background = background(&control, sequences, certificate, saved.clone());
         Ok(Running { api: config.api_listen, mesh, otlp, control, servers, background, saved })
+    }
+}
+
+/// Routers come all at once when a control plane has been away.
+struct Paced {
+    certificate: Arc<OwnCertificate>,
+    handshakes: Arc<Limit>,
+}
+
+impl Tls for Paced {
+    fn current(&self) -> Arc<rustls::ServerConfig> {
+        self.certificate.current()
+    }
+
+    fn handshakes(&self) -> Option<Arc<Limit>> {
+        Some(self.handshakes.clone())
     }
 }
 

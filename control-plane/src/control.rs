@@ -15,6 +15,7 @@ use crate::consul::Consul;
 use crate::converge::{self, Converged};
 use crate::edges::Edges;
 use crate::guard::{Answers, Guard};
+use crate::pace::Pace;
 use crate::publish::Publisher;
 use crate::registry::Registry;
 use crate::replica::Replica;
@@ -145,6 +146,8 @@ pub struct Control {
     pub registry: Registry,
     /// Newest snapshots.
     pub publisher: Publisher,
+    /// How much is done at once.
+    pub pace: Pace,
     /// Signs certificates.
     pub authority: Authority,
     /// Who may join.

@@ -22,6 +22,7 @@ mod json;
 #[cfg(feature = "kubernetes")]
 mod kubernetes;
 mod metrics;
+mod pace;
 mod publish;
 mod registry;
 mod replica;

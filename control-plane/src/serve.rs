@@ -18,12 +18,14 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
 use tonic::body::Body;
 use weir_mesh::identity::peer_id;
 use weir_mesh::shutdown::Shutdown;
 
 use crate::api::Peer;
 use crate::ca::OwnCertificate;
+use crate::pace::Limit;
 
 /// Connections of one listener at once.
 const MAX_CONNECTIONS: usize = 10_000;
@@ -31,8 +33,10 @@ const MAX_CONNECTIONS: usize = 10_000;
 const MAX_STREAMS: u32 = 1_000;
 /// Bytes of one request's headers.
 const MAX_HEADER_BYTES: usize = 32 * 1024;
-/// For a TLS handshake, and for a request's headers to come.
+/// For the first byte of a TLS handshake, and for a request's headers to come.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// For the rest of a TLS handshake, from its turn on.
+const HANDSHAKE: Duration = Duration::from_secs(5);
 /// A peer that does not answer a ping for this long after the last byte is gone.
 const KEEPALIVE: Duration = Duration::from_secs(5);
 /// For what is in flight when the process stops.
@@ -64,6 +68,11 @@ pub trait Tls: Send + Sync + 'static {
     ) -> Result<(), ConnectionError> {
         extensions.insert(Peer(peer_id(certificates)?));
         Ok(())
+    }
+
+    /// How many handshakes there may be at once; none: as many as connections.
+    fn handshakes(&self) -> Option<Arc<Limit>> {
+        None
     }
 }
 
@@ -159,14 +168,24 @@ async fn connection<H: Handler>(
     let Some(tls) = tls else {
         return http(stream, extensions, handler, builder, watcher).await;
     };
-    let handshake = TlsAcceptor::from(tls.current()).accept(stream);
-    let stream = tokio::time::timeout(PATIENCE, handshake)
-        .await
-        .map_err(|_| io::Error::new(io::ErrorKind::TimedOut, "no TLS handshake"))??;
+    let stream = handshake(stream, &*tls).await?;
     if let Some(certificates) = stream.get_ref().1.peer_certificates() {
         tls.shown(certificates, &mut extensions)?;
     }
     http(stream, extensions, handler, builder, watcher).await
+}
+
+/// TLS, in turn. Who has said nothing yet is not waited for in the line, and how long
+/// the line is does not count.
+async fn handshake(stream: TcpStream, tls: &dyn Tls) -> io::Result<TlsStream<TcpStream>> {
+    let late = |_| io::Error::new(io::ErrorKind::TimedOut, "no TLS handshake");
+    tokio::time::timeout(PATIENCE, stream.readable()).await.map_err(late)??;
+    let _permit = match tls.handshakes() {
+        Some(limit) => Some(limit.enter().await),
+        None => None,
+    };
+    let accepted = TlsAcceptor::from(tls.current()).accept(stream);
+    tokio::time::timeout(HANDSHAKE, accepted).await.map_err(late)?
 }
 
 async fn http<H: Handler>(

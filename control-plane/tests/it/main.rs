@@ -8,6 +8,7 @@ mod access;
 mod api;
 mod certificates;
 mod confirm;
+mod deltas;
 mod durability;
 mod guarded;
 #[cfg(feature = "kubernetes")]
