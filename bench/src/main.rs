@@ -6,6 +6,7 @@
 //! end; what is for people goes to standard error.
 
 mod aes;
+mod analysis;
 mod buffer;
 mod cpu;
 mod first_byte;
@@ -18,6 +19,7 @@ mod net;
 mod pattern;
 mod payload;
 mod relay;
+mod scale;
 mod tls;
 mod upstream;
 
@@ -49,8 +51,12 @@ enum Verb {
     Relay(relay::Options),
     /// Encrypt and decrypt records of 16 KiB as fast as one core can
     Aes(aes::Options),
+    /// Judge simulated canaries, thousands of times
+    Analysis(analysis::Options),
     /// Start a command, and say when it first answered
     FirstByte(Box<first_byte::Options>),
+    /// Drive a control plane with many simulated routers and instances
+    Scale(Box<scale::Options>),
 }
 
 fn main() -> ExitCode {
@@ -71,7 +77,9 @@ fn dispatch(verb: Verb) -> Result<(), String> {
         Verb::Idle(options) => block_on(idle::run(*options)),
         Verb::Relay(options) => block_on(async { relay::run(options).await.map_err(text) }),
         Verb::Aes(options) => print(&aes::run(&options)?),
+        Verb::Analysis(options) => print(&analysis::run(&options)?),
         Verb::FirstByte(options) => block_on(first_byte::run(*options)),
+        Verb::Scale(options) => block_on(scale::run(*options)),
     }
 }
 

@@ -51,7 +51,7 @@ const MAX_HELD: usize = 100;
 /// What finds services in Consul.
 pub struct Consul {
     settings: Settings,
-    endpoint: Arc<config::Endpoint>,
+    endpoint: Arc<Endpoint>,
     reading: Reading,
     state: State,
     held: Semaphore,

@@ -43,6 +43,7 @@ pub(super) async fn start(
     let store = Arc::new(ConsulStore::open(endpoint.clone(), prefix.clone(), lead.clone())?);
     let consul = Arc::new(Consul::new(settings, trust_domain.clone(), &config.data));
     let mut desired = store.load()?;
+    desired.newest_change = store.newest_change()?;
     desired.discover(consul.discovered());
     let parts = Parts {
         desired,

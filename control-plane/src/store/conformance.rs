@@ -2,6 +2,7 @@
 //! and a real Kubernetes API server.
 
 #[path = "../../tests/it/consul/agent.rs"]
+#[allow(dead_code, reason = "other tests need more of it")]
 mod agent;
 mod consul;
 mod embedded;
@@ -218,6 +219,7 @@ fn refusals_and_keys_are_kept(bench: &impl Bench) {
     let idempotency = Some(Idempotency { key: "k1".into(), request: [7; 32] });
     let keyed = Commit { idempotency: idempotency.clone(), ..small(1, 1) };
     store.commit(&keyed).unwrap();
+    assert_eq!(store.newest_change().unwrap(), 2);
     let store = bench.reopen(store).unwrap();
     let history = store.history(None, 10).unwrap();
     assert_eq!((history[0].idempotency.clone(), history[1].action), (idempotency, Action::Refused));
@@ -251,6 +253,9 @@ fn damage_is_found(bench: &impl Bench) {
     for base in 0..3 {
         store.commit(&small(base, i32::try_from(base).unwrap() + 1)).unwrap();
     }
+    let kept = store.history(None, 3).unwrap()[0].hash;
+    let whole = store.verify(&[kept]).unwrap();
+    assert_eq!((whole.faults, whole.newest, whole.hash), (Vec::new(), 3, kept));
     drop(store);
     bench.damage(2);
     let error = bench.anew().err().expect("damage is found");

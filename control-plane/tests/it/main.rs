@@ -4,9 +4,13 @@
 // Helpers of tests are tests too, which the lint cannot see.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+mod access;
 mod api;
 mod certificates;
+mod confirm;
+mod deltas;
 mod durability;
+mod guarded;
 #[cfg(feature = "kubernetes")]
 mod kubernetes;
 mod observe;
@@ -14,5 +18,6 @@ mod plain;
 mod plane;
 mod process;
 mod replicas;
+mod revisions;
 mod router;
 mod watch;
