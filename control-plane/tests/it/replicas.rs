@@ -190,10 +190,23 @@ impl World {
                 if all.iter().filter(well).count() == self.replicas.len() && leads == 1 {
                     break;
                 }
-                assert!(Instant::now() < deadline, "{}: {replicas}", replica.name);
+                if Instant::now() >= deadline {
+                    panic!("{}: {replicas}\n{}", replica.name, self.logs());
+                }
                 tokio::time::sleep(Duration::from_millis(50)).await;
             }
         }
+    }
+
+    /// The ends of all logs.
+    fn logs(&self) -> String {
+        let log = |replica: &Replica| {
+            let log = std::fs::read_to_string(replica.ready.with_file_name("log"));
+            let log = log.unwrap_or_default();
+            let lines: Vec<_> = log.lines().filter(|line| !line.contains("published")).collect();
+            format!("--- {}\n{}\n", replica.name, lines[lines.len().saturating_sub(60)..].join("\n"))
+        };
+        self.replicas.iter().map(log).collect()
     }
 
     async fn leader(&self) -> usize {
