@@ -16,6 +16,7 @@ use crate::edges::Edges;
 use crate::publish::Publisher;
 use crate::registry::Registry;
 use crate::replica::Replica;
+use crate::rollout::Rollouts;
 use crate::snapshot::{self, policies};
 use crate::store::{
     Action, Change, Commit, Desired, Discovered, Edit, Revision, Store, StoreError,
@@ -67,6 +68,9 @@ pub enum ChangeError {
     /// What it is about is not there.
     #[error("{0}")]
     NotFound(String),
+    /// Something of this name is there.
+    #[error("{0}")]
+    Exists(String),
     /// Someone else was faster.
     #[error("{0}")]
     Aborted(String),
@@ -147,6 +151,8 @@ pub struct Control {
     pub renew: watch::Sender<u64>,
     /// Who calls whom.
     pub edges: Edges,
+    /// What is known of rollouts that run here.
+    pub rollouts: Rollouts,
     /// What was recorded.
     pub traces: Traces,
     /// Set when the process stops.
