@@ -8,7 +8,7 @@ use weir_proto::weir::control::v1 as pb;
 
 use crate::control::Author;
 use crate::rollout;
-use crate::store::{Desired, Edit, Object, ObjectKey};
+use crate::store::{Desired, Edit, Object};
 
 /// Whether somebody else than the author manages a service's weights.
 fn of_others(desired: &Desired, service: &Service, author: &Author) -> Option<String> {
