@@ -290,9 +290,10 @@ impl Hook {
                     }
                     let text = String::from_utf8_lossy(&bytes[..have]).into_owned();
                     hears.send_modify(|all| all.push(text));
-                    let Ok(said) = saying.wait_for(Option::is_some).await else { return };
-                    let body = said.unwrap();
-                    drop(said);
+                    if saying.wait_for(|said| said.is_some()).await.is_err() {
+                        return;
+                    }
+                    let body: &str = saying.borrow().unwrap();
                     let _ = stream.write_all(body.as_bytes()).await;
                 });
             }
