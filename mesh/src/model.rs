@@ -1,6 +1,7 @@
 //! The words of the design as types. Pure: no runtime, no wire.
 
 mod addresses;
+mod audience;
 mod egress;
 mod invalid;
 mod listener;
@@ -15,6 +16,9 @@ mod snapshot;
 mod tcp_route;
 
 pub use addresses::{AddressError, Addresses};
+pub use audience::{
+    Audience, AudienceBy, MAX_AUDIENCE_HEADERS, MAX_AUDIENCE_VALUES, MAX_AUDIENCES, VersionMirror,
+};
 pub use egress::{Egress, EgressHost, EgressTarget, EgressTargetError, TcpOptions};
 pub use invalid::{Invalid, Violation, Violations};
 pub use listener::{Listener, ListenerProtocol, ServerCertificate};

@@ -1,11 +1,14 @@
 //! Between protobuf and the model. Wire types stop here: what comes in is
 //! checked whole, and every violation is named by its path.
 
+mod audience;
 mod decode;
 mod decode_filter;
 mod decode_route;
+pub mod digest;
 mod encode;
 mod encode_route;
+mod latency;
 mod listener;
 mod policy;
 mod tcp;

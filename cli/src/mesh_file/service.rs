@@ -134,6 +134,9 @@ pub(super) fn read(
     Some(ServiceSpec {
         service: Service {
             virtual_addresses: Vec::new(),
+            audiences: Vec::new(),
+            mirror: None,
+            managed_by: None,
             name: name?,
             protocol: protocol?,
             split: split?,

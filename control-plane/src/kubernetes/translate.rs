@@ -165,6 +165,9 @@ fn services(
                 split,
                 addresses: Addresses::new(),
                 virtual_addresses: service.virtual_addresses(port),
+                audiences: Vec::new(),
+                mirror: None,
+                managed_by: None,
                 descriptor_set: descriptor_set(objects, namespace, name),
             };
             found.insert(port.service.clone(), model);

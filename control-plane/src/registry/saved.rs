@@ -54,6 +54,7 @@ fn hello(registration: &Registration) -> pb::Hello {
         sequence: 0,
         certificate_not_after: registration.certificate_not_after,
         service: registration.service.to_string(),
+        ..Default::default()
     }
 }
 

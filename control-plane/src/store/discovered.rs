@@ -98,6 +98,9 @@ pub(super) fn merge(
             split: found.split()?,
             addresses: Addresses::new(),
             virtual_addresses: Vec::new(),
+            audiences: Vec::new(),
+            mirror: None,
+            managed_by: None,
             descriptor_set: Bytes::new(),
         };
         return Some(Held { value: Arc::new(service), revision: 0 });

@@ -202,15 +202,7 @@ impl ClusterStore {
             let after = edit.after.as_ref().map(|object| record::encode(object).0);
             changes.push(ChangeRecord { object, before, after });
         }
-        let record = EntryRecord {
-            revision,
-            nanos: commit.nanos,
-            actor: commit.actor.clone(),
-            reason: commit.reason.clone(),
-            action: commit.action.as_str().to_owned(),
-            changes,
-            previous: previous.to_vec(),
-        };
+        let record = EntryRecord::new(commit, revision, changes, &previous);
         let bytes = Bytes::from(record.encode_to_vec());
         let api = self.cluster.config_maps();
         let map = map(self.metadata(&name(revision)), &record, &bytes);
@@ -227,14 +219,14 @@ impl ClusterStore {
         }
         inner.head = (revision, sha256(&bytes));
         inner.state.follow(&record);
-        inner.entries.insert(revision, bytes);
+        inner.entries.insert(revision, bytes.clone());
         // The entry is durable; the rest can be worked out from it, but not from one
         // that is pruned.
         match self.save(&inner.state) {
             Ok(()) => self.prune(&mut inner.entries),
             Err(error) => tracing::warn!(%error, "{STATE} is behind; the next change writes it"),
         }
-        record::entry(record, &no_blob)
+        record::entry(revision, &bytes, &no_blob)
     }
 
     /// Looks at an entry that is there already. True: it is `ours`. Another one is
@@ -307,7 +299,7 @@ impl ClusterStore {
 
     fn entry(inner: &Inner, revision: Revision) -> Result<Option<Entry>, StoreError> {
         let Some(bytes) = inner.entries.get(&revision) else { return Ok(None) };
-        record::entry(decode(revision, bytes)?, &no_blob).map(Some)
+        record::entry(revision, bytes, &no_blob).map(Some)
     }
 }
 
@@ -380,7 +372,7 @@ impl Store for ClusterStore {
             }
             let record = decode(revision, bytes)?;
             if key.as_ref().is_none_or(|key| record.changes.iter().any(|c| c.object == *key)) {
-                found.push(record::entry(record, &no_blob)?);
+                found.push(record::entry(revision, bytes, &no_blob)?);
             }
         }
         Ok(found)
@@ -395,6 +387,10 @@ impl Store for ClusterStore {
             }
         }
         Ok(None)
+    }
+
+    fn has_state(&self) -> bool {
+        false
     }
 
     fn reserve(&self, count: u64) -> Result<Range<u64>, StoreError> {

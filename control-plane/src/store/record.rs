@@ -10,7 +10,7 @@ use prost::Message;
 use weir_mesh::wire;
 use weir_proto::weir::mesh::v1 as pb;
 
-use super::{Action, Change, Entry, Object, ObjectKey, Revision, StoreError};
+use super::{Action, Change, Commit, Entry, Idempotency, Object, ObjectKey, Revision, StoreError};
 
 /// A SHA-256.
 pub(super) type Hash = [u8; 32];
@@ -59,6 +59,34 @@ pub(super) struct EntryRecord {
     /// SHA-256 of the entry before this one; all zero for the first.
     #[prost(bytes = "vec", tag = "7")]
     pub previous: Vec<u8>,
+    #[prost(string, tag = "8")]
+    pub idempotency_key: String,
+    /// SHA-256 of the request that brought the key.
+    #[prost(bytes = "vec", tag = "9")]
+    pub request: Vec<u8>,
+}
+
+impl EntryRecord {
+    /// The record of a commit.
+    pub fn new(
+        commit: &Commit,
+        revision: Revision,
+        changes: Vec<ChangeRecord>,
+        previous: &Hash,
+    ) -> Self {
+        let idempotency = commit.idempotency.as_ref();
+        Self {
+            revision,
+            nanos: commit.nanos,
+            actor: commit.actor.clone(),
+            reason: commit.reason.clone(),
+            action: commit.action.as_str().to_owned(),
+            changes,
+            previous: previous.to_vec(),
+            idempotency_key: idempotency.map(|i| i.key.clone()).unwrap_or_default(),
+            request: idempotency.map(|i| i.request.to_vec()).unwrap_or_default(),
+        }
+    }
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -136,10 +164,23 @@ pub(super) fn decode(
     })
 }
 
-/// Reads an entry back.
-pub(super) fn entry(record: EntryRecord, blobs: Blobs<'_>) -> Result<Entry, StoreError> {
-    let revision = record.revision;
+/// Reads an entry back. The key under which it was found is its revision.
+pub(super) fn entry(
+    revision: Revision,
+    bytes: &[u8],
+    blobs: Blobs<'_>,
+) -> Result<Entry, StoreError> {
     let damaged = |why: String| StoreError::Damaged { revision, why };
+    let record = EntryRecord::decode(bytes).map_err(|error| damaged(error.to_string()))?;
+    if record.revision != revision {
+        return Err(damaged(format!("it says that it is revision {}", record.revision)));
+    }
+    let hash = |bytes: &[u8]| Hash::try_from(bytes).map_err(|_| damaged("a hash is cut".into()));
+    let idempotency = match record.idempotency_key.as_str() {
+        "" => None,
+        key => Some(Idempotency { key: key.to_owned(), request: hash(&record.request)? }),
+    };
+    let previous = hash(&record.previous)?;
     let mut changes = Vec::with_capacity(record.changes.len());
     for change in record.changes {
         let key: ObjectKey = change.object.parse().map_err(|e| damaged(format!("{e}")))?;
@@ -158,6 +199,9 @@ pub(super) fn entry(record: EntryRecord, blobs: Blobs<'_>) -> Result<Entry, Stor
         reason: record.reason,
         action,
         changes,
+        idempotency,
+        previous,
+        hash: sha256(bytes),
     })
 }
 

@@ -368,7 +368,7 @@ async fn every_read_answers_in_grpc_too() {
     let name = || "products".to_owned();
     let get = pb::GetServiceRequest { service: name() };
     assert_eq!(grpc.get_service(get).await.unwrap().into_inner().name, "products");
-    let history = pb::ListHistoryRequest { service: name(), limit: 0 };
+    let history = pb::ListHistoryRequest { service: name(), ..Default::default() };
     assert_eq!(grpc.list_history(history).await.unwrap().into_inner().entries.len(), 1);
     let routes = grpc.list_routes(pb::ListRoutesRequest {}).await.unwrap().into_inner();
     assert_eq!(routes.routes.len(), 1);

@@ -76,6 +76,7 @@ async fn edges_are_what_routers_report() {
         requests: 100,
         failures: 1,
         buckets: vec![0, 0, 100],
+        ..Default::default()
     };
     gateway.send(Message::Report(Report { edges: vec![edge] })).await;
     let edge =

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http::HeaderName;
 
-use super::{Addresses, ServiceName, VersionName};
+use super::{Addresses, Audience, ServiceName, VersionMirror, VersionName};
 use crate::identity::SpiffeId;
 
 /// What an application speaks on its port.
@@ -160,6 +160,12 @@ pub struct Service {
     /// What stands for the service and is no instance's: a Kubernetes Service's
     /// cluster addresses.
     pub virtual_addresses: Vec<SocketAddr>,
+    /// Who gets a version whatever `split` says: the first that matches.
+    pub audiences: Vec<Audience>,
+    /// Which version gets copies of requests.
+    pub mirror: Option<VersionMirror>,
+    /// Who changes its weights, when only they may; none: anyone.
+    pub managed_by: Option<Arc<str>>,
     /// A serialized `google.protobuf.FileDescriptorSet`; may be empty.
     pub descriptor_set: Bytes,
 }

@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use weir_proto::weir::mesh::v1 as pb;
 
+use super::audience;
 use super::decode_route::route;
 use crate::canonical::Slashes;
 use crate::identity::SpiffeId;
@@ -66,15 +67,31 @@ pub fn service(message: &pb::Service, at: &str) -> Result<Service, Invalid> {
     };
     let virtual_addresses =
         socket_addresses(&message.virtual_addresses, &join(at, "virtualAddresses"), &mut bad);
+    let audiences = audience::audiences(&message.audiences, split.as_ref(), at, &mut bad);
+    let mirror = audience::mirror(message.mirror.as_ref(), split.as_ref(), at, &mut bad);
+    let managed_by = managed_by(&message.managed_by, &join(at, "managedBy"), &mut bad);
     let service = name.zip(protocol).zip(split).map(|((name, protocol), split)| Service {
         name,
         protocol,
         split,
         addresses,
         virtual_addresses,
+        audiences,
+        mirror,
+        managed_by,
         descriptor_set: message.descriptor_set.clone(),
     });
     bad.finish(service)
+}
+
+/// Characters of a manager's name.
+const MAX_MANAGER: usize = 128;
+
+fn managed_by(name: &str, at: &str, bad: &mut Violations) -> Option<Arc<str>> {
+    if name.len() > MAX_MANAGER || !name.bytes().all(|b| b.is_ascii_graphic()) {
+        bad.add(at, format_args!("must have at most {MAX_MANAGER} visible ASCII characters"));
+    }
+    (!name.is_empty()).then(|| name.into())
 }
 
 fn socket_addresses(texts: &[String], at: &str, bad: &mut Violations) -> Vec<SocketAddr> {

@@ -27,6 +27,9 @@ impl From<&Service> for pb::Service {
             sticky: service.split.sticky.as_ref().map(Into::into),
             descriptor_set: service.descriptor_set.clone(),
             virtual_addresses: service.virtual_addresses.iter().map(ToString::to_string).collect(),
+            audiences: service.audiences.iter().map(Into::into).collect(),
+            mirror: service.mirror.as_ref().map(Into::into),
+            managed_by: service.managed_by.as_deref().unwrap_or_default().to_owned(),
         }
     }
 }

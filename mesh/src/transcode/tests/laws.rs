@@ -35,6 +35,7 @@ prop_compose! {
             service: "products".into(),
             weights: weights.into_iter().collect::<HashMap<_, _>>(),
             sticky, clear_sticky, wait, wait_seconds, reason, expected_revision, allow_empty,
+            ..Default::default()
         }
     }
 }
