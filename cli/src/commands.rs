@@ -1,5 +1,6 @@
 //! The commands that ask the control API, one file for each family.
 
+pub mod access;
 pub mod apply;
 pub mod certificates;
 pub mod change;

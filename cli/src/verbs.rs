@@ -9,7 +9,7 @@ use clap_complete::Shell;
 use crate::Error;
 use crate::client::{Connect, Target};
 use crate::commands::{
-    apply, certificates, change, check, delete, diff, explain, get, init, inject, replay,
+    access, apply, certificates, change, check, delete, diff, explain, get, init, inject, replay,
     revisions, schema, status, traces, trial,
 };
 use crate::exec_child::ExecChild;
@@ -39,6 +39,8 @@ Look:
 
 Secure:
   certificates  Rotate the mesh's certificates
+  access        Make tokens for others
+  whoami        Who am I to the mesh, and what may I do?
 
 On Kubernetes:
   check         Is the cluster ready for Weir, and is Weir well in it?
@@ -54,7 +56,7 @@ Other:
   help          Say more about a command
 
 `weir COMMAND --help` says more. Commands find a mesh of `weir up` by themselves;
---control URL and --token TOKEN, before or after COMMAND, reach another.";
+--control URL and --token TOKEN (or --cert and --key), before or after COMMAND, reach another.";
 
 const TEMPLATE: &str = "{about}\n\n{usage-heading} {usage}{after-help}\n\nOptions:\n{options}";
 
@@ -122,6 +124,10 @@ enum Verb {
     Check(check::Check),
     /// Rotate the mesh's certificates
     Certificates(certificates::Certificates),
+    /// Make tokens for others
+    Access(access::Access),
+    /// Who am I to the mesh, and what may I do?
+    Whoami(access::WhoAmI),
     /// Put routers into the pods of YAML files
     #[command(after_help = "Example:\n  weir inject -f deployment.yaml | kubectl apply -f -")]
     Inject(inject::Inject),
@@ -205,6 +211,8 @@ impl Cli {
             Verb::Check(args) => return args.run(),
             Verb::Traces(args) => args.run()?,
             Verb::Certificates(args) => args.run()?,
+            Verb::Access(args) => args.run()?,
+            Verb::Whoami(args) => args.run()?,
             Verb::Inject(args) => args.run()?,
             Verb::ControlPlane(args) => weir_control_plane::run(args).map_err(told)?,
             Verb::Router(args) => weir_router::run(args).map_err(told)?,
@@ -241,9 +249,11 @@ impl Verb {
             Self::Replay(verb) => Some(&mut verb.connect),
             Self::Traces(verb) => Some(&mut verb.connect),
             Self::Certificates(verb) => Some(verb.connect()),
+            Self::Whoami(verb) => Some(&mut verb.connect),
             Self::Up(_)
             | Self::Init(_)
             | Self::Check(_)
+            | Self::Access(_)
             | Self::Inject(_)
             | Self::ControlPlane(_)
             | Self::Router(_)
