@@ -466,8 +466,13 @@ pub enum StoreError {
     /// The Kubernetes API or Consul failed.
     #[error("the store failed: {0}")]
     Cluster(String),
-    /// The backend failed.
-    #[error("the store failed: {0}")]
+    /// The backend failed. Whether the last change is on disk is not known; nothing more
+    /// is written until the file has been opened, and checked, again.
+    #[error(
+        "the store failed: {0}; no change is made until the control plane is restarted: make \
+         room on its disk, or replace it, then restart. Whether the change that failed was made, \
+         the history says then"
+    )]
     Backend(Box<redb::Error>),
 }
 
