@@ -5,18 +5,21 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio::time::Instant;
-use weir_mesh::model::{Instance, Invalid};
+use weir_mesh::model::{Instance, Invalid, ServiceName};
 use weir_mesh::shutdown::Shutdown;
+use weir_proto::weir::mesh::v1 as pb;
 
+use crate::access::Refusals;
 use crate::api::Attest;
 use crate::ca::{Authority, CaError, JoinTokens};
 use crate::consul::Consul;
 use crate::converge::{self, Converged};
 use crate::edges::Edges;
 use crate::guard::{Answers, Guard};
+use crate::pace::Pace;
 use crate::publish::Publisher;
-use crate::registry::Registry;
-use crate::replica::Replica;
+use crate::registry::{Registry, Router};
+use crate::replica::{self, Replica};
 use crate::snapshot::{self, policies};
 use crate::store::{
     Action, Change, Commit, Desired, Discovered, Edit, Revision, Store, StoreError,
@@ -26,6 +29,9 @@ use crate::traces::Traces;
 
 /// How long a new root has to reach every router before it may sign.
 const ROOT_SPREAD: Duration = Duration::from_secs(10);
+
+/// After a newer state could not be read.
+const FOLLOW_RETRY: Duration = Duration::from_millis(500);
 
 /// Who asks for a change, and why.
 #[derive(Debug, Clone)]
@@ -144,6 +150,8 @@ pub struct Control {
     pub registry: Registry,
     /// Newest snapshots.
     pub publisher: Publisher,
+    /// How much is done at once.
+    pub pace: Pace,
     /// Signs certificates.
     pub authority: Authority,
     /// Who may join.
@@ -160,6 +168,8 @@ pub struct Control {
     pub edges: Edges,
     /// What was recorded.
     pub traces: Traces,
+    /// Who was refused, as far as it is not in the history yet.
+    pub refusals: Refusals,
     /// Set when the process stops.
     pub shutdown: Shutdown,
     /// How requests with a key were answered.
@@ -169,12 +179,14 @@ pub struct Control {
 }
 
 impl Control {
-    /// Makes a change: `plan` works it out from the newest desired state, the result
+    /// Makes a change without conditions: `plan` works it out from the newest desired state, the result
     /// is checked whole, stored, and published. It goes on to its end even when
     /// nobody waits for the answer any more, so that memory and store agree.
     ///
     /// # Errors
     /// [`ChangeError`].
+    // For what the control plane itself changes.
+    #[allow(dead_code)]
     pub async fn change(
         self: &Arc<Self>,
         author: Author,
@@ -241,6 +253,9 @@ impl Control {
         plan: impl FnOnce(&Desired, &dyn Store) -> Result<Plan, ChangeError>,
     ) -> Result<Made, ChangeError> {
         let _one_at_a_time = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
+        if !self.replica.leads() {
+            return Err(StoreError::NotLeading.into());
+        }
         let desired = self.desired.borrow().clone();
         if let Some(made) = self.replayed_blocking(guard, desired.revision)? {
             return Ok(made);
@@ -269,7 +284,7 @@ impl Control {
         }
         edits.retain(|edit| desired.get(&edit.key) != edit.after);
         if edits.is_empty() {
-            return Ok(Made::of(desired.revision, true, Vec::new()));
+            return Ok(Made::of(desired.newest_change, true, Vec::new()));
         }
         let next = desired.after(&edits);
         if let Some(error) = snapshot::introduced(desired, &next).into_iter().next() {
@@ -308,6 +323,38 @@ impl Control {
         Ok(made)
     }
 
+    /// Writes an entry that changes nothing into the history: somebody was refused, or
+    /// did what no desired state tells. Routers hear nothing of it.
+    ///
+    /// # Errors
+    /// When it could not be stored.
+    pub async fn note(self: &Arc<Self>, author: Author, action: Action) -> Result<(), StoreError> {
+        let control = self.clone();
+        let done = tokio::task::spawn_blocking(move || control.note_blocking(author, action)).await;
+        done.map_err(|lost| StoreError::Task(lost.to_string()))?
+    }
+
+    fn note_blocking(&self, author: Author, action: Action) -> Result<(), StoreError> {
+        if !self.replica.leads() {
+            return Err(StoreError::Task("another replica leads".to_owned()));
+        }
+        let _one_at_a_time = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
+        let entry = self.store.commit(&Commit {
+            base: self.desired.borrow().revision,
+            nanos: text::unix_nanos(),
+            actor: author.actor,
+            reason: author.reason,
+            action,
+            edits: Vec::new(),
+            idempotency: None,
+        })?;
+        self.desired.send_if_modified(|desired| {
+            *desired = Arc::new(desired.noted(entry.revision));
+            false
+        });
+        Ok(())
+    }
+
     /// Every instance: those that routers registered, then those without one.
     #[must_use]
     pub fn instances(&self) -> Vec<Instance> {
@@ -327,6 +374,56 @@ impl Control {
             }
             changed
         });
+    }
+
+    /// Takes in what the store has that is newer than what is shown: another control
+    /// plane made it, or the answer to one of ours was lost. Blocks.
+    ///
+    /// # Errors
+    /// When it cannot be read; what is shown stays.
+    pub fn catch_up(&self) -> Result<Revision, StoreError> {
+        let _one_at_a_time = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
+        let newest = self.store.refresh()?;
+        if newest > self.desired.borrow().revision {
+            let mut next = self.store.load()?;
+            next.discover(self.desired.borrow().found());
+            self.desired.send_replace(Arc::new(next));
+        }
+        Ok(newest)
+    }
+
+    /// Follows a store that others write to as well. Never returns if it is one.
+    pub async fn follow_store(self: &Arc<Self>) {
+        let Some(mut newest) = self.store.follow() else { return };
+        loop {
+            if *newest.borrow_and_update() > self.desired.borrow().revision {
+                let control = self.clone();
+                let done = tokio::task::spawn_blocking(move || control.catch_up()).await;
+                if let Ok(Err(error)) = done {
+                    tracing::warn!(%error, "a newer state is not taken in yet; trying again");
+                    tokio::time::sleep(FOLLOW_RETRY).await;
+                    continue;
+                }
+            }
+            if newest.changed().await.is_err() {
+                return;
+            }
+        }
+    }
+
+    /// Counts what a router reports, whichever control plane it is connected to.
+    pub fn take_report(&self, router: &str, service: &ServiceName, report: &pb::Report) {
+        self.edges.record(service, report);
+        self.edges.measured(router, report);
+    }
+
+    /// Counts what a router of this control plane reports, and tells the others.
+    pub fn report(&self, router: &str, service: &ServiceName, report: pb::Report) {
+        self.take_report(router, service, &report);
+        let service = service.to_string();
+        let message = pb::PeerReport { router: router.to_owned(), service, report: Some(report) };
+        // Nobody may follow.
+        let _ = self.replica.reports.send(Arc::new(message));
     }
 
     /// Waits for a change to reach every live router.
@@ -357,6 +454,7 @@ impl Control {
     /// Waits until every live router uses a snapshot that has the newest roots.
     async fn root_spread(&self) -> Result<(), RotateError> {
         let bundle = self.authority.bundle();
+        let roots = replica::roots_digest(&bundle);
         let mut published = self.publisher.watch_bundle();
         let mut progress = self.registry.watch_progress();
         let deadline = Instant::now() + ROOT_SPREAD;
@@ -367,11 +465,15 @@ impl Control {
                 let newest = published.borrow();
                 (newest.bundle == bundle).then_some(newest.since)
             };
+            let trusts = |router: &Router| match &router.remote {
+                Some(remote) => remote.roots == roots,
+                None => since.is_some_and(|since| router.acks.sequence >= since),
+            };
             let behind: Vec<String> = self
                 .registry
                 .routers()
                 .iter()
-                .filter(|r| r.awaited() && since.is_none_or(|since| r.acks.sequence < since))
+                .filter(|r| r.awaited() && !trusts(r))
                 .map(|r| r.registration.id.to_string())
                 .collect();
             if since.is_some() && behind.is_empty() {

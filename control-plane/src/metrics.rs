@@ -4,7 +4,7 @@ use weir_mesh::telemetry::metrics::Registry;
 
 use crate::consul::Status;
 use crate::control::Control;
-use crate::registry::Presence;
+use crate::registry::{Presence, Router};
 
 /// The control plane's metrics. What can be counted from its state is counted when
 /// it is asked for.
@@ -36,7 +36,11 @@ impl Metrics {
         let refused = routers.iter().filter(|r| r.acks.refusal.is_some()).count() as u64;
         let help = "Routers that refused a snapshot newer than the one they use.";
         self.set("weir.control.routers.refused", help, &[], number(refused));
-        let lag = routers.iter().map(|r| control.publisher.lag(r.acks.sequence)).max();
+        let lag = |r: &Router| match &r.remote {
+            Some(remote) => remote.lag,
+            None => control.publisher.lag(r.acks.sequence),
+        };
+        let lag = routers.iter().map(lag).max();
         let help = "Snapshots that the slowest router is behind.";
         self.set("weir.control.lag", help, &[], number(lag.unwrap_or(0)));
         for (name, healthy) in [("true", true), ("false", false)] {
@@ -47,10 +51,46 @@ impl Metrics {
         }
         let help = "Roots that are trusted; more than one while they are being changed.";
         self.set("weir.control.roots", help, &[], number(control.authority.bundle().len() as u64));
+        self.scale(control);
         if let Some(consul) = &control.consul {
             self.consul(&consul.status());
         }
         self.registry.render()
+    }
+
+    /// What many routers cost.
+    fn scale(&self, control: &Control) {
+        let costs = control.publisher.costs();
+        let count = |name, help, unit, labels: &[_], counter| {
+            let _ = self.registry.bind_counter(name, help, unit, labels, counter);
+        };
+        let help =
+            "Messages that brought routers to a newer snapshot: the whole of it, or a delta.";
+        for (kind, counter) in [("whole", &costs.wholes), ("delta", &costs.deltas)] {
+            count("weir.control.snapshots.sent", help, "{message}", &[("kind", kind)], counter);
+        }
+        let help = "Bytes of these, before TLS.";
+        count("weir.control.snapshots.sent.size", help, "By", &[], &costs.bytes);
+        let help = "Deltas that a router refused; it was sent the whole snapshot then.";
+        count("weir.control.deltas.refused", help, "{message}", &[], &costs.refused);
+        let help = "Routers that were told to come back later or elsewhere.";
+        count("weir.control.routers.deferred", help, "{router}", &[], &costs.told_to_wait);
+        let help = "Time to make a snapshot of what is desired and encode it.";
+        let name = "weir.control.publish.duration";
+        let _ = self.registry.bind_histogram(name, help, "s", &[], &costs.publish);
+        for (what, limit) in [
+            ("snapshot", &control.pace.wholes),
+            ("handshake", &control.pace.handshakes),
+            ("signature", &control.pace.signatures),
+        ] {
+            let help = "Routers in line, by what for.";
+            self.set(
+                "weir.control.waiting",
+                help,
+                &[("for", what)],
+                number(limit.waiting() as u64),
+            );
+        }
     }
 
     fn consul(&self, status: &Status) {

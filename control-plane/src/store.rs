@@ -4,6 +4,7 @@
 //! one before it. A backend acknowledges a commit only when state and history
 //! are durable, together.
 
+mod consul;
 mod discovered;
 mod embedded;
 #[cfg(feature = "kubernetes")]
@@ -17,9 +18,11 @@ use std::ops::Range;
 use std::str::FromStr;
 use std::sync::Arc;
 
+use tokio::sync::watch;
 use weir_mesh::model::{Instance, Listener, Options, Route, Service, ServiceName, TcpRoute};
 use weir_mesh::policy::{Policy, PolicyKind};
 
+pub use consul::ConsulStore;
 pub use discovered::{Discovered, Found};
 pub use embedded::Embedded;
 #[cfg(feature = "kubernetes")]
@@ -43,6 +46,9 @@ pub struct Held<T> {
 pub struct Desired {
     /// Its number.
     pub revision: Revision,
+    /// The newest revision that changed something: entries that only are to be
+    /// remembered come after it. Snapshots have this one.
+    pub newest_change: Revision,
     /// By name: what was asked for, and what was found beside it.
     pub services: BTreeMap<ServiceName, Held<Service>>,
     /// Of `services` what was asked for, as it was.
@@ -93,6 +99,7 @@ impl Desired {
             (ObjectKey::Options, _) => self.options = Options::default(),
         }
         self.revision = self.revision.max(revision);
+        self.newest_change = self.newest_change.max(revision);
     }
 
     /// The state that these edits would make, as the next revision.
@@ -123,6 +130,23 @@ impl Desired {
                 self.tcp_routes.get(name).map(|held| Object::TcpRoute(held.value.clone()))
             }
             ObjectKey::Options => Some(Object::Options(Arc::new(self.options.clone()))),
+        }
+    }
+
+    /// The same after an entry that changes nothing.
+    #[must_use]
+    pub fn noted(&self, revision: Revision) -> Self {
+        Self { revision, ..self.clone() }
+    }
+
+    /// Whether routers would be told the same of both.
+    #[must_use]
+    pub fn is_same(&self, other: &Self) -> bool {
+        match self.revision == other.revision {
+            true => self == other,
+            false => {
+                self.newest_change == other.newest_change && self.noted(other.revision) == *other
+            }
         }
     }
 
@@ -265,10 +289,12 @@ pub enum Action {
     Rollout,
     /// Somebody may not do what was asked; nothing changed.
     Refused,
+    /// Certificates were renewed, or the root; nothing that is desired changed.
+    Rotate,
 }
 
 impl Action {
-    const ALL: [Self; 9] = [
+    const ALL: [Self; 10] = [
         Self::Shift,
         Self::Rollback,
         Self::Apply,
@@ -278,6 +304,7 @@ impl Action {
         Self::Observe,
         Self::Rollout,
         Self::Refused,
+        Self::Rotate,
     ];
 
     /// As the API writes it.
@@ -293,6 +320,7 @@ impl Action {
             Self::Observe => "observe",
             Self::Rollout => "rollout",
             Self::Refused => "refused",
+            Self::Rotate => "rotate",
         }
     }
 
@@ -398,10 +426,16 @@ pub enum StoreError {
         /// Of this program.
         known: u64,
     },
+    /// Nothing has changed: another control plane leads, or none does.
+    #[error("this control plane does not lead now; nothing was changed, try again")]
+    NotLeading,
+    /// The store did not say whether it took a change.
+    #[error("the store did not say whether it has the change ({0}); look at the history")]
+    Unclear(String),
     /// The work was lost with its thread.
     #[error("the store did not answer: {0}")]
     Task(String),
-    /// The Kubernetes API failed.
+    /// The Kubernetes API or Consul failed.
     #[error("the store failed: {0}")]
     Cluster(String),
     /// The backend failed.
@@ -441,6 +475,41 @@ pub trait Store: Send + Sync + 'static {
     /// # Errors
     /// When it cannot be read.
     fn last_change(&self, of: &ObjectKey, revision: Revision) -> Result<Option<Entry>, StoreError>;
+
+    /// The newest revision that changed something; 0: none did. Where older entries
+    /// were forgotten, it is none before the oldest that is kept.
+    ///
+    /// # Errors
+    /// When the history cannot be read.
+    fn newest_change(&self) -> Result<Revision, StoreError> {
+        let mut limit = 1;
+        loop {
+            let entries = self.history(None, limit)?;
+            let found = entries.iter().find(|entry| !entry.changes.is_empty());
+            match (found, entries.last()) {
+                (Some(entry), _) => return Ok(entry.revision),
+                (None, None) => return Ok(0),
+                (None, Some(oldest)) if entries.len() < limit => {
+                    return Ok(if oldest.revision == 1 { 0 } else { oldest.revision });
+                }
+                _ => limit *= 16,
+            }
+        }
+    }
+
+    /// Takes in what other processes have made since; the newest revision then. A store
+    /// of one process has nothing to take in.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    fn refresh(&self) -> Result<Revision, StoreError> {
+        Ok(self.load()?.revision)
+    }
+
+    /// Follows the newest revision that is known, where other processes make some too.
+    fn follow(&self) -> Option<watch::Receiver<Revision>> {
+        None
+    }
 
     /// Numbers that were never given out before and never will be again, above all
     /// that were.
