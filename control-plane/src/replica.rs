@@ -49,6 +49,12 @@ impl Replica {
         }
     }
 
+    /// One that may have others, and does not lead yet.
+    #[must_use]
+    pub fn among(name: Arc<str>, _address: Option<SocketAddr>) -> Self {
+        Self { name, lead: watch::Sender::new(Lead::Nobody), peers: watch::Sender::new(Vec::new()) }
+    }
+
     /// Whether this one leads now.
     #[must_use]
     pub fn leads(&self) -> bool {

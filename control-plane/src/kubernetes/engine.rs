@@ -1,9 +1,11 @@
-//! From objects to what is desired, recorded and published. Both the watches and the
-//! control-plane API go through here, so that what is in Kubernetes is what counts.
+//! From objects to what is desired, recorded and published. Both the watches
+//! (`engine/keep.rs`) and the control-plane API go through here, so that what is in
+//! Kubernetes is what counts.
+
+mod keep;
 
 use std::collections::BTreeSet;
-use std::sync::{Arc, PoisonError};
-use std::time::Duration;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use tokio::sync::watch;
@@ -14,15 +16,11 @@ use super::mirror::Mirror;
 use super::objects::{Kind, Objects};
 use super::translate::{Settings, Translated, translate};
 use crate::control::{Author, Control};
+use crate::replica::Replica;
 use crate::store::{
-    Action, ClusterStore, Commit, Desired, Edit, Entry, Object, ObjectKey, StoreError,
+    Action, ClusterStore, Commit, Desired, Edit, Entry, Object, ObjectKey, Revision, StoreError,
 };
 use crate::text;
-
-/// How long changes are gathered: a rollout makes many at once.
-const GATHER: Duration = Duration::from_millis(20);
-/// After recording failed.
-const RETRY: Duration = Duration::from_secs(1);
 
 /// Objects in one entry of the history: a ConfigMap holds 1 MiB.
 const MAX_EDITS: usize = 400;
@@ -32,6 +30,7 @@ pub struct Engine {
     pub(super) cluster: Cluster,
     pub(super) mirror: Arc<Mirror>,
     pub(super) store: Arc<ClusterStore>,
+    pub(super) replica: Arc<Replica>,
     settings: Settings,
     /// The newest; for what writes status and trust.
     pub(super) newest: watch::Sender<Arc<Translated>>,
@@ -44,10 +43,11 @@ impl Engine {
         cluster: Cluster,
         mirror: Arc<Mirror>,
         store: Arc<ClusterStore>,
+        replica: Arc<Replica>,
         settings: Settings,
     ) -> Self {
         let newest = watch::Sender::new(Arc::default());
-        Self { cluster, mirror, store, settings, newest }
+        Self { cluster, mirror, store, replica, settings, newest }
     }
 
     /// What objects come to now, recorded. A change that cannot be recorded is told
@@ -57,22 +57,37 @@ impl Engine {
         who: Option<(Author, Action)>,
         before: &Desired,
     ) -> (Translated, Result<Option<Entry>, StoreError>) {
-        let (mut made, kept) = self.mirror.read(|objects| {
-            let made = translate(objects, &self.settings);
-            let kept = configuration(objects, &made.desired);
-            (made, kept)
-        });
+        let (mut made, kept) = self.look();
         let recorded = self.record(&kept, who, before);
+        made.desired.revision = self.store.revision();
         self.number(&mut made.desired, &kept);
         (made, recorded)
     }
 
-    fn record(
-        &self,
-        kept: &[(ObjectKey, Object)],
-        who: Option<(Author, Action)>,
-        before: &Desired,
-    ) -> Result<Option<Entry>, StoreError> {
+    /// What objects come to now, by a replica that does not lead, and which of them are
+    /// not as the history has them.
+    ///
+    /// Objects and entries come by watches of their own, in any order. A revision must
+    /// mean the same on every replica, so the number is the newest of which everything
+    /// is seen: never the one of an entry whose objects are still to come.
+    pub(super) fn watch_on(&self, before: Revision) -> (Translated, Vec<ObjectKey>) {
+        let (mut made, kept) = self.look();
+        let unlike: Vec<_> = self.unrecorded(&kept).into_iter().map(|edit| edit.key).collect();
+        made.desired.revision = self.store.seen_without(&unlike).max(before);
+        self.number(&mut made.desired, &kept);
+        (made, unlike)
+    }
+
+    fn look(&self) -> (Translated, Vec<(ObjectKey, Object)>) {
+        self.mirror.read(|objects| {
+            let made = translate(objects, &self.settings);
+            let kept = configuration(objects, &made.desired);
+            (made, kept)
+        })
+    }
+
+    /// What is not as it was recorded.
+    fn unrecorded(&self, kept: &[(ObjectKey, Object)]) -> Vec<Edit> {
         let changed =
             kept.iter().filter(|(key, object)| self.store.recorded(key, object).is_none());
         let edit = |(key, object): &(ObjectKey, Object)| Edit {
@@ -83,6 +98,16 @@ impl Engine {
         let there: BTreeSet<_> = kept.iter().map(|(key, _)| key).collect();
         let gone = self.store.keys().into_iter().filter(|key| !there.contains(key));
         edits.extend(gone.map(|key| Edit { key, after: None }));
+        edits
+    }
+
+    fn record(
+        &self,
+        kept: &[(ObjectKey, Object)],
+        who: Option<(Author, Action)>,
+        before: &Desired,
+    ) -> Result<Option<Entry>, StoreError> {
+        let edits = self.unrecorded(kept);
         if edits.is_empty() {
             return Ok(None);
         }
@@ -148,7 +173,6 @@ impl Engine {
 
     /// Says in which revision each object last changed.
     fn number(&self, desired: &mut Desired, kept: &[(ObjectKey, Object)]) {
-        desired.revision = self.store.revision();
         for (key, object) in kept {
             let revision = self.store.recorded(key, object).unwrap_or(desired.revision);
             match key {
@@ -189,33 +213,6 @@ impl Engine {
         });
         control.registry.discover(made.instances.clone());
         self.newest.send_replace(made);
-    }
-
-    /// Follows the objects. Never returns.
-    pub async fn keep(self: &Arc<Self>, control: &Arc<Control>) {
-        let mut changes = self.mirror.watch();
-        // What changed between the first look and now.
-        changes.mark_changed();
-        while changes.changed().await.is_ok() {
-            tokio::time::sleep(GATHER).await;
-            changes.mark_unchanged();
-            let (engine, own) = (self.clone(), control.clone());
-            let work = move || {
-                let _one_at_a_time = own.writing.lock().unwrap_or_else(PoisonError::into_inner);
-                let (made, recorded) = engine.work(None, &own.desired.borrow().clone());
-                engine.publish(&own, made);
-                recorded
-            };
-            match tokio::task::spawn_blocking(work).await {
-                Ok(Ok(_)) => {}
-                Ok(Err(error)) => {
-                    tracing::warn!(%error, "a change is used, but not in the history yet");
-                    tokio::time::sleep(RETRY).await;
-                    changes.mark_changed();
-                }
-                Err(error) => tracing::error!(%error, "objects were not worked out"),
-            }
-        }
     }
 }
 

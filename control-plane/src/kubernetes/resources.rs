@@ -78,6 +78,10 @@ impl Resources for Engine {
         action: Action,
         edits: &[Edit],
     ) -> Result<Made, ChangeError> {
+        if !self.replica.leads() {
+            let why = "another replica leads now; nothing was changed, try again";
+            return Err(ChangeError::Aborted(why.to_owned()));
+        }
         let steps = self.steps(edits)?;
         // All of it is tried before any of it is done.
         for step in &steps {

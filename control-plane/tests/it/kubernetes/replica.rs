@@ -83,7 +83,7 @@ impl Replica {
         for _ in 0..3 {
             let found = tokio::time::timeout(
                 std::time::Duration::from_secs(9),
-                eventually("a leader", async || self.ready().filter(|r| r["mesh"].is_string())),
+                eventually("a leader", async || self.ready().filter(|_| self.is_leading())),
             );
             if let Ok(ready) = found.await {
                 return ready;
@@ -100,8 +100,24 @@ impl Replica {
         }
     }
 
+    /// Waits until it answers for the mesh, leading or not.
+    pub async fn serves(&self) -> Value {
+        for _ in 0..3 {
+            let found = tokio::time::timeout(
+                std::time::Duration::from_secs(9),
+                eventually("service", async || self.ready().filter(|r| r["mesh"].is_string())),
+            );
+            if let Ok(ready) = found.await {
+                return ready;
+            }
+        }
+        panic!("it does not serve: {}", self.log());
+    }
+
     pub fn is_leading(&self) -> bool {
-        self.ready().is_some_and(|ready| ready["mesh"].is_string())
+        let log = self.log();
+        let last = |what: &str| log.rfind(what).map_or(0, |at| at + 1);
+        last("leading") > last("the lead was lost")
     }
 
     pub async fn address(&self, of: &str) -> SocketAddr {
