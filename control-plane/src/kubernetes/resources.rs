@@ -5,7 +5,8 @@ use std::sync::Arc;
 use kube::api::{DeleteParams, Patch, PatchParams};
 use serde_json::{Value, json};
 use tokio::time::Instant;
-use weir_mesh::model::{Invalid, Route, Service, ServiceName, Sticky, Violations};
+use weir_mesh::model::{Invalid, Route, Service, ServiceName, Violations};
+use weir_mesh::traffic_split::{self, TrafficSplit};
 
 use super::cluster::{ClusterError, FIELD_MANAGER};
 use super::engine::{Engine, places};
@@ -45,8 +46,13 @@ impl Resources for Engine {
                     match desired.services.get(name) {
                         // A shift: all else of a service is not ours to change.
                         Some(held) => {
-                            let split = wanted.split.clone();
-                            let service = Service { split, ..(*held.value).clone() };
+                            let service = Service {
+                                split: wanted.split.clone(),
+                                audiences: wanted.audiences.clone(),
+                                mirror: wanted.mirror.clone(),
+                                managed_by: wanted.managed_by.clone(),
+                                ..(*held.value).clone()
+                            };
                             let after = Some(Object::Service(Arc::new(service)));
                             admitted.push(Edit { key: edit.key, after });
                         }
@@ -275,22 +281,11 @@ fn misnamed(kind: &str, suffix: &str, of: &str) -> String {
     )
 }
 
-/// A TrafficSplit has the weights of one Service and nothing else.
+/// A TrafficSplit says how requests of one Service are divided, and nothing else.
 fn traffic_split(service: &Service) -> Value {
-    let split = &service.split;
-    let versions: Vec<_> = split
-        .versions()
-        .iter()
-        .map(|(name, weight)| json!({ "name": name.as_str(), "weight": weight.get() }))
-        .collect();
-    let mut spec = json!({ "versions": versions });
-    match &split.sticky {
-        Some(Sticky::Header(name)) => spec["sticky"] = json!({ "header": name.as_ref() as &str }),
-        Some(Sticky::Cookie(name)) => spec["sticky"] = json!({ "cookie": name.as_ref() as &str }),
-        Some(Sticky::User) => spec["sticky"] = json!({ "user": true }),
-        None => {}
-    }
-    json!({ "spec": spec })
+    let Service { split, audiences, mirror, managed_by, .. } = service.clone();
+    let wanted = TrafficSplit { split, audiences, mirror, managed_by };
+    json!({ "spec": traffic_split::to_spec(&wanted) })
 }
 
 /// Writes a reference to a Service, which must have a port.
