@@ -22,6 +22,7 @@ use weir_proto::otlp::trace_service_server::TraceServiceServer;
 use weir_proto::weir::control::v1::control_service_server::ControlServiceServer;
 use weir_proto::weir::mesh::v1::identity_service_server::IdentityServiceServer;
 use weir_proto::weir::mesh::v1::mesh_service_server::MeshServiceServer;
+use weir_proto::weir::mesh::v1::peer_service_server::PeerServiceServer;
 
 use crate::api::{Api, Attest, Identity, MAX_MESSAGE, Watch};
 use crate::ca::{Authority, CaError, JoinTokens, JoinTokensError, OwnCertificate};
@@ -33,7 +34,7 @@ use crate::front::Front;
 use crate::metrics::Metrics;
 use crate::publish::{Publisher, Sequences};
 use crate::registry::{self, Registry};
-use crate::replica::Replica;
+use crate::replica::{self, MeshDoor, Replica, Tell};
 use crate::serve::{Grpc, Tls, serve};
 use crate::store::{Desired, Embedded, Store, StoreError};
 use crate::traces::{Receiver, Traces};
@@ -120,7 +121,7 @@ pub struct Running {
     pub mesh: SocketAddr,
     /// Where spans are sent to.
     pub otlp: SocketAddr,
-    control: Arc<Control>,
+    pub(crate) control: Arc<Control>,
     servers: JoinSet<()>,
     /// Aborted when this is dropped.
     background: JoinSet<()>,
@@ -156,15 +157,27 @@ pub async fn start(config: Config, shutdown: Shutdown) -> Result<Running, StartE
     files::directory(&config.data)?;
     let token = files::token(&config.token_file)?;
     // Opening reads and checks the whole history; nothing else runs yet, so it may block.
-    let (control, sequences) = open(&config, shutdown.clone())?.assemble()?;
-    let control = Arc::new(control);
-    let certificate = Arc::new(OwnCertificate::new(&control.authority, own_id)?);
+    let parts = open(&config, shutdown)?;
+    let listeners = Listeners::bind(&config).await?;
+    serve_parts(&config, parts, listeners, token, own_id).await
+}
 
+/// Serves what was opened.
+pub(crate) async fn serve_parts(
+    config: &Config,
+    parts: Parts,
+    listeners: Listeners,
+    token: Secret,
+    own_id: SpiffeId,
+) -> Result<Running, StartError> {
+    let (control, sequences) = parts.assemble()?;
+    let control = Arc::new(control);
+    let shutdown = control.shutdown.clone();
+    let certificate = Arc::new(OwnCertificate::new(&control.authority, own_id)?);
     let api = bind("--api-listen", config.api_listen).await?;
     let api_address = api.local_addr()?;
-    let listeners = Listeners::bind(&config).await?;
     let front = front(&control, token).await?;
-    let mut running = listeners.serve(&config, control.clone(), sequences, certificate)?;
+    let mut running = listeners.serve(config, control.clone(), sequences, certificate)?;
     running.api = api_address;
     if let Some(consul) = &control.consul {
         running.background.spawn(consul.clone().run(control.clone()));
@@ -271,6 +284,11 @@ impl Listeners {
         })
     }
 
+    /// Where routers and other control planes connect to.
+    pub(crate) fn mesh(&self) -> io::Result<SocketAddr> {
+        self.mesh.local_addr()
+    }
+
     /// Serves routers, and starts what runs beside. The API is the caller's to serve.
     pub(crate) fn serve(
         self,
@@ -283,8 +301,12 @@ impl Listeners {
         let shutdown = control.shutdown.clone();
         let mut servers = JoinSet::new();
         let tls: Arc<dyn Tls> = certificate.clone();
-        let routes = Grpc(mesh_routes(&control));
-        servers.spawn(serve(self.mesh, Some(tls), routes, shutdown.clone()));
+        let door = MeshDoor {
+            control: control.clone(),
+            mesh: mesh_routes(&control),
+            api: Routes::new(control_service(&control)).prepare(),
+        };
+        servers.spawn(serve(self.mesh, Some(tls), door, shutdown.clone()));
         let receiver = TraceServiceServer::new(Receiver(control.clone()));
         let routes = Routes::new(receiver.max_decoding_message_size(MAX_MESSAGE));
         servers.spawn(serve(self.otlp, None, Grpc(routes.prepare()), shutdown));
@@ -320,20 +342,26 @@ async fn api_routes(control: &Arc<Control>) -> Result<Routes, StartError> {
             .register_encoded_file_descriptor_set(descriptors::CONTROL)
             .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
     };
-    let api = ControlServiceServer::new(Api(control.clone()))
-        .max_decoding_message_size(MAX_MESSAGE)
-        .max_encoding_message_size(usize::MAX);
-    let routes = Routes::new(api)
+    let routes = Routes::new(control_service(control))
         .add_service(health)
         .add_service(reflection().build_v1()?)
         .add_service(reflection().build_v1alpha()?);
     Ok(routes.prepare())
 }
 
+fn control_service(control: &Arc<Control>) -> ControlServiceServer<Api> {
+    ControlServiceServer::new(Api(control.clone()))
+        .max_decoding_message_size(MAX_MESSAGE)
+        .max_encoding_message_size(usize::MAX)
+}
+
 fn mesh_routes(control: &Arc<Control>) -> Routes {
     Routes::new(IdentityServiceServer::new(Identity(control.clone())))
         .add_service(
             MeshServiceServer::new(Watch(control.clone())).max_encoding_message_size(usize::MAX),
+        )
+        .add_service(
+            PeerServiceServer::new(Tell(control.clone())).max_encoding_message_size(usize::MAX),
         )
         .prepare()
 }
@@ -360,6 +388,9 @@ fn background(
     });
     let own = control.clone();
     tasks.spawn(async move { keep_saved(&own, saved).await });
+    tasks.spawn(replica::follow(control.clone()));
+    let own = control.clone();
+    tasks.spawn(async move { own.follow_store().await });
     tasks
 }
 

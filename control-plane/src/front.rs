@@ -23,6 +23,7 @@ use weir_mesh::transcode::{Transcoder, error_json};
 use crate::access::Caller;
 use crate::control::Control;
 use crate::metrics::Metrics;
+use crate::replica;
 use crate::serve::{Handler, call};
 
 const PAGE: &str = include_str!("front/page.html");
@@ -89,13 +90,13 @@ impl Inner {
             Err(why) => return unauthenticated(why),
         }
         if grpc {
-            return call(self.routes.clone(), request).await;
+            return replica::call(&self.control, &self.routes, request).await;
         }
         if get && request.uri().path() == "/metrics" {
             let text = self.metrics.render(&self.control);
             return answer(StatusCode::OK, "text/plain; version=0.0.4", text);
         }
-        json::answer(&self.transcoder, &self.routes, request).await
+        json::answer(&self.control, &self.transcoder, &self.routes, request).await
     }
 
     /// What anyone may see.

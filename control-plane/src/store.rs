@@ -16,6 +16,7 @@ use std::ops::Range;
 use std::str::FromStr;
 use std::sync::Arc;
 
+use tokio::sync::watch;
 use weir_mesh::model::{Instance, Listener, Options, Route, Service, ServiceName, TcpRoute};
 use weir_mesh::policy::{Policy, PolicyKind};
 
@@ -361,6 +362,12 @@ pub enum StoreError {
         /// Of this program.
         known: u64,
     },
+    /// Nothing has changed: another control plane leads, or none does.
+    #[error("this control plane does not lead now; nothing was changed, try again")]
+    NotLeading,
+    /// The store did not say whether it took a change.
+    #[error("the store did not say whether it has the change ({0}); look at the history")]
+    Unclear(String),
     /// The work was lost with its thread.
     #[error("the store did not answer: {0}")]
     Task(String),
@@ -404,6 +411,20 @@ pub trait Store: Send + Sync + 'static {
     /// # Errors
     /// When it cannot be read.
     fn last_change(&self, of: &ObjectKey, revision: Revision) -> Result<Option<Entry>, StoreError>;
+
+    /// Takes in what other processes have made since; the newest revision then. A store
+    /// of one process has nothing to take in.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    fn refresh(&self) -> Result<Revision, StoreError> {
+        Ok(self.load()?.revision)
+    }
+
+    /// Follows the newest revision that is known, where other processes make some too.
+    fn follow(&self) -> Option<watch::Receiver<Revision>> {
+        None
+    }
 
     /// Numbers that were never given out before and never will be again, above all
     /// that were.

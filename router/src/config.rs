@@ -52,7 +52,8 @@ pub struct Args {
     /// Where it runs.
     #[arg(long, default_value = "", env = "WEIR_ZONE")]
     pub zone: String,
-    /// The control plane's mesh listener. A name is looked up at each connection.
+    /// The control plane's mesh listener. A name is looked up at each connection. Where there
+    /// are several control planes: all of them, separated by commas.
     #[arg(long, value_name = "HOST:PORT", env = "WEIR_CONTROL_MESH")]
     pub control: Remote,
     /// Roots to trust at the start, PEM.

@@ -81,7 +81,7 @@ async fn serve(
     let (role, service) = (registration.role, registration.service.clone());
     let ticket = control
         .registry
-        .register(registration)
+        .register_at(registration, hello.opened)
         .map_err(|taken| Status::permission_denied(taken.to_string()))?;
     tracing::info!(router = %ticket.id, role = role.as_str(), %service, "a router is here");
     let mut stream = Stream {
@@ -91,6 +91,8 @@ async fn serve(
         newest: control.publisher.watch(role),
         sent: VecDeque::with_capacity(UNANSWERED),
         last: 0,
+        floor: hello.revision,
+        settled: control.replica.settled.subscribe(),
     };
     stream.resume(hello.sequence);
     let ended = stream.run(&mut requests, answers).await;
@@ -125,6 +127,10 @@ struct Stream<'a> {
     sent: VecDeque<(u64, Revision)>,
     /// The newest sequence that was sent.
     last: u64,
+    /// What it runs already, perhaps from another control plane: nothing older is sent.
+    floor: Revision,
+    /// Whether what is published is of the whole mesh.
+    settled: watch::Receiver<bool>,
 }
 
 impl Stream<'_> {
@@ -144,7 +150,11 @@ impl Stream<'_> {
     ) -> Result<End, Status> {
         let mut renew = self.control.renew.subscribe();
         loop {
-            let behind = self.newest.borrow_and_update().sequence > self.last;
+            let settled = *self.settled.borrow_and_update();
+            let behind = settled && {
+                let newest = self.newest.borrow_and_update();
+                newest.sequence > self.last && newest.revision >= self.floor
+            };
             tokio::select! {
                 request = requests.message() => match request? {
                     None => return Ok(End::Closed),
@@ -159,6 +169,7 @@ impl Stream<'_> {
                     slot.send(Ok(self.snapshot()));
                 }
                 _ = self.newest.changed() => {}
+                _ = self.settled.changed(), if !settled => {}
                 _ = renew.changed() => {
                     let trust_bundle =
                         self.control.authority.bundle().iter().map(|der| der.to_vec()).collect();
@@ -215,7 +226,9 @@ impl Stream<'_> {
                 let not_after = (not_after != 0).then_some(not_after);
                 registry.health(&self.ticket, health.healthy, not_after);
             }
-            Some(Message::Report(report)) => self.control.edges.record(&self.service, &report),
+            Some(Message::Report(report)) => {
+                self.control.report(&self.ticket.id, &self.service, report);
+            }
             Some(Message::Leave(_)) => return Ok(true),
             Some(Message::Hello(_)) => {
                 return Err(Status::invalid_argument("hello is said once; open another stream"));

@@ -1,5 +1,7 @@
 //! JSON over HTTP: transcoded to gRPC, which is called in this process.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use http::header::CONTENT_TYPE;
 use http::{HeaderValue, Method, Request, Response, StatusCode, Version};
@@ -11,11 +13,13 @@ use weir_mesh::transcode::{Call, Deframer, Found, GrpcStatus, Transcoder, frame,
 
 use super::{answer as reply, method_not_allowed, refuse};
 use crate::api::MAX_MESSAGE;
-use crate::serve::call;
+use crate::control::Control;
+use crate::replica;
 
 const JSON: &str = "application/json";
 
 pub(super) async fn answer(
+    control: &Arc<Control>,
     transcoder: &Transcoder,
     routes: &Routes,
     request: Request<Body>,
@@ -53,7 +57,7 @@ pub(super) async fn answer(
         Ok(uri) => *inner.uri_mut() = uri,
         Err(_) => return broken(),
     }
-    let mut answer = finish(transcoder, &found, call(routes.clone(), inner).await).await;
+    let mut answer = finish(transcoder, &found, replica::call(control, routes, inner).await).await;
     if head {
         *answer.body_mut() = Body::default();
     }
