@@ -17,6 +17,7 @@ use crate::edges::Edges;
 use crate::publish::Publisher;
 use crate::registry::{Registry, Router};
 use crate::replica::{self, Replica};
+use crate::rollout::Rollouts;
 use crate::snapshot::{self, policies};
 use crate::store::{
     Action, Change, Commit, Desired, Discovered, Edit, Revision, Store, StoreError,
@@ -71,6 +72,9 @@ pub enum ChangeError {
     /// What it is about is not there.
     #[error("{0}")]
     NotFound(String),
+    /// Something of this name is there.
+    #[error("{0}")]
+    Exists(String),
     /// Someone else was faster.
     #[error("{0}")]
     Aborted(String),
@@ -151,6 +155,8 @@ pub struct Control {
     pub renew: watch::Sender<u64>,
     /// Who calls whom.
     pub edges: Edges,
+    /// What is known of rollouts that run here.
+    pub rollouts: Rollouts,
     /// What was recorded.
     pub traces: Traces,
     /// Set when the process stops.
@@ -293,6 +299,7 @@ impl Control {
     /// Counts what a router reports, whichever control plane it is connected to.
     pub fn take_report(&self, _router: &str, service: &ServiceName, report: &pb::Report) {
         self.edges.record(service, report);
+        self.rollouts.feed.report(report);
     }
 
     /// Counts what a router of this control plane reports, and tells the others.

@@ -47,6 +47,12 @@ pub async fn wait(
     }
 }
 
+/// How far a revision has come by now.
+#[must_use]
+pub fn now(registry: &Registry, revision: Revision) -> Converged {
+    look(&registry.routers(), revision, Instant::now()).0
+}
+
 /// How far it is, and whether that is final.
 fn look(routers: &[Router], revision: Revision, acknowledged: Instant) -> (Converged, bool) {
     let mut converged = Converged::default();

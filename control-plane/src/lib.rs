@@ -23,6 +23,7 @@ mod metrics;
 mod publish;
 mod registry;
 mod replica;
+mod rollout;
 mod serve;
 mod snapshot;
 mod store;

@@ -19,6 +19,7 @@ use std::sync::Arc;
 use tokio::sync::watch;
 use weir_mesh::model::{Instance, Listener, Options, Route, Service, ServiceName, TcpRoute};
 use weir_mesh::policy::{Policy, PolicyKind};
+use weir_mesh::rollout::Rollout;
 
 pub use discovered::{Discovered, Found};
 pub use embedded::Embedded;
@@ -54,6 +55,8 @@ pub struct Desired {
     pub policies: BTreeMap<(PolicyKind, Arc<str>), Held<Policy>>,
     /// TCPRoutes and TLSRoutes, by name.
     pub tcp_routes: BTreeMap<Arc<str>, Held<TcpRoute>>,
+    /// Rollouts, by name. Routers never see them.
+    pub rollouts: BTreeMap<Arc<str>, Held<Rollout>>,
     /// Mesh-wide switches.
     pub options: Options,
     /// What gateways listen on: of the Kubernetes API alone, never of the store.
@@ -79,6 +82,9 @@ impl Desired {
             (ObjectKey::TcpRoute(name), Some(Object::TcpRoute(value))) => {
                 self.tcp_routes.insert(name.clone(), Held { value: value.clone(), revision });
             }
+            (ObjectKey::Rollout(name), Some(Object::Rollout(value))) => {
+                self.rollouts.insert(name.clone(), Held { value: value.clone(), revision });
+            }
             (ObjectKey::Options, Some(Object::Options(value))) => self.options = (**value).clone(),
             (ObjectKey::Service(name), _) => {
                 self.asked.remove(name);
@@ -89,6 +95,7 @@ impl Desired {
                 drop(self.policies.remove(&(*kind, name.clone())));
             }
             (ObjectKey::TcpRoute(name), _) => drop(self.tcp_routes.remove(name)),
+            (ObjectKey::Rollout(name), _) => drop(self.rollouts.remove(name)),
             (ObjectKey::Options, _) => self.options = Options::default(),
         }
         self.revision = self.revision.max(revision);
@@ -121,8 +128,18 @@ impl Desired {
             ObjectKey::TcpRoute(name) => {
                 self.tcp_routes.get(name).map(|held| Object::TcpRoute(held.value.clone()))
             }
+            ObjectKey::Rollout(name) => {
+                self.rollouts.get(name).map(|held| Object::Rollout(held.value.clone()))
+            }
             ObjectKey::Options => Some(Object::Options(Arc::new(self.options.clone()))),
         }
+    }
+
+    /// The rollout that owns the weights of a service, if one does.
+    #[must_use]
+    pub fn rollout_of(&self, service: &ServiceName) -> Option<&Held<Rollout>> {
+        let mut rollouts = self.rollouts.values();
+        rollouts.find(|held| held.value.spec.service == *service && held.value.owns())
     }
 
     /// The instances that have no router: services name their addresses.
@@ -143,6 +160,8 @@ pub enum ObjectKey {
     Policy(PolicyKind, Arc<str>),
     /// A TCPRoute or a TLSRoute: `tcp-route/db`.
     TcpRoute(Arc<str>),
+    /// A rollout: `rollout/products-v2`.
+    Rollout(Arc<str>),
     /// The mesh-wide switches.
     Options,
 }
@@ -154,6 +173,7 @@ impl fmt::Display for ObjectKey {
             Self::Route(name) => write!(f, "route/{name}"),
             Self::Policy(kind, name) => write!(f, "policy/{kind}/{name}"),
             Self::TcpRoute(name) => write!(f, "tcp-route/{name}"),
+            Self::Rollout(name) => write!(f, "rollout/{name}"),
             Self::Options => f.write_str("options"),
         }
     }
@@ -178,6 +198,7 @@ impl FromStr for ObjectKey {
                 Ok(Self::Policy(kind, name.into()))
             }
             Some(("tcp-route", name)) => Ok(Self::TcpRoute(name.into())),
+            Some(("rollout", name)) => Ok(Self::Rollout(name.into())),
             None if text == "options" => Ok(Self::Options),
             _ => Err(error()),
         }
@@ -195,6 +216,8 @@ pub enum Object {
     Policy(Arc<Policy>),
     /// A TCPRoute or a TLSRoute.
     TcpRoute(Arc<TcpRoute>),
+    /// A rollout: its plan and how far it is.
+    Rollout(Arc<Rollout>),
     /// The mesh-wide switches.
     Options(Arc<Options>),
 }

@@ -31,7 +31,7 @@ const MAX_REASON: usize = 1000;
 /// How long `wait` waits unless `wait_seconds` says otherwise.
 const DEFAULT_WAIT: Duration = Duration::from_secs(30);
 
-fn check_reason(reason: &str, bad: &mut Violations) {
+pub(super) fn check_reason(reason: &str, bad: &mut Violations) {
     let length = reason.chars().count();
     if length > MAX_REASON {
         bad.add("reason", format_args!("has {length} characters; at most {MAX_REASON} are kept"));
