@@ -208,9 +208,8 @@ pub(super) async fn promote(
     request: pb::PromoteRolloutRequest,
 ) -> Result<pb::Rollout, Status> {
     let full = request.full;
-    let what = move |desired: &Desired, name: &str, act: &Act| {
-        rollout::promote(desired, name, full, act)
-    };
+    let what =
+        move |desired: &Desired, name: &str, act: &Act| rollout::promote(desired, name, full, act);
     let made = asked(control, &caller, &request.name, request.reason, what).await?;
     after(control, &request.name, &made)
 }

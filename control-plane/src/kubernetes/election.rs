@@ -102,7 +102,7 @@ fn step_down(own: &watch::Sender<bool>, replica: &Replica) {
 async fn lead(candidate: &Candidate, own: &watch::Sender<bool>) {
     let Candidate { control, engine, webhook } = candidate;
     let mut told = String::new();
-    while let Err(error) = catch_up(engine).await {
+    while let Err(error) = catch_up(engine, control).await {
         if error != told {
             tracing::warn!(error, "cannot lead before everything is known; trying again");
             told = error;
@@ -122,7 +122,7 @@ async fn lead(candidate: &Candidate, own: &watch::Sender<bool>) {
 
 /// Takes in all that was acknowledged by who led before. A watch may be behind, and a
 /// leader that has not seen a change would take the state before it for a new one.
-async fn catch_up(engine: &Arc<Engine>) -> Result<(), String> {
+async fn catch_up(engine: &Arc<Engine>, control: &Arc<Control>) -> Result<(), String> {
     // Entries first: what they say was written before them.
     let store = engine.store.clone();
     let read = tokio::task::spawn_blocking(move || store.refresh()).await;
@@ -131,7 +131,10 @@ async fn catch_up(engine: &Arc<Engine>) -> Result<(), String> {
     let lists = kinds.map(|kind| list(&engine.cluster, &engine.mirror, kind));
     let listed = futures_util::future::join_all(lists).await;
     listed.into_iter().collect::<Result<Vec<()>, _>>().map_err(|error| error.to_string())?;
-    Ok(())
+    // Before anything acts on a step of a rollout that is half written.
+    let (engine, control) = (engine.clone(), control.clone());
+    let mend = tokio::task::spawn_blocking(move || engine.take_over(&control));
+    mend.await.map_err(|lost| lost.to_string())
 }
 
 /// What is gone meanwhile is left to the watch: it knows the order of things.

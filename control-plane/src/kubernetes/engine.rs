@@ -78,6 +78,13 @@ impl Engine {
         (made, unlike)
     }
 
+    /// What objects come to now, and what of it is not as it was recorded.
+    pub(super) fn differences(&self) -> (Translated, Vec<Edit>) {
+        let (made, kept) = self.look();
+        let edits = self.unrecorded(&kept);
+        (made, edits)
+    }
+
     fn look(&self) -> (Translated, Vec<(ObjectKey, Object)>) {
         self.mirror.read(|objects| {
             let made = translate(objects, &self.settings);
@@ -240,11 +247,12 @@ pub(super) fn places(key: &ObjectKey) -> Vec<(Kind, String, String)> {
             let found = Kind::ALL.iter().find(|known| known.as_str() == kind.as_str());
             found.and_then(|kind| place(*kind, name)).into_iter().collect()
         }
-        ObjectKey::Rollout(_) | ObjectKey::Options => Vec::new(),
+        ObjectKey::Rollout(name) => place(Kind::Rollout, name).into_iter().collect(),
+        ObjectKey::Options => Vec::new(),
     }
 }
 
-/// What history is kept of: splits that somebody set, routes and policies. Numbers of
+/// What history is kept of: splits that somebody set, routes, rollouts and policies. Numbers of
 /// pods change all the time, and nobody asked for that here.
 fn configuration(objects: &Objects, desired: &Desired) -> Vec<(ObjectKey, Object)> {
     let mut kept = Vec::new();
@@ -259,6 +267,9 @@ fn configuration(objects: &Objects, desired: &Desired) -> Vec<(ObjectKey, Object
     }
     for (name, held) in &desired.tcp_routes {
         kept.push((ObjectKey::TcpRoute(name.clone()), Object::TcpRoute(held.value.clone())));
+    }
+    for (name, held) in &desired.rollouts {
+        kept.push((ObjectKey::Rollout(name.clone()), Object::Rollout(held.value.clone())));
     }
     for ((kind, name), held) in &desired.policies {
         let key = ObjectKey::Policy(*kind, name.clone());

@@ -1,5 +1,7 @@
 //! What the control-plane API is asked for, written as Kubernetes resources.
 
+mod rollouts;
+
 use std::sync::Arc;
 
 use kube::api::{DeleteParams, Patch, PatchParams};
@@ -26,8 +28,18 @@ struct Step {
     kind: Kind,
     namespace: String,
     name: String,
-    /// None: it is deleted.
-    document: Option<Value>,
+    write: Write,
+}
+
+/// What is written.
+#[derive(Debug, Clone, PartialEq)]
+enum Write {
+    /// By server-side apply.
+    Apply(Value),
+    /// All of the status.
+    Status(Value),
+    /// It is deleted.
+    Delete,
 }
 
 impl Step {
@@ -65,13 +77,20 @@ impl Resources for Engine {
                         bad.add("options", NO_OPTIONS);
                     }
                 }
-                (ObjectKey::Rollout(name), _) => {
-                    bad.add(format!("rollouts.{name}"), NO_ROLLOUTS);
-                }
                 (key, _) if places(key).is_empty() => {
                     bad.add(
                         key.to_string(),
                         "has no namespace; on Kubernetes a name is NAME.NAMESPACE",
+                    );
+                }
+                (ObjectKey::Rollout(name), Some(Object::Rollout(rollout)))
+                    if rollout.spec.service.namespace()
+                        != name.rsplit_once('.').map(|(_, namespace)| namespace) =>
+                {
+                    bad.add(
+                        format!("rollouts.{name}.spec.service"),
+                        "is in another namespace than the rollout; name it NAME.NAMESPACE with \
+                         its service's namespace",
                     );
                 }
                 _ => admitted.push(edit),
@@ -92,13 +111,16 @@ impl Resources for Engine {
             return Err(ChangeError::Aborted(why.to_owned()));
         }
         let steps = self.steps(edits)?;
+        // Somebody asked for it, against whoever set it before. A rollout asks for
+        // itself, and does not fight.
+        let force = action != Action::Rollout;
         // All of it is tried before any of it is done.
         for step in &steps {
-            self.step(step, &author, true)?;
+            self.step(step, &author, true, force)?;
         }
         let mut failed = None;
         for (done, step) in steps.iter().enumerate() {
-            if let Err(error) = self.step(step, &author, false) {
+            if let Err(error) = self.step(step, &author, false, force) {
                 failed = Some((done, error));
                 break;
             }
@@ -131,7 +153,6 @@ const NO_SERVICES: &str = "services are Kubernetes' own; make, change and delete
      kubectl, and set weights with `weir shift`";
 const ELSEWHERE: &str = "is not found in Kubernetes by this name (long names are shortened); \
      delete it with kubectl";
-const NO_ROLLOUTS: &str = "are not there on Kubernetes yet";
 const NO_OPTIONS: &str = "are set by the control plane's flags (--egress, --trace-sampling); \
      change the chart's values";
 
@@ -148,6 +169,14 @@ impl Engine {
                     }
                     step
                 }
+                Some(Object::Rollout(rollout)) => {
+                    for (_, namespace, name) in places(&edit.key) {
+                        // Before the weights that belong to it.
+                        let own = self.rollout(rollout, &namespace, &name);
+                        steps.splice(0..0, own.into_iter().flatten());
+                    }
+                    continue;
+                }
                 Some(object) => self.apply(&edit.key, object, &mut bad),
             };
             // Ports of one Service share a TrafficSplit.
@@ -161,7 +190,7 @@ impl Engine {
             self.mirror.read(|objects| objects.get(*kind, namespace, name).is_some())
         };
         let (kind, namespace, name) = places(key).into_iter().find(there)?;
-        Some(Step { kind, namespace, name, document: None })
+        Some(Step { kind, namespace, name, write: Write::Delete })
     }
 
     fn apply(&self, key: &ObjectKey, object: &Object, bad: &mut Violations) -> Option<Step> {
@@ -189,7 +218,7 @@ impl Engine {
         };
         document["metadata"]["name"] = name.clone().into();
         document["metadata"]["namespace"] = namespace.clone().into();
-        Some(Step { kind, namespace, name, document: Some(document) })
+        Some(Step { kind, namespace, name, write: Write::Apply(document) })
     }
 
     /// References to services as Kubernetes has them.
@@ -242,7 +271,14 @@ impl Engine {
         document
     }
 
-    fn step(&self, step: &Step, author: &Author, dry_run: bool) -> Result<(), ChangeError> {
+    /// With `force`, fields that somebody else set become ours; else that is refused.
+    fn step(
+        &self,
+        step: &Step,
+        author: &Author,
+        dry_run: bool,
+        force: bool,
+    ) -> Result<(), ChangeError> {
         let what = step.what();
         let version = self.mirror.version(step.kind).ok_or_else(|| {
             ChangeError::Precondition(format!(
@@ -251,14 +287,18 @@ impl Engine {
             ))
         })?;
         let api = self.cluster.objects(step.kind, &version, &step.namespace);
-        let Some(document) = &step.document else {
-            let params = DeleteParams { dry_run, ..Default::default() };
-            match self.cluster.wait(&what, api.delete(&step.name, &params)) {
-                Err(error) if !error.is_not_found() => return Err(refusal(error)),
-                _ if dry_run => {}
-                _ => self.mirror.deleted(step.kind, &step.namespace, &step.name),
+        let document = match &step.write {
+            Write::Apply(document) => document,
+            Write::Status(status) => return self.write_status(step, status, &version, dry_run),
+            Write::Delete => {
+                let params = DeleteParams { dry_run, ..Default::default() };
+                match self.cluster.wait(&what, api.delete(&step.name, &params)) {
+                    Err(error) if !error.is_not_found() => return Err(refusal(error)),
+                    _ if dry_run => {}
+                    _ => self.mirror.deleted(step.kind, &step.namespace, &step.name),
+                }
+                return Ok(());
             }
-            return Ok(());
         };
         let mut document = document.clone();
         let (group, ..) = step.kind.resource();
@@ -268,10 +308,19 @@ impl Engine {
         annotations[ACTOR] = author.actor.as_str().into();
         annotations[REASON] = author.reason.as_str().into();
         // What the document says is ours from now on; all other fields stay whose they are.
-        let params = PatchParams { dry_run, ..PatchParams::apply(FIELD_MANAGER).force() };
+        let params = PatchParams { dry_run, force, ..PatchParams::apply(FIELD_MANAGER) };
         let patch = Patch::Apply(&document);
         let written = self.cluster.wait(&what, api.patch(&step.name, &params, &patch));
-        let written = written.map_err(refusal)?;
+        let written = written.map_err(|error| match error {
+            // Trying again would not help.
+            ClusterError::Answer { code: 409, message, .. } if !force => {
+                ChangeError::Precondition(format!(
+                    "{what} is somebody else's: {message}; leave these fields out there, or take \
+                     them by `weir shift` before the rollout"
+                ))
+            }
+            other => refusal(other),
+        })?;
         if !dry_run {
             self.mirror.wrote(step.kind, written);
         }

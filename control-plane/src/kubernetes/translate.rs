@@ -14,6 +14,7 @@ mod policy_spec;
 mod policy_target;
 mod protocol;
 mod references;
+pub(super) mod rollouts;
 mod routes;
 mod services;
 mod split;
@@ -133,6 +134,7 @@ pub fn translate(objects: &Objects, settings: &Settings) -> Translated {
         routes: &routes,
     };
     policies::policies(&context, &mut policies, &mut out.statuses);
+    out.desired.rollouts = held(rollouts::rollouts(objects, &mut out.statuses));
     out.desired.policies = held(policies);
     out.desired.routes = held(routes);
     out.desired.options = options(settings);

@@ -8,7 +8,8 @@ use tokio::time::Instant;
 
 use super::Engine;
 use crate::control::Control;
-use crate::store::StoreError;
+use crate::kubernetes::objects::{Kind, Objects};
+use crate::store::{Desired, StoreError};
 
 /// How long changes are gathered: a rollout makes many at once.
 const GATHER: Duration = Duration::from_millis(20);
@@ -77,10 +78,27 @@ impl Engine {
         }
     }
 
+    /// Finishes what the leader before had begun, and shows it. Blocks.
+    pub(in crate::kubernetes) fn take_over(&self, control: &Control) {
+        let _one_at_a_time = control.writing.lock().unwrap_or_else(PoisonError::into_inner);
+        self.mend();
+        let before = control.desired.borrow().revision;
+        self.publish(control, self.watch_on(before).0);
+    }
+
+    /// Whether there are any, or were when it was last looked.
+    fn has_rollouts(&self, before: &Desired) -> bool {
+        let there = |objects: &Objects| objects.all(Kind::Rollout).next().is_some();
+        !before.rollouts.is_empty() || self.mirror.read(there)
+    }
+
     /// Nobody else writes meanwhile.
     fn round(&self, control: &Control, patient: bool) -> Outcome {
         let before = control.desired.borrow().clone();
         if self.replica.leads() {
+            if self.has_rollouts(&before) {
+                self.mend();
+            }
             let (made, recorded) = self.work(None, &before);
             self.publish(control, made);
             return match recorded {
