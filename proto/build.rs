@@ -38,6 +38,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let set = tonic_prost_build::FileDescriptorSet::decode(set.encode_to_vec().as_slice())?;
     tonic_prost_build::configure()
         .build_transport(false)
+        // Snapshots are compared by a digest of their bytes.
+        .btree_map(".weir.mesh.v1")
         .bytes(".weir.mesh.v1.WatchResponse.snapshot")
         .bytes(".weir.mesh.v1.WatchResponse.delta")
         .bytes(".weir.mesh.v1.Service.descriptor_set")

@@ -34,6 +34,8 @@ use weir_proto::weir::control::v1::{
 use weir_proto::weir::mesh::v1::{Service, Snapshot};
 
 pub use attest::Attest;
+pub(crate) use change::IDEMPOTENCY_KEY;
+pub(crate) use revisions::hash;
 pub use identity::Identity;
 pub use watch::{Peer, Watch};
 
@@ -66,7 +68,7 @@ impl ControlService for Api {
         request: Request<ApplyRequest>,
     ) -> Result<Response<ChangeResponse>, Status> {
         let actor = actor(&request);
-        change::apply(&self.0, actor, request.into_inner()).await.map(Response::new)
+        change::apply(&self.0, actor, change::taken(request)).await.map(Response::new)
     }
 
     async fn list_services(
@@ -88,7 +90,7 @@ impl ControlService for Api {
         request: Request<ShiftRequest>,
     ) -> Result<Response<ChangeResponse>, Status> {
         let actor = actor(&request);
-        change::shift(&self.0, actor, request.into_inner()).await.map(Response::new)
+        change::shift(&self.0, actor, change::taken(request)).await.map(Response::new)
     }
 
     async fn rollback(
@@ -96,7 +98,7 @@ impl ControlService for Api {
         request: Request<RollbackRequest>,
     ) -> Result<Response<ChangeResponse>, Status> {
         let actor = actor(&request);
-        change::rollback(&self.0, actor, request.into_inner()).await.map(Response::new)
+        change::rollback(&self.0, actor, change::taken(request)).await.map(Response::new)
     }
 
     async fn list_history(
@@ -118,7 +120,7 @@ impl ControlService for Api {
         request: Request<PutRouteRequest>,
     ) -> Result<Response<ChangeResponse>, Status> {
         let actor = actor(&request);
-        change::put_route(&self.0, actor, request.into_inner()).await.map(Response::new)
+        change::put_route(&self.0, actor, change::taken(request)).await.map(Response::new)
     }
 
     async fn delete_route(
@@ -126,7 +128,7 @@ impl ControlService for Api {
         request: Request<DeleteRouteRequest>,
     ) -> Result<Response<ChangeResponse>, Status> {
         let actor = actor(&request);
-        change::delete_route(&self.0, actor, request.into_inner()).await.map(Response::new)
+        change::delete_route(&self.0, actor, change::taken(request)).await.map(Response::new)
     }
 
     async fn list_policies(
@@ -141,7 +143,7 @@ impl ControlService for Api {
         request: Request<DeletePolicyRequest>,
     ) -> Result<Response<ChangeResponse>, Status> {
         let actor = actor(&request);
-        change::delete_policy(&self.0, actor, request.into_inner()).await.map(Response::new)
+        change::delete_policy(&self.0, actor, change::taken(request)).await.map(Response::new)
     }
 
     async fn get_snapshot(
@@ -163,7 +165,7 @@ impl ControlService for Api {
         request: Request<PutTcpRouteRequest>,
     ) -> Result<Response<ChangeResponse>, Status> {
         let actor = actor(&request);
-        change::put_tcp_route(&self.0, actor, request.into_inner()).await.map(Response::new)
+        change::put_tcp_route(&self.0, actor, change::taken(request)).await.map(Response::new)
     }
 
     async fn delete_tcp_route(
@@ -171,7 +173,7 @@ impl ControlService for Api {
         request: Request<DeleteTcpRouteRequest>,
     ) -> Result<Response<ChangeResponse>, Status> {
         let actor = actor(&request);
-        change::delete_tcp_route(&self.0, actor, request.into_inner()).await.map(Response::new)
+        change::delete_tcp_route(&self.0, actor, change::taken(request)).await.map(Response::new)
     }
 
     async fn list_instances(
@@ -264,7 +266,7 @@ impl ControlService for Api {
         request: Request<StartRolloutRequest>,
     ) -> Result<Response<Rollout>, Status> {
         let caller = caller(&request);
-        rollout::start(&self.0, caller, request.into_inner()).await.map(Response::new)
+        rollout::start(&self.0, caller, change::taken(request)).await.map(Response::new)
     }
 
     async fn pause_rollout(
@@ -272,7 +274,7 @@ impl ControlService for Api {
         request: Request<ChangeRolloutRequest>,
     ) -> Result<Response<Rollout>, Status> {
         let caller = caller(&request);
-        rollout::pause(&self.0, caller, request.into_inner()).await.map(Response::new)
+        rollout::pause(&self.0, caller, change::taken(request)).await.map(Response::new)
     }
 
     async fn resume_rollout(
@@ -280,7 +282,7 @@ impl ControlService for Api {
         request: Request<ChangeRolloutRequest>,
     ) -> Result<Response<Rollout>, Status> {
         let caller = caller(&request);
-        rollout::resume(&self.0, caller, request.into_inner()).await.map(Response::new)
+        rollout::resume(&self.0, caller, change::taken(request)).await.map(Response::new)
     }
 
     async fn promote_rollout(
@@ -288,7 +290,7 @@ impl ControlService for Api {
         request: Request<PromoteRolloutRequest>,
     ) -> Result<Response<Rollout>, Status> {
         let caller = caller(&request);
-        rollout::promote(&self.0, caller, request.into_inner()).await.map(Response::new)
+        rollout::promote(&self.0, caller, change::taken(request)).await.map(Response::new)
     }
 
     async fn abort_rollout(
@@ -296,7 +298,7 @@ impl ControlService for Api {
         request: Request<ChangeRolloutRequest>,
     ) -> Result<Response<Rollout>, Status> {
         let caller = caller(&request);
-        rollout::abort(&self.0, caller, request.into_inner()).await.map(Response::new)
+        rollout::abort(&self.0, caller, change::taken(request)).await.map(Response::new)
     }
 
     async fn delete_rollout(
@@ -304,7 +306,7 @@ impl ControlService for Api {
         request: Request<ChangeRolloutRequest>,
     ) -> Result<Response<ChangeResponse>, Status> {
         let caller = caller(&request);
-        rollout::delete(&self.0, caller, request.into_inner()).await.map(Response::new)
+        rollout::delete(&self.0, caller, change::taken(request)).await.map(Response::new)
     }
 
     type WatchRolloutStream = rollout::Watching;

@@ -31,6 +31,7 @@ use crate::control::{Control, Resources};
 use crate::edges::Edges;
 use crate::files;
 use crate::front::Front;
+use crate::guard::Answers;
 use crate::metrics::Metrics;
 use crate::publish::{Publisher, Sequences};
 use crate::registry::{self, Registry};
@@ -233,6 +234,7 @@ impl Parts {
             rollouts: Rollouts::default(),
             traces: Traces::default(),
             shutdown: self.shutdown,
+            answers: Answers::default(),
             writing: Mutex::new(()),
         };
         Ok((control, sequences))

@@ -14,6 +14,7 @@ use crate::ca::{Authority, CaError, JoinTokens};
 use crate::consul::Consul;
 use crate::converge::{self, Converged};
 use crate::edges::Edges;
+use crate::guard::{Answers, Guard};
 use crate::publish::Publisher;
 use crate::registry::{Registry, Router};
 use crate::replica::{self, Replica};
@@ -59,8 +60,18 @@ pub struct Made {
     pub unchanged: bool,
     /// When the store had it.
     pub at: Instant,
-    /// What it changes.
+    /// What it changes; empty when it is replayed.
     pub changes: Vec<Change>,
+    /// True: an earlier request with the same key made it.
+    pub replayed: bool,
+}
+
+impl Made {
+    /// One that was made just now.
+    #[must_use]
+    pub fn of(revision: Revision, unchanged: bool, changes: Vec<Change>) -> Self {
+        Self { revision, unchanged, at: Instant::now(), changes, replayed: false }
+    }
 }
 
 /// Why a change was not made. Nothing has changed then.
@@ -161,6 +172,8 @@ pub struct Control {
     pub traces: Traces,
     /// Set when the process stops.
     pub shutdown: Shutdown,
+    /// How requests with a key were answered.
+    pub answers: Answers,
     /// One change at a time.
     pub writing: Mutex<()>,
 }
@@ -177,15 +190,64 @@ impl Control {
         author: Author,
         plan: impl FnOnce(&Desired, &dyn Store) -> Result<Plan, ChangeError> + Send + 'static,
     ) -> Result<Made, ChangeError> {
+        self.change_guarded(author, Guard::default(), plan).await
+    }
+
+    /// The same, for a request with conditions. One that was answered already changes
+    /// nothing and is answered as it was.
+    ///
+    /// # Errors
+    /// [`ChangeError`].
+    pub async fn change_guarded(
+        self: &Arc<Self>,
+        author: Author,
+        guard: Guard,
+        plan: impl FnOnce(&Desired, &dyn Store) -> Result<Plan, ChangeError> + Send + 'static,
+    ) -> Result<Made, ChangeError> {
         let control = self.clone();
-        let work = move || control.change_blocking(author, plan);
+        let work = move || control.change_blocking(author, &guard, plan);
         let done = tokio::task::spawn_blocking(work).await;
         done.map_err(|lost| StoreError::Task(lost.to_string()))?
+    }
+
+    /// What an earlier request with the same key led to.
+    ///
+    /// # Errors
+    /// [`ChangeError`]: another request had the key, or history cannot be read.
+    pub async fn replayed(self: &Arc<Self>, guard: &Guard) -> Result<Option<Made>, ChangeError> {
+        if guard.idempotency.is_none() {
+            return Ok(None);
+        }
+        let (control, guard) = (self.clone(), guard.clone());
+        let work = move || {
+            let _one_at_a_time = control.writing.lock().unwrap_or_else(PoisonError::into_inner);
+            let newest = control.desired.borrow().revision;
+            control.replayed_blocking(&guard, newest)
+        };
+        let done = tokio::task::spawn_blocking(work).await;
+        done.map_err(|lost| StoreError::Task(lost.to_string()))?
+    }
+
+    fn replayed_blocking(
+        &self,
+        guard: &Guard,
+        newest: Revision,
+    ) -> Result<Option<Made>, ChangeError> {
+        let Some(asked) = &guard.idempotency else { return Ok(None) };
+        let found = self.answers.find(&*self.store, newest, asked)?;
+        Ok(found.map(|answer| Made {
+            revision: answer.revision,
+            unchanged: answer.unchanged,
+            at: Instant::now(),
+            changes: Vec::new(),
+            replayed: true,
+        }))
     }
 
     fn change_blocking(
         &self,
         author: Author,
+        guard: &Guard,
         plan: impl FnOnce(&Desired, &dyn Store) -> Result<Plan, ChangeError>,
     ) -> Result<Made, ChangeError> {
         let _one_at_a_time = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
@@ -193,21 +255,41 @@ impl Control {
             return Err(StoreError::NotLeading.into());
         }
         let desired = self.desired.borrow().clone();
-        let Plan { action, mut edits, dry_run } = plan(&desired, &*self.store)?;
+        if let Some(made) = self.replayed_blocking(guard, desired.revision)? {
+            return Ok(made);
+        }
+        guard.check(&desired)?;
+        let Plan { action, edits, dry_run } = plan(&desired, &*self.store)?;
+        guard.check_there(&desired)?;
+        let made = self.make(&desired, author, guard, Plan { action, edits, dry_run })?;
+        if let Some(asked) = guard.idempotency.as_ref().filter(|_| !dry_run) {
+            self.answers.remember(asked, made.revision, made.unchanged);
+        }
+        Ok(made)
+    }
+
+    /// Makes a change that is worked out. Nobody else makes one meanwhile.
+    fn make(
+        &self,
+        desired: &Desired,
+        author: Author,
+        guard: &Guard,
+        plan: Plan,
+    ) -> Result<Made, ChangeError> {
+        let Plan { action, mut edits, dry_run } = plan;
         if let Some(resources) = &self.resources {
-            edits = resources.admit(&desired, edits)?;
+            edits = resources.admit(desired, edits)?;
         }
         edits.retain(|edit| desired.get(&edit.key) != edit.after);
         if edits.is_empty() {
-            let revision = desired.revision;
-            return Ok(Made { revision, unchanged: true, at: Instant::now(), changes: Vec::new() });
+            return Ok(Made::of(desired.revision, true, Vec::new()));
         }
         let next = desired.after(&edits);
-        if let Some(error) = snapshot::introduced(&desired, &next).into_iter().next() {
+        if let Some(error) = snapshot::introduced(desired, &next).into_iter().next() {
             let field = format!("routes.{}.{}", error.route(), error.field());
             return Err(Invalid::one(field, error.to_string()).into());
         }
-        if let Some(fault) = policies::introduced(&desired, &next).into_iter().next() {
+        if let Some(fault) = policies::introduced(desired, &next).into_iter().next() {
             let field = format!("policies.{}.{}.{}", fault.kind, fault.name, fault.field());
             return Err(Invalid::one(field, fault.to_string()).into());
         }
@@ -218,8 +300,7 @@ impl Control {
                 after: edit.after.clone(),
             };
             let changes = edits.iter().map(change).collect();
-            let revision = desired.revision;
-            return Ok(Made { revision, unchanged: false, at: Instant::now(), changes });
+            return Ok(Made::of(desired.revision, false, changes));
         }
         if let Some(resources) = &self.resources {
             return resources.write(self, author, action, &edits);
@@ -231,13 +312,13 @@ impl Control {
             reason: author.reason,
             action,
             edits,
-            idempotency: None,
+            idempotency: guard.idempotency.clone(),
         })?;
-        let at = Instant::now();
+        let made = Made::of(entry.revision, false, entry.changes);
         self.desired.send_replace(Arc::new(next));
         let action = action.as_str();
         tracing::info!(revision = entry.revision, action, actor = entry.actor, "changed");
-        Ok(Made { revision: entry.revision, unchanged: false, at, changes: entry.changes })
+        Ok(made)
     }
 
     /// Every instance: those that routers registered, then those without one.

@@ -16,7 +16,9 @@ mod converge;
 mod edges;
 mod files;
 mod front;
+mod guard;
 pub mod inject;
+mod json;
 #[cfg(feature = "kubernetes")]
 mod kubernetes;
 mod metrics;
@@ -92,6 +94,23 @@ pub struct Args {
     #[cfg(feature = "kubernetes")]
     #[command(flatten)]
     pub kubernetes: kubernetes::Args,
+}
+
+/// Verifies the history in the data directory of a control plane that does not run.
+/// `hashes` are SHA-256 of entries that somebody kept, in hexadecimal.
+///
+/// # Errors
+/// What to do instead.
+pub fn verify_history(
+    data: &std::path::Path,
+    hashes: &[String],
+) -> Result<weir_proto::weir::control::v1::VerifyHistoryResponse, String> {
+    let kept = hashes.iter().map(|text| {
+        api::hash(text).ok_or_else(|| format!("{text:?} is not 64 hexadecimal digits"))
+    });
+    let kept = kept.collect::<Result<Vec<_>, _>>()?;
+    let verified = store::Embedded::verify_file(&data.join("weir.redb"), &kept);
+    verified.map(Into::into).map_err(|error| error.to_string())
 }
 
 fn lifetime(text: &str) -> Result<Duration, String> {

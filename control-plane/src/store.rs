@@ -9,6 +9,7 @@ mod embedded;
 #[cfg(feature = "kubernetes")]
 mod kubernetes;
 mod record;
+mod verify;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -25,6 +26,7 @@ pub use discovered::{Discovered, Found};
 pub use embedded::Embedded;
 #[cfg(feature = "kubernetes")]
 pub use kubernetes::ClusterStore;
+pub use verify::{Fault, Verified};
 
 /// Number of a desired state; 0 before the first change. It only grows.
 pub type Revision = u32;
@@ -140,6 +142,46 @@ impl Desired {
     pub fn rollout_of(&self, service: &ServiceName) -> Option<&Held<Rollout>> {
         let mut rollouts = self.rollouts.values();
         rollouts.find(|held| held.value.spec.service == *service && held.value.owns())
+    }
+
+    /// The revision of an object's last change; none: it is not there. Of mesh-wide
+    /// switches it is not kept.
+    #[must_use]
+    pub fn changed(&self, key: &ObjectKey) -> Option<Revision> {
+        match key {
+            ObjectKey::Service(name) => self.services.get(name).map(|held| held.revision),
+            ObjectKey::Route(name) => self.routes.get(name).map(|held| held.revision),
+            ObjectKey::Policy(kind, name) => {
+                self.policies.get(&(*kind, name.clone())).map(|held| held.revision)
+            }
+            ObjectKey::TcpRoute(name) => self.tcp_routes.get(name).map(|held| held.revision),
+            ObjectKey::Rollout(name) => self.rollouts.get(name).map(|held| held.revision),
+            ObjectKey::Options => None,
+        }
+    }
+
+    /// Who changes the weights of a service, when only they may: a rollout that runs
+    /// (`rollout/NAME`), else what its `managedBy` says.
+    #[must_use]
+    pub fn manager(&self, service: &ServiceName) -> Option<String> {
+        if let Some(held) = self.rollout_of(service) {
+            return Some(format!("rollout/{}", held.value.name));
+        }
+        self.services.get(service)?.value.managed_by.as_deref().map(ToOwned::to_owned)
+    }
+
+    /// Everything that was asked for.
+    #[must_use]
+    pub fn objects(&self) -> BTreeMap<ObjectKey, Object> {
+        let services = self.asked.keys().cloned().map(ObjectKey::Service);
+        let routes = self.routes.keys().cloned().map(ObjectKey::Route);
+        let policies =
+            self.policies.keys().map(|(kind, name)| ObjectKey::Policy(*kind, name.clone()));
+        let tcp_routes = self.tcp_routes.keys().cloned().map(ObjectKey::TcpRoute);
+        let keys = services.chain(routes).chain(policies).chain(tcp_routes);
+        let rollouts = self.rollouts.keys().cloned().map(ObjectKey::Rollout);
+        let keys = keys.chain(rollouts).chain([ObjectKey::Options]);
+        keys.filter_map(|key| self.get(&key).map(|object| (key, object))).collect()
     }
 
     /// The instances that have no router: services name their addresses.
@@ -455,4 +497,18 @@ pub trait Store: Send + Sync + 'static {
     /// # Errors
     /// When they cannot be reserved durably.
     fn reserve(&self, count: u64) -> Result<Range<u64>, StoreError>;
+
+    /// Reads all that there is and tells whether it is what was written. `kept` are
+    /// SHA-256 of entries that somebody noted elsewhere: they must be in the chain.
+    ///
+    /// # Errors
+    /// When it cannot be read at all.
+    fn verify(&self, kept: &[[u8; 32]]) -> Result<Verified, StoreError> {
+        verify::verify(self, kept)
+    }
+
+    /// Whether [`Store::load`] has objects; false: they are somewhere else.
+    fn has_state(&self) -> bool {
+        true
+    }
 }

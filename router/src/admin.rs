@@ -166,8 +166,8 @@ fn snapshot(table: &Table) -> Value {
         })
     };
     json!({
-        "sequence": table.sequence,
-        "revision": table.revision,
+        "sequence": table.sequence(),
+        "revision": table.revision(),
         "services": services.iter().map(service).collect::<Vec<_>>(),
     })
 }

@@ -16,9 +16,9 @@ use weir_proto::weir::control::v1 as pb;
 use super::{change, error};
 use crate::access::Caller;
 use crate::control::{Author, ChangeError, Control, Made, Plan};
+use crate::guard::Guard;
 use crate::rollout::{self, Act};
 use crate::store::{Action, Desired, Edit, Held, Store};
-use crate::text::unix_nanos;
 
 /// A rollout at each change.
 pub type Watching = ReceiverStream<Result<pb::Rollout, Status>>;
@@ -29,6 +29,11 @@ const PACE: Duration = Duration::from_millis(100);
 fn shown(control: &Control, held: &Held<weir_mesh::rollout::Rollout>) -> pb::Rollout {
     let live = control.rollouts.get(&held.value.name, held.revision);
     wire::rollout(&held.value, held.revision, live)
+}
+
+/// As it was stored, in the history.
+pub(super) fn stored(rollout: &weir_mesh::rollout::Rollout) -> pb::Rollout {
+    wire::rollout(rollout, 0, None)
 }
 
 fn no_rollout(name: &str) -> Status {
@@ -123,9 +128,10 @@ pub(super) fn read(
 pub(super) async fn start(
     control: &Arc<Control>,
     caller: Caller,
-    request: pb::StartRolloutRequest,
+    mut request: pb::StartRolloutRequest,
 ) -> Result<pb::Rollout, Status> {
     let mut bad = Violations::new();
+    let guard = change::guard(&mut request, &caller.actor(), &mut bad);
     change::check_reason(&request.reason, &mut bad);
     let sent = request.rollout.unwrap_or_default();
     let read = read(&sent, "rollout", &mut bad);
@@ -137,51 +143,54 @@ pub(super) async fn start(
         Ok(Plan { action: Action::Rollout, edits, dry_run })
     };
     let author = Author { actor: caller.actor(), reason: request.reason };
-    let made = control.change(author, plan).await.map_err(error::change)?;
+    control.change_guarded(author, guard, plan).await.map_err(error::change)?;
     if dry_run {
         return Ok(pb::Rollout { status: None, ..sent });
     }
-    after(control, &name, &made)
-}
-
-/// The rollout as a change left it, or as it is since.
-fn after(control: &Arc<Control>, name: &str, made: &Made) -> Result<pb::Rollout, Status> {
-    let rollout = get(control, name)?;
-    debug_assert!(rollout.revision >= made.revision || made.unchanged);
-    Ok(rollout)
+    get(control, &name)
 }
 
 /// Who asks, and how long the rollout has run by now.
 fn act(control: &Control, name: &str, caller: &Caller, reason: &str) -> Act {
     let revision = control.desired.borrow().rollouts.get(name).map_or(0, |held| held.revision);
     let live = control.rollouts.get(name, revision);
-    Act {
-        actor: caller.actor(),
-        reason: reason.to_owned(),
-        now_ms: unix_nanos() / 1_000_000,
-        times: live.map(|live| (live.elapsed, live.step_elapsed)),
-    }
+    let times = live.map(|live| (live.elapsed, live.step_elapsed));
+    Act { times, ..Act::new(&caller.actor(), reason) }
 }
 
-/// Makes what somebody asks of a rollout.
+/// What somebody asks of a rollout.
+struct Ask {
+    name: String,
+    reason: String,
+    guard: Guard,
+}
+
+macro_rules! ask {
+    ($request:ident, $caller:ident) => {{
+        let mut request = $request;
+        let mut bad = Violations::new();
+        let guard = change::guard(&mut request, &$caller.actor(), &mut bad);
+        change::check_reason(&request.reason, &mut bad);
+        bad.finish(Some(())).map_err(|e| error::invalid(&e))?;
+        Ask { name: request.name, reason: request.reason, guard }
+    }};
+}
+
+/// Makes it so.
 async fn asked(
     control: &Arc<Control>,
     caller: &Caller,
-    name: &str,
-    reason: String,
+    ask: Ask,
     what: impl FnOnce(&Desired, &str, &Act) -> Result<Vec<Edit>, ChangeError> + Send + 'static,
 ) -> Result<Made, Status> {
-    let mut bad = Violations::new();
-    change::check_reason(&reason, &mut bad);
-    bad.finish(Some(())).map_err(|e| error::invalid(&e))?;
-    let act = act(control, name, caller, &reason);
+    let Ask { name, reason, guard } = ask;
+    let act = act(control, &name, caller, &reason);
     let author = Author { actor: caller.actor(), reason };
-    let name = name.to_owned();
     let plan = move |desired: &Desired, _: &dyn Store| {
         let edits = what(desired, &name, &act)?;
         Ok(Plan { action: Action::Rollout, edits, dry_run: false })
     };
-    control.change(author, plan).await.map_err(error::change)
+    control.change_guarded(author, guard, plan).await.map_err(error::change)
 }
 
 pub(super) async fn pause(
@@ -189,8 +198,9 @@ pub(super) async fn pause(
     caller: Caller,
     request: pb::ChangeRolloutRequest,
 ) -> Result<pb::Rollout, Status> {
-    let made = asked(control, &caller, &request.name, request.reason, rollout::pause).await?;
-    after(control, &request.name, &made)
+    let name = request.name.clone();
+    asked(control, &caller, ask!(request, caller), rollout::pause).await?;
+    get(control, &name)
 }
 
 pub(super) async fn resume(
@@ -198,8 +208,9 @@ pub(super) async fn resume(
     caller: Caller,
     request: pb::ChangeRolloutRequest,
 ) -> Result<pb::Rollout, Status> {
-    let made = asked(control, &caller, &request.name, request.reason, rollout::resume).await?;
-    after(control, &request.name, &made)
+    let name = request.name.clone();
+    asked(control, &caller, ask!(request, caller), rollout::resume).await?;
+    get(control, &name)
 }
 
 pub(super) async fn promote(
@@ -207,11 +218,12 @@ pub(super) async fn promote(
     caller: Caller,
     request: pb::PromoteRolloutRequest,
 ) -> Result<pb::Rollout, Status> {
-    let full = request.full;
-    let what =
-        move |desired: &Desired, name: &str, act: &Act| rollout::promote(desired, name, full, act);
-    let made = asked(control, &caller, &request.name, request.reason, what).await?;
-    after(control, &request.name, &made)
+    let (name, full) = (request.name.clone(), request.full);
+    let what = move |desired: &Desired, name: &str, act: &Act| {
+        rollout::promote(desired, name, full, act)
+    };
+    asked(control, &caller, ask!(request, caller), what).await?;
+    get(control, &name)
 }
 
 pub(super) async fn abort(
@@ -219,8 +231,9 @@ pub(super) async fn abort(
     caller: Caller,
     request: pb::ChangeRolloutRequest,
 ) -> Result<pb::Rollout, Status> {
-    let made = asked(control, &caller, &request.name, request.reason, rollout::abort).await?;
-    after(control, &request.name, &made)
+    let name = request.name.clone();
+    asked(control, &caller, ask!(request, caller), rollout::abort).await?;
+    get(control, &name)
 }
 
 pub(super) async fn delete(
@@ -229,6 +242,6 @@ pub(super) async fn delete(
     request: pb::ChangeRolloutRequest,
 ) -> Result<pb::ChangeResponse, Status> {
     let what = |desired: &Desired, name: &str, _: &Act| rollout::deletable(desired, name);
-    let made = asked(control, &caller, &request.name, request.reason, what).await?;
-    Ok(pb::ChangeResponse { revision: made.revision, ..Default::default() })
+    let made = asked(control, &caller, ask!(request, caller), what).await?;
+    Ok(change::made(&made))
 }

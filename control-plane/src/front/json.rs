@@ -12,7 +12,7 @@ use tonic::service::Routes;
 use weir_mesh::transcode::{Call, Deframer, Found, GrpcStatus, Transcoder, frame, http_status};
 
 use super::{answer as reply, method_not_allowed, refuse};
-use crate::api::MAX_MESSAGE;
+use crate::api::{IDEMPOTENCY_KEY, MAX_MESSAGE};
 use crate::control::Control;
 use crate::replica;
 
@@ -53,6 +53,9 @@ pub(super) async fn answer(
     *inner.version_mut() = Version::HTTP_2;
     *inner.extensions_mut() = parts.extensions;
     inner.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
+    if let Some(key) = parts.headers.get(IDEMPOTENCY_KEY) {
+        inner.headers_mut().insert(IDEMPOTENCY_KEY, key.clone());
+    }
     match found.grpc_path().parse() {
         Ok(uri) => *inner.uri_mut() = uri,
         Err(_) => return broken(),

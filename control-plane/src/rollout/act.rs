@@ -1,4 +1,4 @@
-//! What people ask of a rollout, and the edits that each move makes. Pure.
+//! What people ask of a rollout, and the edits that each move makes.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,8 +7,9 @@ use weir_mesh::model::ServiceName;
 use weir_mesh::rollout::{OnFailure, Paused, Phase, Rollout, Spec, State, Step};
 
 use super::decide::{Move, until_resumed};
-use crate::control::ChangeError;
+use crate::control::{Author, ChangeError};
 use crate::store::{Desired, Edit, Held, Object, ObjectKey};
+use crate::text::unix_nanos;
 
 /// Somebody asks for something, now.
 #[derive(Debug, Clone)]
@@ -22,6 +23,15 @@ pub struct Act {
     /// That it has run, and of that in its step, if somebody knows better than what
     /// is stored.
     pub times: Option<(Duration, Duration)>,
+}
+
+impl Act {
+    /// Of somebody who asks now.
+    #[must_use]
+    pub fn new(actor: &str, reason: &str) -> Self {
+        let now_ms = unix_nanos() / 1_000_000;
+        Self { actor: actor.to_owned(), reason: reason.to_owned(), now_ms, times: None }
+    }
 }
 
 /// Whose weights they are.
@@ -128,11 +138,17 @@ pub fn pause(desired: &Desired, name: &str, act: &Act) -> Result<Vec<Edit>, Chan
     Ok(vec![paused(rollout, Paused::Asked, message, act.times)])
 }
 
-/// Stops it, because somebody changes its weights by force.
+/// Stops it, because somebody changes its weights by force. None: it stands still as
+/// it is.
 #[must_use]
-pub fn pause_for(rollout: &Rollout, act: &Act) -> Edit {
-    let message = format!("{} changed the weights by force{}", act.actor, because(&act.reason));
-    paused(rollout.clone(), Paused::Weights, message, act.times)
+pub fn pause_for(rollout: &Rollout, author: &Author) -> Option<Edit> {
+    let state = &rollout.state;
+    if state.phase != Phase::Progressing && state.paused != Some(Paused::Step) {
+        return None;
+    }
+    let (actor, reason) = (&author.actor, because(&author.reason));
+    let message = format!("{actor} changed the weights by force{reason}");
+    Some(paused(rollout.clone(), Paused::Weights, message, None))
 }
 
 fn paused(

@@ -7,11 +7,13 @@
 mod api;
 mod certificates;
 mod durability;
+mod guarded;
 #[cfg(feature = "kubernetes")]
 mod kubernetes;
 mod observe;
 mod plain;
 mod plane;
 mod process;
+mod revisions;
 mod router;
 mod watch;

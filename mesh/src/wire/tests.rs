@@ -1,3 +1,6 @@
+mod audience;
+mod digest;
+
 use weir_proto::weir::mesh::v1 as pb;
 
 use super::{route, service, snapshot};

@@ -47,7 +47,7 @@ impl Disk {
             .and_then(|snapshot| builder.build(&snapshot).map_err(|error| error.to_string()));
         match table {
             Ok(table) => {
-                tracing::info!(sequence = table.sequence, "serving by the kept snapshot");
+                tracing::info!(sequence = table.sequence(), "serving by the kept snapshot");
                 control.shared.install(table.into());
             }
             Err(error) => tracing::warn!(%error, "kept snapshot is not usable"),

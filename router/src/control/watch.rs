@@ -160,7 +160,7 @@ fn hello(control: &Control) -> pb::Hello {
         role: role.into(),
         instance,
         admin_address: control.addresses.admin.map(|a| a.to_string()).unwrap_or_default(),
-        sequence: control.shared.table.load().as_ref().map_or(0, |table| table.sequence),
+        sequence: control.shared.table.load().as_ref().map_or(0, |table| table.sequence()),
         certificate_not_after: *control.renewed.borrow(),
         service: config.service.to_string(),
         opened: opened(),

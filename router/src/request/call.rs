@@ -53,6 +53,7 @@ pub struct Call {
     began: Instant,
     deadline: Option<Deadline>,
     budget: Duration,
+    revision: u32,
     action: Option<Arc<Action>>,
     service: Option<Arc<ServiceEntry>>,
     version: Option<(VersionName, u32)>,
@@ -103,6 +104,7 @@ impl Call {
             began: Instant::now(),
             deadline: None,
             budget: Duration::ZERO,
+            revision: 0,
             action: None,
             service: None,
             version: None,
@@ -185,6 +187,11 @@ impl Call {
         self.flag("RBAC_SHADOW_DENIED");
         self.explain("weir.authorization.audit", finding.clone());
         self.audit = Some(finding);
+    }
+
+    /// The desired state that decides about it.
+    pub fn decided_by(&mut self, revision: u32) {
+        self.revision = revision;
     }
 
     /// The rule that takes it.

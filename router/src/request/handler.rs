@@ -47,6 +47,7 @@ async fn steps(
 ) -> Result<Response<DownBody>, RouterError> {
     worker.admit()?;
     let table = worker.table().ok_or(RouterError::NotReady)?;
+    call.decided_by(table.revision());
     headers::check(request.headers())?;
     if request.method() == Method::CONNECT {
         return Err(RouterError::Unsupported("CONNECT is not supported"));

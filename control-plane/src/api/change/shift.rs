@@ -10,10 +10,13 @@ use weir_mesh::model::{
 use weir_mesh::wire;
 use weir_proto::weir::control::v1 as pb;
 
-use super::{answer, check_reason, check_service, check_wait, no_service};
+use super::{
+    answer, check_manager, check_reason, check_service, check_wait, guard, no_service, replayed,
+};
 use crate::api::error;
 use crate::control::{Author, ChangeError, Control, Plan};
-use crate::store::{Action, Desired, Edit, Object, ObjectKey, Revision, Store};
+use crate::guard::Scope;
+use crate::store::{Action, Desired, Edit, Object, ObjectKey, Store};
 
 /// A shift whose every field could be right; whether it fits the service is asked
 /// when the service is known.
@@ -21,8 +24,9 @@ struct Shift {
     service: ServiceName,
     weights: BTreeMap<VersionName, Weight>,
     sticky: StickyChange,
-    expected: Option<Revision>,
     allow_empty: bool,
+    /// Also when somebody else manages the weights.
+    force: bool,
 }
 
 enum StickyChange {
@@ -34,11 +38,15 @@ enum StickyChange {
 pub(in crate::api) async fn shift(
     control: &Arc<Control>,
     actor: String,
-    request: pb::ShiftRequest,
+    mut request: pb::ShiftRequest,
 ) -> Result<pb::ChangeResponse, Status> {
     let mut bad = Violations::new();
+    let guard = guard(&mut request, &actor, &mut bad);
     let wait = check_wait(request.wait, request.wait_seconds, &mut bad);
     check_reason(&request.reason, &mut bad);
+    if let Some(made) = replayed(control, &guard).await? {
+        return Ok(answer(control, made, wait).await);
+    }
     // A shift of a service that is not there is NOT_FOUND whatever else is wrong, and
     // a known service makes better errors: each weight is looked at in its light.
     let known: Vec<VersionName> = match request.service.parse::<ServiceName>() {
@@ -52,10 +60,14 @@ pub(in crate::api) async fn shift(
     };
     let shift =
         read(&request, &known, &control.instances(), bad).map_err(|e| error::invalid(&e))?;
+    let key = ObjectKey::Service(shift.service.clone());
+    let guard = guard.expecting(Scope::Object(key), request.expected_revision);
     let author = Author { actor, reason: request.reason };
-    let known = control.clone();
-    let plan = move |desired: &Desired, _: &dyn Store| plan(&shift, desired, &known.instances());
-    let made = control.change(author, plan).await.map_err(error::change)?;
+    let (known, asked) = (control.clone(), author.clone());
+    let plan = move |desired: &Desired, _: &dyn Store| {
+        plan(&shift, &asked, desired, &known.instances())
+    };
+    let made = control.change_guarded(author, guard, plan).await.map_err(error::change)?;
     Ok(answer(control, made, wait).await)
 }
 
@@ -106,9 +118,14 @@ fn read(
             }
         },
     };
-    let expected = (request.expected_revision != 0).then_some(request.expected_revision);
     let allow_empty = request.allow_empty;
-    bad.finish(service.map(|service| Shift { service, weights, sticky, expected, allow_empty }))
+    bad.finish(service.map(|service| Shift {
+        service,
+        weights,
+        sticky,
+        allow_empty,
+        force: request.force,
+    }))
 }
 
 fn no_version(service: &str, known: &[VersionName]) -> String {
@@ -120,17 +137,15 @@ fn no_version(service: &str, known: &[VersionName]) -> String {
     )
 }
 
-fn plan(shift: &Shift, desired: &Desired, instances: &[Instance]) -> Result<Plan, ChangeError> {
+fn plan(
+    shift: &Shift,
+    author: &Author,
+    desired: &Desired,
+    instances: &[Instance],
+) -> Result<Plan, ChangeError> {
     let held =
         desired.services.get(&shift.service).ok_or_else(|| no_service(&shift.service, desired))?;
-    if let Some(expected) = shift.expected
-        && expected != held.revision
-    {
-        return Err(ChangeError::Aborted(format!(
-            "{} was last changed in revision {}, not {expected}; read it again and retry",
-            shift.service, held.revision
-        )));
-    }
+    let paused = check_manager(desired, &shift.service, author, shift.force)?;
     let old = &held.value.split;
     let sticky = match &shift.sticky {
         StickyChange::Keep => old.sticky.clone(),
@@ -152,7 +167,8 @@ fn plan(shift: &Shift, desired: &Desired, instances: &[Instance]) -> Result<Plan
     }
     let service = Service { split, ..(*held.value).clone() };
     let key = ObjectKey::Service(shift.service.clone());
-    let edits = vec![Edit { key, after: Some(Object::Service(Arc::new(service))) }];
+    let shifted = Edit { key, after: Some(Object::Service(Arc::new(service))) };
+    let edits = paused.into_iter().chain([shifted]).collect();
     Ok(Plan { action: Action::Shift, edits, dry_run: false })
 }
 

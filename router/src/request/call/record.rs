@@ -47,7 +47,8 @@ impl Call {
             status: self.status.as_u16(),
             grpc: self.grpc,
         };
-        let outcome = Outcome { took, failed, retries: self.retries, flags: &self.flags };
+        let (revision, retries, flags) = (self.revision, self.retries, &*self.flags);
+        let outcome = Outcome { revision, took, failed, retries, flags };
         worker.bound.borrow_mut().record(&worker.shared.metrics, &key, &outcome);
         if worker.shared.access_log.is_on() {
             self.log(service, version, took);
