@@ -21,7 +21,7 @@ use crate::replica::{self, Replica};
 use crate::rollout::Rollouts;
 use crate::snapshot::{self, policies};
 use crate::store::{
-    Action, Change, Commit, Desired, Discovered, Edit, Revision, Store, StoreError,
+    Action, Change, Commit, Desired, Discovered, Edit, Idempotency, Revision, Store, StoreError,
 };
 use crate::text;
 use crate::traces::Traces;
@@ -39,6 +39,17 @@ pub struct Author {
     pub actor: String,
     /// May be empty.
     pub reason: String,
+}
+
+/// What goes into the history beside the change itself.
+#[derive(Debug, Clone)]
+pub struct Asked {
+    /// Who, and why.
+    pub author: Author,
+    /// What kind of change it is.
+    pub action: Action,
+    /// By which a retry is known.
+    pub idempotency: Option<Idempotency>,
 }
 
 /// What is to be changed.
@@ -132,8 +143,7 @@ pub trait Resources: Send + Sync {
     fn write(
         &self,
         control: &Control,
-        author: Author,
-        action: Action,
+        asked: Asked,
         edits: &[Edit],
     ) -> Result<Made, ChangeError>;
 }
@@ -303,7 +313,8 @@ impl Control {
             return Ok(Made::of(desired.revision, false, changes));
         }
         if let Some(resources) = &self.resources {
-            return resources.write(self, author, action, &edits);
+            let asked = Asked { author, action, idempotency: guard.idempotency.clone() };
+            return resources.write(self, asked, &edits);
         }
         let entry = self.store.commit(&Commit {
             base: desired.revision,

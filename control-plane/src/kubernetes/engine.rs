@@ -15,7 +15,7 @@ use super::cluster::Cluster;
 use super::mirror::Mirror;
 use super::objects::{Kind, Objects};
 use super::translate::{Settings, Translated, translate};
-use crate::control::{Author, Control};
+use crate::control::{Asked, Author, Control};
 use crate::replica::Replica;
 use crate::store::{
     Action, ClusterStore, Commit, Desired, Edit, Entry, Object, ObjectKey, Revision, StoreError,
@@ -54,11 +54,11 @@ impl Engine {
     /// by the error; it is published nevertheless. `before` is what was desired. Blocks.
     pub(super) fn work(
         &self,
-        who: Option<(Author, Action)>,
+        asked: Option<Asked>,
         before: &Desired,
     ) -> (Translated, Result<Option<Entry>, StoreError>) {
         let (mut made, kept) = self.look();
-        let recorded = self.record(&kept, who, before);
+        let recorded = self.record(&kept, asked, before);
         made.desired.revision = self.store.revision();
         self.number(&mut made.desired, &kept);
         (made, recorded)
@@ -111,14 +111,18 @@ impl Engine {
     fn record(
         &self,
         kept: &[(ObjectKey, Object)],
-        who: Option<(Author, Action)>,
+        asked: Option<Asked>,
         before: &Desired,
     ) -> Result<Option<Entry>, StoreError> {
         let edits = self.unrecorded(kept);
         if edits.is_empty() {
             return Ok(None);
         }
-        let (author, action) = who.unwrap_or_else(|| (self.observed(&edits), Action::Observe));
+        let Asked { author, action, idempotency } = asked.unwrap_or_else(|| Asked {
+            author: self.observed(&edits),
+            action: Action::Observe,
+            idempotency: None,
+        });
         // The first split that somebody sets follows the one that nobody set.
         let before = |key: &ObjectKey| match key {
             ObjectKey::Service(name) => {
@@ -129,7 +133,8 @@ impl Engine {
         };
         let mut newest = None;
         // A cluster that is full already comes in parts, each of which must fit.
-        for part in edits.chunks(MAX_EDITS) {
+        let last = edits.chunks(MAX_EDITS).len() - 1;
+        for (i, part) in edits.chunks(MAX_EDITS).enumerate() {
             let commit = Commit {
                 base: self.store.revision(),
                 nanos: text::unix_nanos(),
@@ -137,7 +142,8 @@ impl Engine {
                 reason: author.reason.clone(),
                 action,
                 edits: part.to_vec(),
-                idempotency: None,
+                // With it all of the request is there.
+                idempotency: idempotency.clone().filter(|_| i == last),
             };
             let entry = self.store.commit_after(&commit, &before)?;
             let action = action.as_str();

@@ -13,7 +13,7 @@ use super::cluster::{ClusterError, FIELD_MANAGER};
 use super::engine::{Engine, places};
 use super::mirror::Mirror;
 use super::objects::Kind;
-use crate::control::{Author, ChangeError, Control, Made, Resources};
+use crate::control::{Asked, Author, ChangeError, Control, Made, Resources};
 use crate::store::{Action, Desired, Edit, Object, ObjectKey, StoreError};
 
 /// Annotation: who asked for the last change.
@@ -101,25 +101,21 @@ impl Resources for Engine {
     fn write(
         &self,
         control: &Control,
-        author: Author,
-        action: Action,
+        asked: Asked,
         edits: &[Edit],
     ) -> Result<Made, ChangeError> {
-        if !self.replica.leads() {
-            let why = "another replica leads now; nothing was changed, try again";
-            return Err(ChangeError::Aborted(why.to_owned()));
-        }
+        let author = &asked.author;
         let steps = self.steps(edits)?;
         // Somebody asked for it, against whoever set it before. A rollout asks for
         // itself, and does not fight.
-        let force = action != Action::Rollout;
+        let force = asked.action != Action::Rollout || self.may_take(edits);
         // All of it is tried before any of it is done.
         for step in &steps {
-            self.step(step, &author, true, force)?;
+            self.step(step, author, true, force)?;
         }
         let mut failed = None;
         for (done, step) in steps.iter().enumerate() {
-            if let Err(error) = self.step(step, &author, false, force) {
+            if let Err(error) = self.step(step, author, false, force) {
                 failed = Some((done, error));
                 break;
             }
@@ -128,7 +124,7 @@ impl Resources for Engine {
             return Err(error);
         }
         let before = control.desired.borrow().clone();
-        let (made, recorded) = self.work(Some((author, action)), &before);
+        let (made, recorded) = self.work(Some(asked), &before);
         self.publish(control, made);
         let entry = recorded?;
         if let Some((done, error)) = failed {
@@ -311,8 +307,8 @@ impl Engine {
             // Trying again would not help.
             ClusterError::Answer { code: 409, message, .. } if !force => {
                 ChangeError::Precondition(format!(
-                    "{what} is somebody else's: {message}; leave these fields out there, or take \
-                     them by `weir shift` before the rollout"
+                    "{what} is somebody else's: {message}; leave these fields out there, or let \
+                     the rollout take them by the annotation weir.dev/force: \"true\""
                 ))
             }
             other => refusal(other),

@@ -18,7 +18,10 @@ use crate::kubernetes::engine::{Engine, places};
 use crate::kubernetes::objects::Kind;
 use crate::kubernetes::status::without;
 use crate::kubernetes::translate::rollouts::{PLAN, qualified};
-use crate::store::{Desired, Object, ObjectKey, Store as _};
+use crate::store::{Desired, Edit, Object, ObjectKey, Store as _};
+
+/// Annotation of a Rollout: `true` takes the weights from whoever set them.
+const FORCE: &str = "weir.dev/force";
 
 impl Engine {
     /// The writes that make an object of a rollout.
@@ -43,6 +46,16 @@ impl Engine {
         });
         let spec = (!there).then(|| step(Write::Apply(document)));
         [spec, Some(step(Write::Status(status(rollout))))]
+    }
+
+    /// Whether a rollout among these may take fields that somebody else set.
+    pub(super) fn may_take(&self, edits: &[Edit]) -> bool {
+        let says = |(kind, namespace, name): (Kind, String, String)| {
+            let held = self.mirror.read(|objects| objects.get(kind, &namespace, &name).cloned());
+            held.is_some_and(|held| held["metadata"]["annotations"][FORCE] == "true")
+        };
+        let rollouts = edits.iter().filter(|edit| matches!(edit.key, ObjectKey::Rollout(_)));
+        rollouts.flat_map(|edit| places(&edit.key)).any(says)
     }
 
     /// Writes a status over the one that is known; a conflict when there is another.
@@ -134,6 +147,7 @@ impl Engine {
             let mut document = traffic_split(wanted);
             document["metadata"] = json!({ "name": name, "namespace": namespace });
             let step = Step { kind, namespace, name, write: Write::Apply(document) };
+            // It was written before, or is as it was before the rollout.
             self.step(&step, author, false, false)?;
         }
         Ok(())
