@@ -94,6 +94,8 @@ async fn write(replica: &Replica, path: &str, who: &str, stop: &AtomicBool) -> V
         if status == 200 && answer["unchanged"] == false {
             let revision = answer["revision"].as_u64().unwrap();
             acknowledged.push(Acknowledged { reason, revision, at: Instant::now() });
+        } else {
+            println!("{reason}: {status} {answer}");
         }
     }
     acknowledged

@@ -54,8 +54,8 @@ async fn kubectl_starts_a_rollout_and_ends_one_by_deleting_it() {
     let told = phase(&shop, "Paused").await;
     assert_eq!((&told["progress"], &told["weight"]), (&json!("2/3"), &json!(20)), "{told}");
     assert_eq!(told["conditions"][0]["status"], "True", "{told}");
-    let listed = replica.get("/v1/rollouts").await;
-    assert_eq!(listed["rollouts"][0]["name"], format!("to-v2.{}", shop.namespace), "{listed}");
+    let shown = replica.get(&format!("/v1/rollouts/to-v2.{}", shop.namespace)).await;
+    assert_eq!(shown["status"]["phase"], "PAUSED", "{shown}");
 
     // A plan that is changed meanwhile waits for the end of this one.
     shop.apply(rollout(json!([{ "setWeight": 50 }, { "pause": {} }]))).await;
