@@ -1,6 +1,8 @@
 //! Wires everything: opens the data directory, binds the listeners, starts the
 //! background tasks, and stops them in order.
 
+mod shared;
+
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -24,15 +26,17 @@ use weir_proto::weir::mesh::v1::identity_service_server::IdentityServiceServer;
 use weir_proto::weir::mesh::v1::mesh_service_server::MeshServiceServer;
 use weir_proto::weir::mesh::v1::peer_service_server::PeerServiceServer;
 
+use crate::access::{Access, AccessArgs, Refusals};
 use crate::api::{Api, Attest, Identity, MAX_MESSAGE, Watch};
 use crate::ca::{Authority, CaError, JoinTokens, JoinTokensError, OwnCertificate};
-use crate::consul::{Consul, ConsulArgs, ConsulConfigError, Settings};
+use crate::consul::{Consul, ConsulArgs, ConsulConfigError, Settings, StoreArgs, StoreKind};
 use crate::control::{Control, Resources};
 use crate::edges::Edges;
 use crate::files;
 use crate::front::Front;
 use crate::guard::Answers;
 use crate::metrics::Metrics;
+use crate::pace::{Limit, Pace};
 use crate::publish::{Publisher, Sequences};
 use crate::registry::{self, Registry};
 use crate::replica::{self, MeshDoor, Replica, Tell};
@@ -67,6 +71,10 @@ pub struct Config {
     pub certificate_lifetime: Duration,
     /// Whether and how services are found in Consul.
     pub consul: ConsulArgs,
+    /// Who may use the API, and whether by TLS.
+    pub access: AccessArgs,
+    /// Where the desired state is kept.
+    pub store: StoreArgs,
 }
 
 /// Why a control plane does not start.
@@ -104,7 +112,7 @@ pub enum StartError {
     #[cfg(feature = "kubernetes")]
     #[error(transparent)]
     Cluster(#[from] crate::kubernetes::ClusterError),
-    /// An option of `--kubernetes`.
+    /// An option of `--kubernetes`, or about access.
     #[error("{0}")]
     Option(String),
     /// Built-in descriptors that cannot be used: a mistake in this program.
@@ -124,9 +132,9 @@ pub struct Running {
     /// Where spans are sent to.
     pub otlp: SocketAddr,
     pub(crate) control: Arc<Control>,
-    servers: JoinSet<()>,
+    pub(crate) servers: JoinSet<()>,
     /// Aborted when this is dropped.
-    background: JoinSet<()>,
+    pub(crate) background: JoinSet<()>,
     saved: PathBuf,
 }
 
@@ -158,9 +166,12 @@ pub async fn start(config: Config, shutdown: Shutdown) -> Result<Running, StartE
     let own_id = SpiffeId::control_plane(&config.trust_domain)?;
     files::directory(&config.data)?;
     let token = files::token(&config.token_file)?;
+    let listeners = Listeners::bind(&config).await?;
+    if config.store.store == StoreKind::Consul {
+        return shared::start(&config, listeners, token, own_id, shutdown).await;
+    }
     // Opening reads and checks the whole history; nothing else runs yet, so it may block.
     let parts = open(&config, shutdown)?;
-    let listeners = Listeners::bind(&config).await?;
     serve_parts(&config, parts, listeners, token, own_id).await
 }
 
@@ -178,7 +189,9 @@ pub(crate) async fn serve_parts(
     let certificate = Arc::new(OwnCertificate::new(&control.authority, own_id)?);
     let api = bind("--api-listen", config.api_listen).await?;
     let api_address = api.local_addr()?;
-    let front = front(&control, token).await?;
+    let access = Access::open(token, &config.access).map_err(StartError::Option)?;
+    let access = Arc::new(access);
+    let front = front(&control, access.clone()).await?;
     let mut running = listeners.serve(config, control.clone(), sequences, certificate)?;
     running.api = api_address;
     if let Some(consul) = &control.consul {
@@ -187,7 +200,8 @@ pub(crate) async fn serve_parts(
         // What is asked for next may name what is only there.
         let _ = tokio::time::timeout(FIRST_ANSWERS, consul.settled()).await;
     }
-    running.servers.spawn(serve(api, None, front, shutdown));
+    running.servers.spawn(serve(api, access.tls(), front, shutdown));
+    running.background.spawn(access.keep());
     Ok(running)
 }
 
@@ -224,6 +238,7 @@ impl Parts {
             replica: self.replica,
             registry: self.registry,
             publisher,
+            pace: Pace::default(),
             authority: self.authority,
             join_tokens: self.join_tokens,
             consul: self.consul,
@@ -233,6 +248,7 @@ impl Parts {
             edges: Edges::default(),
             rollouts: Rollouts::default(),
             traces: Traces::default(),
+            refusals: Refusals::default(),
             shutdown: self.shutdown,
             answers: Answers::default(),
             writing: Mutex::new(()),
@@ -248,6 +264,7 @@ fn open(config: &Config, shutdown: Shutdown) -> Result<Parts, StartError> {
     let consul =
         consul.map(|found| Arc::new(Consul::new(found, trust_domain.clone(), &config.data)));
     let mut desired = store.load()?;
+    desired.newest_change = store.newest_change()?;
     desired.discover(consul.as_ref().map(|consul| consul.discovered()).unwrap_or_default());
     Ok(Parts {
         desired,
@@ -304,7 +321,8 @@ impl Listeners {
         let (mesh, otlp) = (self.mesh.local_addr()?, self.otlp.local_addr()?);
         let shutdown = control.shutdown.clone();
         let mut servers = JoinSet::new();
-        let tls: Arc<dyn Tls> = certificate.clone();
+        let handshakes = control.pace.handshakes.clone();
+        let tls: Arc<dyn Tls> = Arc::new(Paced { certificate: certificate.clone(), handshakes });
         let door = MeshDoor {
             control: control.clone(),
             mesh: mesh_routes(&control),
@@ -314,17 +332,38 @@ impl Listeners {
         let receiver = TraceServiceServer::new(Receiver(control.clone()));
         let routes = Routes::new(receiver.max_decoding_message_size(MAX_MESSAGE));
         servers.spawn(serve(self.otlp, None, Grpc(routes.prepare()), shutdown));
+        let own = control.clone();
+        servers.spawn(async move { own.keep_refusals().await });
         let saved = saved(config);
         let background = background(&control, sequences, certificate, saved.clone());
         Ok(Running { api: config.api_listen, mesh, otlp, control, servers, background, saved })
     }
 }
 
+/// Routers come all at once when a control plane has been away.
+struct Paced {
+    certificate: Arc<OwnCertificate>,
+    handshakes: Arc<Limit>,
+}
+
+impl Tls for Paced {
+    fn current(&self) -> Arc<rustls::ServerConfig> {
+        self.certificate.current()
+    }
+
+    fn handshakes(&self) -> Option<Arc<Limit>> {
+        Some(self.handshakes.clone())
+    }
+}
+
 /// The API's front door.
-pub(crate) async fn front(control: &Arc<Control>, token: Secret) -> Result<Front, StartError> {
+pub(crate) async fn front(
+    control: &Arc<Control>,
+    access: Arc<Access>,
+) -> Result<Front, StartError> {
     let transcoder = Transcoder::new(descriptors::CONTROL)?;
     let routes = api_routes(control).await?;
-    Ok(Front::new(control.clone(), token, routes, transcoder, Metrics::default()))
+    Ok(Front::new(control.clone(), access, routes, transcoder, Metrics::default()))
 }
 
 pub(crate) async fn bind(

@@ -4,6 +4,7 @@
 //! one before it. A backend acknowledges a commit only when state and history
 //! are durable, together.
 
+mod consul;
 mod discovered;
 mod embedded;
 #[cfg(feature = "kubernetes")]
@@ -22,6 +23,7 @@ use weir_mesh::model::{Instance, Listener, Options, Route, Service, ServiceName,
 use weir_mesh::policy::{Policy, PolicyKind};
 use weir_mesh::rollout::Rollout;
 
+pub use consul::ConsulStore;
 pub use discovered::{Discovered, Found};
 pub use embedded::Embedded;
 #[cfg(feature = "kubernetes")]
@@ -45,6 +47,9 @@ pub struct Held<T> {
 pub struct Desired {
     /// Its number.
     pub revision: Revision,
+    /// The newest revision that changed something: entries that only are to be
+    /// remembered come after it. Snapshots have this one.
+    pub newest_change: Revision,
     /// By name: what was asked for, and what was found beside it.
     pub services: BTreeMap<ServiceName, Held<Service>>,
     /// Of `services` what was asked for, as it was.
@@ -101,6 +106,7 @@ impl Desired {
             (ObjectKey::Options, _) => self.options = Options::default(),
         }
         self.revision = self.revision.max(revision);
+        self.newest_change = self.newest_change.max(revision);
     }
 
     /// The state that these edits would make, as the next revision.
@@ -142,6 +148,23 @@ impl Desired {
     pub fn rollout_of(&self, service: &ServiceName) -> Option<&Held<Rollout>> {
         let mut rollouts = self.rollouts.values();
         rollouts.find(|held| held.value.spec.service == *service && held.value.owns())
+    }
+
+    /// The same after an entry that changes nothing.
+    #[must_use]
+    pub fn noted(&self, revision: Revision) -> Self {
+        Self { revision, ..self.clone() }
+    }
+
+    /// Whether routers would be told the same of both.
+    #[must_use]
+    pub fn is_same(&self, other: &Self) -> bool {
+        match self.revision == other.revision {
+            true => self == other,
+            false => {
+                self.newest_change == other.newest_change && self.noted(other.revision) == *other
+            }
+        }
     }
 
     /// The revision of an object's last change; none: it is not there. Of mesh-wide
@@ -294,10 +317,12 @@ pub enum Action {
     Rollout,
     /// Somebody may not do what was asked; nothing changed.
     Refused,
+    /// Certificates were renewed, or the root; nothing that is desired changed.
+    Rotate,
 }
 
 impl Action {
-    const ALL: [Self; 9] = [
+    const ALL: [Self; 10] = [
         Self::Shift,
         Self::Rollback,
         Self::Apply,
@@ -307,6 +332,7 @@ impl Action {
         Self::Observe,
         Self::Rollout,
         Self::Refused,
+        Self::Rotate,
     ];
 
     /// As the API writes it.
@@ -322,6 +348,7 @@ impl Action {
             Self::Observe => "observe",
             Self::Rollout => "rollout",
             Self::Refused => "refused",
+            Self::Rotate => "rotate",
         }
     }
 
@@ -436,7 +463,7 @@ pub enum StoreError {
     /// The work was lost with its thread.
     #[error("the store did not answer: {0}")]
     Task(String),
-    /// The Kubernetes API failed.
+    /// The Kubernetes API or Consul failed.
     #[error("the store failed: {0}")]
     Cluster(String),
     /// The backend failed.
@@ -476,6 +503,27 @@ pub trait Store: Send + Sync + 'static {
     /// # Errors
     /// When it cannot be read.
     fn last_change(&self, of: &ObjectKey, revision: Revision) -> Result<Option<Entry>, StoreError>;
+
+    /// The newest revision that changed something; 0: none did. Where older entries
+    /// were forgotten, it is none before the oldest that is kept.
+    ///
+    /// # Errors
+    /// When the history cannot be read.
+    fn newest_change(&self) -> Result<Revision, StoreError> {
+        let mut limit = 1;
+        loop {
+            let entries = self.history(None, limit)?;
+            let found = entries.iter().find(|entry| !entry.changes.is_empty());
+            match (found, entries.last()) {
+                (Some(entry), _) => return Ok(entry.revision),
+                (None, None) => return Ok(0),
+                (None, Some(oldest)) if entries.len() < limit => {
+                    return Ok(if oldest.revision == 1 { 0 } else { oldest.revision });
+                }
+                _ => limit *= 16,
+            }
+        }
+    }
 
     /// Takes in what other processes have made since; the newest revision then. A store
     /// of one process has nothing to take in.

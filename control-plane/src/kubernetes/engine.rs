@@ -186,6 +186,7 @@ impl Engine {
 
     /// Says in which revision each object last changed.
     fn number(&self, desired: &mut Desired, kept: &[(ObjectKey, Object)]) {
+        desired.newest_change = self.store.changed_by(desired.revision);
         for (key, object) in kept {
             let revision = self.store.recorded(key, object).unwrap_or(desired.revision);
             match key {

@@ -13,13 +13,14 @@ use weir_mesh::shutdown::Shutdown;
 use super::cluster::Cluster;
 use super::election::{self, Candidate};
 use super::engine::Engine;
-use super::identity::Tokens;
+use super::identity::{Callers, Tokens};
 use super::mirror::Mirror;
 use super::secrets;
 use super::standby::Door;
 use super::webhook::Webhook;
 use super::webhook_tls::WebhookTls;
 use super::{authority, watches};
+use crate::access::Access;
 use crate::app::{self, Config, Listeners, Parts, Running, StartError};
 use crate::ca::{JoinTokens, OwnCertificate};
 use crate::inject::InjectConfig;
@@ -63,6 +64,11 @@ pub async fn run(args: &Args, shutdown: Shutdown) -> Result<(), RunError> {
     }
     if args.consul.consul.is_some() {
         let why = "--consul: a control plane on Kubernetes asks no Consul yet; leave it out";
+        return Err(StartError::Option(why.to_owned()).into());
+    }
+    if args.access.api_tls_cert.is_some() {
+        let why = "--api-tls-cert: a control plane on Kubernetes serves no TLS at the API yet; \
+                   leave it out";
         return Err(StartError::Option(why.to_owned()).into());
     }
     let config = args.config();
@@ -214,7 +220,10 @@ impl Process<'_> {
         let control = Arc::new(control);
         let id = SpiffeId::control_plane(&config.trust_domain)?;
         let certificate = Arc::new(OwnCertificate::new(&control.authority, id)?);
-        let front = app::front(&control, token).await?;
+        let access = Access::open(token, &config.access).map_err(StartError::Option)?;
+        let callers = Arc::new(Callers::new(self.cluster.clone()));
+        let access = Arc::new(access.with_reviews(callers));
+        let front = app::front(&control, access.clone()).await?;
         let listeners = Listeners::bind(config).await?;
         let running = listeners.serve(config, control.clone(), sequences, certificate)?;
         let mut tasks = JoinSet::new();
@@ -222,6 +231,7 @@ impl Process<'_> {
         tasks.spawn(authority::follow(self.cluster.clone(), control.clone()));
         let (own, kept) = (control.clone(), engine.clone());
         tasks.spawn(async move { kept.keep(&own).await });
+        tasks.spawn(access.keep());
         let candidate = Candidate { control, engine, webhook: self.tls.clone() };
         self.door.open(front);
         Ok((running, tasks, candidate))

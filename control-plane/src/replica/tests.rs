@@ -120,6 +120,8 @@ fn config(data: &Path) -> Config {
         trust_domain: "weir.local".into(),
         certificate_lifetime: Duration::from_secs(3600),
         consul: ConsulArgs::default(),
+        access: crate::access::AccessArgs::default(),
+        store: crate::consul::StoreArgs::default(),
     }
 }
 

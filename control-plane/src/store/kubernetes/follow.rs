@@ -8,6 +8,7 @@ use bytes::Bytes;
 use futures_util::StreamExt as _;
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::runtime::watcher::{self, Event, watcher};
+use prost::Message as _;
 use tokio::sync::watch;
 
 use super::{ClusterStore, ENTRY, EntryRecord, Inner, LABEL, PREFIX, decode, read};
@@ -118,6 +119,19 @@ impl ClusterStore {
             inner.entries.pop_first();
         }
         self.heads.send_replace(at);
+    }
+
+    /// The newest revision that is not newer than this one and changed something.
+    #[must_use]
+    pub fn changed_by(&self, revision: Revision) -> Revision {
+        let inner = self.lock();
+        let changes = |(_, bytes): &(&Revision, &Bytes)| {
+            // What cannot be read is told where it is read.
+            EntryRecord::decode((*bytes).clone()).is_ok_and(|record| !record.changes.is_empty())
+        };
+        let mut entries = inner.entries.range(..=revision).rev();
+        // Of what is older than all that is kept, nobody knows better.
+        entries.find(changes).map_or(revision, |(&revision, _)| revision)
     }
 
     /// The newest revision of which all is seen by who has not seen the last changes of
