@@ -115,9 +115,6 @@ pub enum StartError {
     /// An option of `--kubernetes`, or about access.
     #[error("{0}")]
     Option(String),
-    /// Another replica leads, because this one could not renew in time.
-    #[error("the lead was lost; this replica ends, so that it starts as one that does not lead")]
-    LeadLost,
     /// Built-in descriptors that cannot be used: a mistake in this program.
     #[error("the API's own descriptors: {0}")]
     Transcoder(#[from] BuildError),

@@ -23,7 +23,7 @@ use crate::replica::{self, Replica};
 use crate::rollout::Rollouts;
 use crate::snapshot::{self, policies};
 use crate::store::{
-    Action, Change, Commit, Desired, Discovered, Edit, Revision, Store, StoreError,
+    Action, Change, Commit, Desired, Discovered, Edit, Idempotency, Revision, Store, StoreError,
 };
 use crate::text;
 use crate::traces::Traces;
@@ -41,6 +41,17 @@ pub struct Author {
     pub actor: String,
     /// May be empty.
     pub reason: String,
+}
+
+/// What goes into the history beside the change itself.
+#[derive(Debug, Clone)]
+pub struct Asked {
+    /// Who, and why.
+    pub author: Author,
+    /// What kind of change it is.
+    pub action: Action,
+    /// By which a retry is known.
+    pub idempotency: Option<Idempotency>,
 }
 
 /// What is to be changed.
@@ -131,13 +142,7 @@ pub trait Resources: Send + Sync {
     ///
     /// # Errors
     /// [`ChangeError`], which says what was changed nevertheless.
-    fn write(
-        &self,
-        control: &Control,
-        author: Author,
-        action: Action,
-        edits: &[Edit],
-    ) -> Result<Made, ChangeError>;
+    fn write(&self, control: &Control, asked: Asked, edits: &[Edit]) -> Result<Made, ChangeError>;
 }
 
 /// Everything that requests and background tasks share.
@@ -311,7 +316,8 @@ impl Control {
             return Ok(Made::of(desired.revision, false, changes));
         }
         if let Some(resources) = &self.resources {
-            return resources.write(self, author, action, &edits);
+            let asked = Asked { author, action, idempotency: guard.idempotency.clone() };
+            return resources.write(self, asked, &edits);
         }
         let entry = self.store.commit(&Commit {
             base: desired.revision,
@@ -420,6 +426,7 @@ impl Control {
     /// Counts what a router reports, whichever control plane it is connected to.
     pub fn take_report(&self, router: &str, service: &ServiceName, report: &pb::Report) {
         self.edges.record(service, report);
+        self.rollouts.feed.report(report);
         self.edges.measured(router, report);
         self.rollouts.feed.report(report);
     }

@@ -33,7 +33,7 @@ pub fn last_author(
     let entry = control.store.last_change(&key, desired.revision)?;
     Ok(entry.map(|entry| {
         let who = match entry.action {
-            Action::Observe => "somebody at the Kubernetes API".to_owned(),
+            Action::Observe => format!("{} at the Kubernetes API", entry.actor),
             _ => entry.actor,
         };
         format!("{who} (revision {})", entry.revision)

@@ -2,6 +2,8 @@
 
 mod lead;
 mod replica;
+mod replicas;
+mod rollouts;
 mod server;
 mod truth;
 mod webhook;
