@@ -9,6 +9,7 @@ use tonic::body::Body;
 use weir_mesh::transcode::{Call, Deframer, Found, GrpcStatus, Transcoder, frame, http_status};
 
 use super::{Inner, answer as reply, method_not_allowed, refuse};
+use crate::access;
 use crate::api::{IDEMPOTENCY_KEY, MAX_MESSAGE};
 
 const JSON: &str = "application/json";
@@ -51,7 +52,7 @@ pub(super) async fn answer(front: &Inner, request: Request<Body>) -> Response<Bo
         Ok(uri) => *inner.uri_mut() = uri,
         Err(_) => return broken(),
     }
-    let mut answer = finish(transcoder, &found, front.dispatch(inner).await).await;
+    let mut answer = finish(transcoder, &found, access::call(&front.control, &front.routes, inner).await).await;
     if head {
         *answer.body_mut() = Body::default();
     }

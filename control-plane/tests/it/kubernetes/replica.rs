@@ -38,10 +38,12 @@ impl Replica {
         let path = |name: &str| dir.path().join(name).display().to_string();
         let args = format!(
             "--kubernetes --data {} --ready-file {} --namespace {namespace} --pod {pod} \
-             --trust-domain weir.local --log-level debug",
+             --trust-domain weir.local --log-level debug --access {}",
             path("data"),
             path("ready.json"),
+            path("access.yaml"),
         );
+        std::fs::write(path("access.yaml"), "").unwrap();
         let log = std::fs::File::create(path("log")).unwrap();
         let child = tokio::process::Command::new(std::env::current_exe().unwrap())
             .args(["--exact", "process::child", "--nocapture"])
@@ -98,6 +100,11 @@ impl Replica {
             None => self,
             Some(_) => Self::lead(&self.server, &self.namespace, &self.pod).await,
         }
+    }
+
+    /// Says who may use the API; it takes a moment.
+    pub fn access(&self, text: &str) {
+        std::fs::write(self.dir.path().join("access.yaml"), text).unwrap();
     }
 
     pub fn is_leading(&self) -> bool {
