@@ -109,7 +109,10 @@ fn a_token_and_a_certificate_say_who_somebody_is() {
 
     let out = with(&["shift", "users", "v1=1", "--token", token]);
     let error = text(&out.stderr);
-    assert!(!out.status.success() && error.contains("ci may shift products, and not users"), "{error}");
+    assert!(
+        !out.status.success() && error.contains("ci may shift products, and not users"),
+        "{error}"
+    );
     let out = with(&["history", "--token", token]);
     let history = text(&out.stdout);
     assert!(history.contains("refused") && history.contains("Shift of service/users"), "{history}");

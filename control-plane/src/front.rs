@@ -20,9 +20,10 @@ use tonic::body::Body;
 use tonic::service::Routes;
 use weir_mesh::transcode::{Transcoder, error_json};
 
-use crate::access::{self, Access, Caller, Denial};
+use crate::access::{Access, Denial};
 use crate::control::Control;
 use crate::metrics::Metrics;
+use crate::replica;
 use crate::serve::{Handler, RemoteAddress, call};
 
 const PAGE: &str = include_str!("front/page.html");
@@ -84,7 +85,7 @@ impl Inner {
             }
         }
         if grpc {
-            return access::call(&self.control, &self.routes, request).await;
+            return replica::call(&self.control, &self.routes, request).await;
         }
         if get && request.uri().path() == "/metrics" {
             let text = self.metrics.render(&self.control);

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::replica::Replica;
 use super::server::shared;
-use super::world::{World, pairs, traffic_split};
+use super::world::{Shop, pairs, traffic_split};
 use crate::plane::eventually;
 
 const ACCESS: &str = "serviceAccounts:\n\
@@ -18,9 +18,8 @@ async fn a_service_account_calls_by_its_token_and_is_refused_by_its_role() {
         server.namespace("weir-access-ci").await;
         server.account("weir-access-ci", name).await;
     }
-    let token = async |name: &str, audience: &str| {
-        server.token("weir-access-ci", name, audience).await
-    };
+    let token =
+        async |name: &str, audience: &str| server.token("weir-access-ci", name, audience).await;
     let call = async |token: &str, method: &str, path: &str, body: &Value| {
         let (status, text) = replica.raw(method, path, token, body).await;
         (status, serde_json::from_str::<Value>(&text).unwrap())
@@ -42,7 +41,7 @@ async fn a_service_account_calls_by_its_token_and_is_refused_by_its_role() {
     let message = answer["message"].as_str().unwrap();
     assert!(status == 401 && message.contains("audience"), "a router's token: {message}");
 
-    let world = World::open(&server, "shop-access").await;
+    let world = Shop::open(&server, "shop-access").await;
     world.pods(&[("p1", "v1"), ("p2", "v2")]).await;
     world.apply(traffic_split(100, 0)).await;
     let path = format!("/v1/services/{}", world.products());
@@ -59,7 +58,11 @@ async fn a_service_account_calls_by_its_token_and_is_refused_by_its_role() {
     assert_eq!(status, 403, "{answer}");
     let history = replica.get("/v1/history").await;
     let newest = &history["entries"][0];
-    assert_eq!((&newest["action"], &newest["actor"]), (&json!("refused"), &who["name"]), "{newest}");
+    assert_eq!(
+        (&newest["action"], &newest["actor"]),
+        (&json!("refused"), &who["name"]),
+        "{newest}"
+    );
     let mesh = replica.get("/v1/mesh").await;
     assert_eq!(mesh["revision"], newest["revision"]);
 
