@@ -263,8 +263,7 @@ fn open(config: &Config, shutdown: Shutdown) -> Result<Parts, StartError> {
     let consul = Settings::read(&config.consul)?;
     let consul =
         consul.map(|found| Arc::new(Consul::new(found, trust_domain.clone(), &config.data)));
-    let mut desired = store.load()?;
-    desired.newest_change = store.newest_change()?;
+    let mut desired = store.newest()?;
     desired.discover(consul.as_ref().map(|consul| consul.discovered()).unwrap_or_default());
     Ok(Parts {
         desired,

@@ -509,6 +509,14 @@ pub trait Store: Send + Sync + 'static {
     /// When it cannot be read.
     fn last_change(&self, of: &ObjectKey, revision: Revision) -> Result<Option<Entry>, StoreError>;
 
+    /// The newest desired state, with the newest revision that changed something.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    fn newest(&self) -> Result<Desired, StoreError> {
+        Ok(Desired { newest_change: self.newest_change()?, ..self.load()? })
+    }
+
     /// The newest revision that changed something; 0: none did. Where older entries
     /// were forgotten, it is none before the oldest that is kept.
     ///
