@@ -6,6 +6,7 @@
 //! end; what is for people goes to standard error.
 
 mod aes;
+mod analysis;
 mod buffer;
 mod cpu;
 mod first_byte;
@@ -50,6 +51,8 @@ enum Verb {
     Relay(relay::Options),
     /// Encrypt and decrypt records of 16 KiB as fast as one core can
     Aes(aes::Options),
+    /// Judge simulated canaries, thousands of times
+    Analysis(analysis::Options),
     /// Start a command, and say when it first answered
     FirstByte(Box<first_byte::Options>),
     /// Drive a control plane with many simulated routers and instances
@@ -74,6 +77,7 @@ fn dispatch(verb: Verb) -> Result<(), String> {
         Verb::Idle(options) => block_on(idle::run(*options)),
         Verb::Relay(options) => block_on(async { relay::run(options).await.map_err(text) }),
         Verb::Aes(options) => print(&aes::run(&options)?),
+        Verb::Analysis(options) => print(&analysis::run(&options)?),
         Verb::FirstByte(options) => block_on(first_byte::run(*options)),
         Verb::Scale(options) => block_on(scale::run(*options)),
     }

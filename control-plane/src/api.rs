@@ -34,10 +34,12 @@ use weir_proto::weir::control::v1::{
 use weir_proto::weir::mesh::v1::{Service, Snapshot};
 
 pub use attest::Attest;
+pub(crate) use change::IDEMPOTENCY_KEY;
 pub use identity::Identity;
+pub(crate) use revisions::hash;
 pub use watch::{Peer, Watch};
 
-use crate::access::Caller;
+use crate::access::{self, Caller, Role};
 use crate::control::Control;
 
 /// Bytes of one request: descriptor sets are the largest part.
@@ -65,8 +67,12 @@ impl ControlService for Api {
         &self,
         request: Request<ApplyRequest>,
     ) -> Result<Response<ChangeResponse>, Status> {
-        let actor = actor(&request);
-        change::apply(&self.0, actor, request.into_inner()).await.map(Response::new)
+        let caller = caller(&request);
+        if !request.get_ref().dry_run {
+            access::check_role(&self.0, &caller, Role::Operator, "Apply").await?;
+        }
+        let actor = caller.actor();
+        change::apply(&self.0, actor, change::taken(request)).await.map(Response::new)
     }
 
     async fn list_services(
@@ -87,16 +93,20 @@ impl ControlService for Api {
         &self,
         request: Request<ShiftRequest>,
     ) -> Result<Response<ChangeResponse>, Status> {
+        let service = &request.get_ref().service;
+        access::check_service(&self.0, &caller(&request), "Shift", service).await?;
         let actor = actor(&request);
-        change::shift(&self.0, actor, request.into_inner()).await.map(Response::new)
+        change::shift(&self.0, actor, change::taken(request)).await.map(Response::new)
     }
 
     async fn rollback(
         &self,
         request: Request<RollbackRequest>,
     ) -> Result<Response<ChangeResponse>, Status> {
+        let service = &request.get_ref().service;
+        access::check_service(&self.0, &caller(&request), "Rollback", service).await?;
         let actor = actor(&request);
-        change::rollback(&self.0, actor, request.into_inner()).await.map(Response::new)
+        change::rollback(&self.0, actor, change::taken(request)).await.map(Response::new)
     }
 
     async fn list_history(
@@ -118,7 +128,7 @@ impl ControlService for Api {
         request: Request<PutRouteRequest>,
     ) -> Result<Response<ChangeResponse>, Status> {
         let actor = actor(&request);
-        change::put_route(&self.0, actor, request.into_inner()).await.map(Response::new)
+        change::put_route(&self.0, actor, change::taken(request)).await.map(Response::new)
     }
 
     async fn delete_route(
@@ -126,7 +136,7 @@ impl ControlService for Api {
         request: Request<DeleteRouteRequest>,
     ) -> Result<Response<ChangeResponse>, Status> {
         let actor = actor(&request);
-        change::delete_route(&self.0, actor, request.into_inner()).await.map(Response::new)
+        change::delete_route(&self.0, actor, change::taken(request)).await.map(Response::new)
     }
 
     async fn list_policies(
@@ -141,7 +151,7 @@ impl ControlService for Api {
         request: Request<DeletePolicyRequest>,
     ) -> Result<Response<ChangeResponse>, Status> {
         let actor = actor(&request);
-        change::delete_policy(&self.0, actor, request.into_inner()).await.map(Response::new)
+        change::delete_policy(&self.0, actor, change::taken(request)).await.map(Response::new)
     }
 
     async fn get_snapshot(
@@ -163,7 +173,7 @@ impl ControlService for Api {
         request: Request<PutTcpRouteRequest>,
     ) -> Result<Response<ChangeResponse>, Status> {
         let actor = actor(&request);
-        change::put_tcp_route(&self.0, actor, request.into_inner()).await.map(Response::new)
+        change::put_tcp_route(&self.0, actor, change::taken(request)).await.map(Response::new)
     }
 
     async fn delete_tcp_route(
@@ -171,7 +181,7 @@ impl ControlService for Api {
         request: Request<DeleteTcpRouteRequest>,
     ) -> Result<Response<ChangeResponse>, Status> {
         let actor = actor(&request);
-        change::delete_tcp_route(&self.0, actor, request.into_inner()).await.map(Response::new)
+        change::delete_tcp_route(&self.0, actor, change::taken(request)).await.map(Response::new)
     }
 
     async fn list_instances(

@@ -14,7 +14,7 @@ use tonic::service::Routes;
 use tonic_health::ServingStatus;
 use tonic_health::pb::health_server::HealthServer;
 use tonic_health::server::{HealthReporter, HealthService};
-use weir_mesh::identity::{Secret, SpiffeId, SpiffeIdError};
+use weir_mesh::identity::{SpiffeId, SpiffeIdError};
 use weir_mesh::shutdown::Shutdown;
 use weir_mesh::transcode::{BuildError, Transcoder};
 use weir_proto::descriptors;
@@ -23,6 +23,7 @@ use weir_proto::weir::control::v1::control_service_server::ControlServiceServer;
 use weir_proto::weir::mesh::v1::identity_service_server::IdentityServiceServer;
 use weir_proto::weir::mesh::v1::mesh_service_server::MeshServiceServer;
 
+use crate::access::{Access, AccessArgs, Refusals};
 use crate::api::{Api, Attest, Identity, MAX_MESSAGE, Watch};
 use crate::ca::{Authority, CaError, JoinTokens, JoinTokensError, OwnCertificate};
 use crate::consul::{Consul, ConsulArgs, ConsulConfigError, Settings};
@@ -30,6 +31,7 @@ use crate::control::{Control, Resources};
 use crate::edges::Edges;
 use crate::files;
 use crate::front::Front;
+use crate::guard::Answers;
 use crate::metrics::Metrics;
 use crate::pace::{Limit, Pace};
 use crate::publish::{Publisher, Sequences};
@@ -65,6 +67,8 @@ pub struct Config {
     pub certificate_lifetime: Duration,
     /// Whether and how services are found in Consul.
     pub consul: ConsulArgs,
+    /// Who may use the API, and whether by TLS.
+    pub access: AccessArgs,
 }
 
 /// Why a control plane does not start.
@@ -102,7 +106,7 @@ pub enum StartError {
     #[cfg(feature = "kubernetes")]
     #[error(transparent)]
     Cluster(#[from] crate::kubernetes::ClusterError),
-    /// An option of `--kubernetes`.
+    /// An option of `--kubernetes`, or about access.
     #[error("{0}")]
     Option(String),
     /// Another replica leads, because this one could not renew in time.
@@ -167,7 +171,9 @@ pub async fn start(config: Config, shutdown: Shutdown) -> Result<Running, StartE
     let api = bind("--api-listen", config.api_listen).await?;
     let api_address = api.local_addr()?;
     let listeners = Listeners::bind(&config).await?;
-    let front = front(&control, token).await?;
+    let access = Access::open(token, &config.access).map_err(StartError::Option)?;
+    let access = Arc::new(access);
+    let front = front(&control, access.clone()).await?;
     let mut running = listeners.serve(&config, control.clone(), sequences, certificate)?;
     running.api = api_address;
     if let Some(consul) = &control.consul {
@@ -176,7 +182,8 @@ pub async fn start(config: Config, shutdown: Shutdown) -> Result<Running, StartE
         // What is asked for next may name what is only there.
         let _ = tokio::time::timeout(FIRST_ANSWERS, consul.settled()).await;
     }
-    running.servers.spawn(serve(api, None, front, shutdown));
+    running.servers.spawn(serve(api, access.tls(), front, shutdown));
+    running.background.spawn(access.keep());
     Ok(running)
 }
 
@@ -222,7 +229,9 @@ impl Parts {
             renew: watch::Sender::new(0),
             edges: Edges::default(),
             traces: Traces::default(),
+            refusals: Refusals::default(),
             shutdown: self.shutdown,
+            answers: Answers::default(),
             writing: Mutex::new(()),
         };
         Ok((control, sequences))
@@ -236,6 +245,7 @@ fn open(config: &Config, shutdown: Shutdown) -> Result<Parts, StartError> {
     let consul =
         consul.map(|found| Arc::new(Consul::new(found, trust_domain.clone(), &config.data)));
     let mut desired = store.load()?;
+    desired.newest_change = store.newest_change()?;
     desired.discover(consul.as_ref().map(|consul| consul.discovered()).unwrap_or_default());
     Ok(Parts {
         desired,
@@ -294,6 +304,8 @@ impl Listeners {
         let receiver = TraceServiceServer::new(Receiver(control.clone()));
         let routes = Routes::new(receiver.max_decoding_message_size(MAX_MESSAGE));
         servers.spawn(serve(self.otlp, None, Grpc(routes.prepare()), shutdown));
+        let own = control.clone();
+        servers.spawn(async move { own.keep_refusals().await });
         let saved = saved(config);
         let background = background(&control, sequences, certificate, saved.clone());
         Ok(Running { api: config.api_listen, mesh, otlp, control, servers, background, saved })
@@ -317,10 +329,13 @@ impl Tls for Paced {
 }
 
 /// The API's front door.
-pub(crate) async fn front(control: &Arc<Control>, token: Secret) -> Result<Front, StartError> {
+pub(crate) async fn front(
+    control: &Arc<Control>,
+    access: Arc<Access>,
+) -> Result<Front, StartError> {
     let transcoder = Transcoder::new(descriptors::CONTROL)?;
     let routes = api_routes(control).await?;
-    Ok(Front::new(control.clone(), token, routes, transcoder, Metrics::default()))
+    Ok(Front::new(control.clone(), access, routes, transcoder, Metrics::default()))
 }
 
 pub(crate) async fn bind(

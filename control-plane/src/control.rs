@@ -8,11 +8,13 @@ use tokio::time::Instant;
 use weir_mesh::model::{Instance, Invalid};
 use weir_mesh::shutdown::Shutdown;
 
+use crate::access::Refusals;
 use crate::api::Attest;
 use crate::ca::{Authority, CaError, JoinTokens};
 use crate::consul::Consul;
 use crate::converge::{self, Converged};
 use crate::edges::Edges;
+use crate::guard::{Answers, Guard};
 use crate::pace::Pace;
 use crate::publish::Publisher;
 use crate::registry::Registry;
@@ -55,8 +57,18 @@ pub struct Made {
     pub unchanged: bool,
     /// When the store had it.
     pub at: Instant,
-    /// What it changes.
+    /// What it changes; empty when it is replayed.
     pub changes: Vec<Change>,
+    /// True: an earlier request with the same key made it.
+    pub replayed: bool,
+}
+
+impl Made {
+    /// One that was made just now.
+    #[must_use]
+    pub fn of(revision: Revision, unchanged: bool, changes: Vec<Change>) -> Self {
+        Self { revision, unchanged, at: Instant::now(), changes, replayed: false }
+    }
 }
 
 /// Why a change was not made. Nothing has changed then.
@@ -152,52 +164,127 @@ pub struct Control {
     pub edges: Edges,
     /// What was recorded.
     pub traces: Traces,
+    /// Who was refused, as far as it is not in the history yet.
+    pub refusals: Refusals,
     /// Set when the process stops.
     pub shutdown: Shutdown,
+    /// How requests with a key were answered.
+    pub answers: Answers,
     /// One change at a time.
     pub writing: Mutex<()>,
 }
 
 impl Control {
-    /// Makes a change: `plan` works it out from the newest desired state, the result
+    /// Makes a change without conditions: `plan` works it out from the newest desired state, the result
     /// is checked whole, stored, and published. It goes on to its end even when
     /// nobody waits for the answer any more, so that memory and store agree.
     ///
     /// # Errors
     /// [`ChangeError`].
+    // For what the control plane itself changes.
+    #[allow(dead_code)]
     pub async fn change(
         self: &Arc<Self>,
         author: Author,
         plan: impl FnOnce(&Desired, &dyn Store) -> Result<Plan, ChangeError> + Send + 'static,
     ) -> Result<Made, ChangeError> {
+        self.change_guarded(author, Guard::default(), plan).await
+    }
+
+    /// The same, for a request with conditions. One that was answered already changes
+    /// nothing and is answered as it was.
+    ///
+    /// # Errors
+    /// [`ChangeError`].
+    pub async fn change_guarded(
+        self: &Arc<Self>,
+        author: Author,
+        guard: Guard,
+        plan: impl FnOnce(&Desired, &dyn Store) -> Result<Plan, ChangeError> + Send + 'static,
+    ) -> Result<Made, ChangeError> {
         let control = self.clone();
-        let work = move || control.change_blocking(author, plan);
+        let work = move || control.change_blocking(author, &guard, plan);
         let done = tokio::task::spawn_blocking(work).await;
         done.map_err(|lost| StoreError::Task(lost.to_string()))?
+    }
+
+    /// What an earlier request with the same key led to.
+    ///
+    /// # Errors
+    /// [`ChangeError`]: another request had the key, or history cannot be read.
+    pub async fn replayed(self: &Arc<Self>, guard: &Guard) -> Result<Option<Made>, ChangeError> {
+        if guard.idempotency.is_none() {
+            return Ok(None);
+        }
+        let (control, guard) = (self.clone(), guard.clone());
+        let work = move || {
+            let _one_at_a_time = control.writing.lock().unwrap_or_else(PoisonError::into_inner);
+            let newest = control.desired.borrow().revision;
+            control.replayed_blocking(&guard, newest)
+        };
+        let done = tokio::task::spawn_blocking(work).await;
+        done.map_err(|lost| StoreError::Task(lost.to_string()))?
+    }
+
+    fn replayed_blocking(
+        &self,
+        guard: &Guard,
+        newest: Revision,
+    ) -> Result<Option<Made>, ChangeError> {
+        let Some(asked) = &guard.idempotency else { return Ok(None) };
+        let found = self.answers.find(&*self.store, newest, asked)?;
+        Ok(found.map(|answer| Made {
+            revision: answer.revision,
+            unchanged: answer.unchanged,
+            at: Instant::now(),
+            changes: Vec::new(),
+            replayed: true,
+        }))
     }
 
     fn change_blocking(
         &self,
         author: Author,
+        guard: &Guard,
         plan: impl FnOnce(&Desired, &dyn Store) -> Result<Plan, ChangeError>,
     ) -> Result<Made, ChangeError> {
         let _one_at_a_time = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
         let desired = self.desired.borrow().clone();
-        let Plan { action, mut edits, dry_run } = plan(&desired, &*self.store)?;
+        if let Some(made) = self.replayed_blocking(guard, desired.revision)? {
+            return Ok(made);
+        }
+        guard.check(&desired)?;
+        let Plan { action, edits, dry_run } = plan(&desired, &*self.store)?;
+        guard.check_there(&desired)?;
+        let made = self.make(&desired, author, guard, Plan { action, edits, dry_run })?;
+        if let Some(asked) = guard.idempotency.as_ref().filter(|_| !dry_run) {
+            self.answers.remember(asked, made.revision, made.unchanged);
+        }
+        Ok(made)
+    }
+
+    /// Makes a change that is worked out. Nobody else makes one meanwhile.
+    fn make(
+        &self,
+        desired: &Desired,
+        author: Author,
+        guard: &Guard,
+        plan: Plan,
+    ) -> Result<Made, ChangeError> {
+        let Plan { action, mut edits, dry_run } = plan;
         if let Some(resources) = &self.resources {
-            edits = resources.admit(&desired, edits)?;
+            edits = resources.admit(desired, edits)?;
         }
         edits.retain(|edit| desired.get(&edit.key) != edit.after);
         if edits.is_empty() {
-            let revision = desired.revision;
-            return Ok(Made { revision, unchanged: true, at: Instant::now(), changes: Vec::new() });
+            return Ok(Made::of(desired.newest_change, true, Vec::new()));
         }
         let next = desired.after(&edits);
-        if let Some(error) = snapshot::introduced(&desired, &next).into_iter().next() {
+        if let Some(error) = snapshot::introduced(desired, &next).into_iter().next() {
             let field = format!("routes.{}.{}", error.route(), error.field());
             return Err(Invalid::one(field, error.to_string()).into());
         }
-        if let Some(fault) = policies::introduced(&desired, &next).into_iter().next() {
+        if let Some(fault) = policies::introduced(desired, &next).into_iter().next() {
             let field = format!("policies.{}.{}.{}", fault.kind, fault.name, fault.field());
             return Err(Invalid::one(field, fault.to_string()).into());
         }
@@ -208,8 +295,7 @@ impl Control {
                 after: edit.after.clone(),
             };
             let changes = edits.iter().map(change).collect();
-            let revision = desired.revision;
-            return Ok(Made { revision, unchanged: false, at: Instant::now(), changes });
+            return Ok(Made::of(desired.revision, false, changes));
         }
         if let Some(resources) = &self.resources {
             return resources.write(self, author, action, &edits);
@@ -221,13 +307,45 @@ impl Control {
             reason: author.reason,
             action,
             edits,
-            idempotency: None,
+            idempotency: guard.idempotency.clone(),
         })?;
-        let at = Instant::now();
+        let made = Made::of(entry.revision, false, entry.changes);
         self.desired.send_replace(Arc::new(next));
         let action = action.as_str();
         tracing::info!(revision = entry.revision, action, actor = entry.actor, "changed");
-        Ok(Made { revision: entry.revision, unchanged: false, at, changes: entry.changes })
+        Ok(made)
+    }
+
+    /// Writes an entry that changes nothing into the history: somebody was refused, or
+    /// did what no desired state tells. Routers hear nothing of it.
+    ///
+    /// # Errors
+    /// When it could not be stored.
+    pub async fn note(self: &Arc<Self>, author: Author, action: Action) -> Result<(), StoreError> {
+        let control = self.clone();
+        let done = tokio::task::spawn_blocking(move || control.note_blocking(author, action)).await;
+        done.map_err(|lost| StoreError::Task(lost.to_string()))?
+    }
+
+    fn note_blocking(&self, author: Author, action: Action) -> Result<(), StoreError> {
+        if !self.replica.leads() {
+            return Err(StoreError::Task("another replica leads".to_owned()));
+        }
+        let _one_at_a_time = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
+        let entry = self.store.commit(&Commit {
+            base: self.desired.borrow().revision,
+            nanos: text::unix_nanos(),
+            actor: author.actor,
+            reason: author.reason,
+            action,
+            edits: Vec::new(),
+            idempotency: None,
+        })?;
+        self.desired.send_if_modified(|desired| {
+            *desired = Arc::new(desired.noted(entry.revision));
+            false
+        });
+        Ok(())
     }
 
     /// Every instance: those that routers registered, then those without one.

@@ -16,7 +16,9 @@ mod converge;
 mod edges;
 mod files;
 mod front;
+mod guard;
 pub mod inject;
+mod json;
 #[cfg(feature = "kubernetes")]
 mod kubernetes;
 mod metrics;
@@ -39,6 +41,7 @@ use weir_mesh::ready;
 use weir_mesh::shutdown::Shutdown;
 use weir_mesh::telemetry::log;
 
+pub use access::AccessArgs;
 pub use app::{Config, Running, StartError, start};
 pub use consul::ConsulArgs;
 
@@ -82,6 +85,9 @@ pub struct Args {
     /// Where to find services beside those that are asked for.
     #[command(flatten)]
     pub consul: ConsulArgs,
+    /// Who may use the API, and whether by TLS.
+    #[command(flatten)]
+    pub access: AccessArgs,
     /// File to write what was really bound to, as JSON, once serving.
     #[arg(long, value_name = "FILE")]
     pub ready_file: Option<PathBuf>,
@@ -92,6 +98,23 @@ pub struct Args {
     #[cfg(feature = "kubernetes")]
     #[command(flatten)]
     pub kubernetes: kubernetes::Args,
+}
+
+/// Verifies the history in the data directory of a control plane that does not run.
+/// `hashes` are SHA-256 of entries that somebody kept, in hexadecimal.
+///
+/// # Errors
+/// What to do instead.
+pub fn verify_history(
+    data: &std::path::Path,
+    hashes: &[String],
+) -> Result<weir_proto::weir::control::v1::VerifyHistoryResponse, String> {
+    let kept = hashes.iter().map(|text| {
+        api::hash(text).ok_or_else(|| format!("{text:?} is not 64 hexadecimal digits"))
+    });
+    let kept = kept.collect::<Result<Vec<_>, _>>()?;
+    let verified = store::Embedded::verify_file(&data.join("weir.redb"), &kept);
+    verified.map(Into::into).map_err(|error| error.to_string())
 }
 
 fn lifetime(text: &str) -> Result<Duration, String> {
@@ -117,6 +140,7 @@ impl Args {
             trust_domain: self.trust_domain.clone(),
             certificate_lifetime: self.certificate_lifetime,
             consul: self.consul.clone(),
+            access: self.access.clone(),
         }
     }
 }

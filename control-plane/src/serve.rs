@@ -3,10 +3,11 @@
 use std::convert::Infallible;
 use std::future::Future;
 use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::{Request, Response};
+use http::{Extensions, Request, Response};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
@@ -55,11 +56,29 @@ pub trait Tls: Send + Sync + 'static {
     /// For the next connection.
     fn current(&self) -> Arc<rustls::ServerConfig>;
 
+    /// Notes who a client is, by the certificates that it showed, leaf first, for each
+    /// of its requests.
+    ///
+    /// # Errors
+    /// When they cannot be read: the connection ends.
+    fn shown(
+        &self,
+        certificates: &[CertificateDer<'_>],
+        extensions: &mut Extensions,
+    ) -> Result<(), ConnectionError> {
+        extensions.insert(Peer(peer_id(certificates)?));
+        Ok(())
+    }
+
     /// How many handshakes there may be at once; none: as many as connections.
     fn handshakes(&self) -> Option<Arc<Limit>> {
         None
     }
 }
+
+/// Where a request comes from.
+#[derive(Debug, Clone, Copy)]
+pub struct RemoteAddress(pub SocketAddr);
 
 impl Tls for OwnCertificate {
     fn current(&self) -> Arc<rustls::ServerConfig> {
@@ -85,9 +104,9 @@ pub async fn serve<H: Handler>(
         let accept = async {
             // The semaphore is never closed.
             let permit = permits.clone().acquire_owned().await.ok();
-            listener.accept().await.map(|(stream, _)| (stream, permit))
+            listener.accept().await.map(|(stream, remote)| (stream, remote, permit))
         };
-        let (stream, permit) = tokio::select! {
+        let (stream, remote, permit) = tokio::select! {
             () = &mut stop => break,
             accepted = accept => match accepted {
                 Ok(accepted) => accepted,
@@ -102,7 +121,8 @@ pub async fn serve<H: Handler>(
         let tls = certificate.clone();
         let (handler, builder, watcher) = (handler.clone(), builder.clone(), graceful.watcher());
         tokio::spawn(async move {
-            let served = connection(stream, tls, handler, &builder, watcher).await;
+            let from = (stream, RemoteAddress(remote));
+            let served = connection(from, tls, handler, &builder, watcher).await;
             if let Err(error) = served {
                 tracing::debug!(%error, "a connection ended");
             }
@@ -132,22 +152,27 @@ fn builder() -> Builder<TokioExecutor> {
     builder
 }
 
-type ConnectionError = Box<dyn std::error::Error + Send + Sync>;
+/// Why a connection ended before its time.
+pub type ConnectionError = Box<dyn std::error::Error + Send + Sync>;
 
 async fn connection<H: Handler>(
-    stream: TcpStream,
+    (stream, remote): (TcpStream, RemoteAddress),
     tls: Option<Arc<dyn Tls>>,
     handler: H,
     builder: &Builder<TokioExecutor>,
     watcher: Watcher,
 ) -> Result<(), ConnectionError> {
     stream.set_nodelay(true)?;
+    let mut extensions = Extensions::new();
+    extensions.insert(remote);
     let Some(tls) = tls else {
-        return http(stream, None, handler, builder, watcher).await;
+        return http(stream, extensions, handler, builder, watcher).await;
     };
     let stream = handshake(stream, &*tls).await?;
-    let peer = peer(stream.get_ref().1.peer_certificates())?;
-    http(stream, peer, handler, builder, watcher).await
+    if let Some(certificates) = stream.get_ref().1.peer_certificates() {
+        tls.shown(certificates, &mut extensions)?;
+    }
+    http(stream, extensions, handler, builder, watcher).await
 }
 
 /// TLS, in turn. Who has said nothing yet is not waited for in the line, and how long
@@ -163,21 +188,15 @@ async fn handshake(stream: TcpStream, tls: &dyn Tls) -> io::Result<TlsStream<Tcp
     tokio::time::timeout(HANDSHAKE, accepted).await.map_err(late)?
 }
 
-fn peer(certificates: Option<&[CertificateDer<'_>]>) -> Result<Option<Peer>, ConnectionError> {
-    Ok(certificates.map(peer_id).transpose()?.map(Peer))
-}
-
 async fn http<H: Handler>(
     stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    peer: Option<Peer>,
+    extensions: Extensions,
     handler: H,
     builder: &Builder<TokioExecutor>,
     watcher: Watcher,
 ) -> Result<(), ConnectionError> {
     let service = service_fn(move |mut request: Request<Incoming>| {
-        if let Some(peer) = &peer {
-            request.extensions_mut().insert(peer.clone());
-        }
+        request.extensions_mut().extend(extensions.clone());
         let answer = handler.clone().handle(request);
         async move { Ok::<_, Infallible>(answer.await) }
     });

@@ -277,7 +277,7 @@ pub fn build(
         desired.services.iter().map(|(name, held)| (name.clone(), (*held.value).clone())).collect();
     Ok(Snapshot {
         sequence,
-        revision: desired.revision,
+        revision: desired.newest_change,
         trust_domain: trust_domain.clone(),
         instances: desired
             .with_instances(instances)

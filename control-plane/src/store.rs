@@ -9,6 +9,7 @@ mod embedded;
 #[cfg(feature = "kubernetes")]
 mod kubernetes;
 mod record;
+mod verify;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -23,6 +24,7 @@ pub use discovered::{Discovered, Found};
 pub use embedded::Embedded;
 #[cfg(feature = "kubernetes")]
 pub use kubernetes::ClusterStore;
+pub use verify::{Fault, Verified};
 
 /// Number of a desired state; 0 before the first change. It only grows.
 pub type Revision = u32;
@@ -41,6 +43,9 @@ pub struct Held<T> {
 pub struct Desired {
     /// Its number.
     pub revision: Revision,
+    /// The newest revision that changed something: entries that only are to be
+    /// remembered come after it. Snapshots have this one.
+    pub newest_change: Revision,
     /// By name: what was asked for, and what was found beside it.
     pub services: BTreeMap<ServiceName, Held<Service>>,
     /// Of `services` what was asked for, as it was.
@@ -91,6 +96,7 @@ impl Desired {
             (ObjectKey::Options, _) => self.options = Options::default(),
         }
         self.revision = self.revision.max(revision);
+        self.newest_change = self.newest_change.max(revision);
     }
 
     /// The state that these edits would make, as the next revision.
@@ -122,6 +128,58 @@ impl Desired {
             }
             ObjectKey::Options => Some(Object::Options(Arc::new(self.options.clone()))),
         }
+    }
+
+    /// The same after an entry that changes nothing.
+    #[must_use]
+    pub fn noted(&self, revision: Revision) -> Self {
+        Self { revision, ..self.clone() }
+    }
+
+    /// Whether routers would be told the same of both.
+    #[must_use]
+    pub fn is_same(&self, other: &Self) -> bool {
+        match self.revision == other.revision {
+            true => self == other,
+            false => {
+                self.newest_change == other.newest_change && self.noted(other.revision) == *other
+            }
+        }
+    }
+
+    /// The revision of an object's last change; none: it is not there. Of mesh-wide
+    /// switches it is not kept.
+    #[must_use]
+    pub fn changed(&self, key: &ObjectKey) -> Option<Revision> {
+        match key {
+            ObjectKey::Service(name) => self.services.get(name).map(|held| held.revision),
+            ObjectKey::Route(name) => self.routes.get(name).map(|held| held.revision),
+            ObjectKey::Policy(kind, name) => {
+                self.policies.get(&(*kind, name.clone())).map(|held| held.revision)
+            }
+            ObjectKey::TcpRoute(name) => self.tcp_routes.get(name).map(|held| held.revision),
+            ObjectKey::Options => None,
+        }
+    }
+
+    /// Who changes the weights of a service, when only they may: what its `managedBy`
+    /// says.
+    #[must_use]
+    pub fn manager(&self, service: &ServiceName) -> Option<String> {
+        self.services.get(service)?.value.managed_by.as_deref().map(ToOwned::to_owned)
+    }
+
+    /// Everything that was asked for.
+    #[must_use]
+    pub fn objects(&self) -> BTreeMap<ObjectKey, Object> {
+        let services = self.asked.keys().cloned().map(ObjectKey::Service);
+        let routes = self.routes.keys().cloned().map(ObjectKey::Route);
+        let policies =
+            self.policies.keys().map(|(kind, name)| ObjectKey::Policy(*kind, name.clone()));
+        let tcp_routes = self.tcp_routes.keys().cloned().map(ObjectKey::TcpRoute);
+        let keys = services.chain(routes).chain(policies).chain(tcp_routes);
+        let keys = keys.chain([ObjectKey::Options]);
+        keys.filter_map(|key| self.get(&key).map(|object| (key, object))).collect()
     }
 
     /// The instances that have no router: services name their addresses.
@@ -228,10 +286,12 @@ pub enum Action {
     Rollout,
     /// Somebody may not do what was asked; nothing changed.
     Refused,
+    /// Certificates were renewed, or the root; nothing that is desired changed.
+    Rotate,
 }
 
 impl Action {
-    const ALL: [Self; 9] = [
+    const ALL: [Self; 10] = [
         Self::Shift,
         Self::Rollback,
         Self::Apply,
@@ -241,6 +301,7 @@ impl Action {
         Self::Observe,
         Self::Rollout,
         Self::Refused,
+        Self::Rotate,
     ];
 
     /// As the API writes it.
@@ -256,6 +317,7 @@ impl Action {
             Self::Observe => "observe",
             Self::Rollout => "rollout",
             Self::Refused => "refused",
+            Self::Rotate => "rotate",
         }
     }
 
@@ -405,10 +467,45 @@ pub trait Store: Send + Sync + 'static {
     /// When it cannot be read.
     fn last_change(&self, of: &ObjectKey, revision: Revision) -> Result<Option<Entry>, StoreError>;
 
+    /// The newest revision that changed something; 0: none did. Where older entries
+    /// were forgotten, it is none before the oldest that is kept.
+    ///
+    /// # Errors
+    /// When the history cannot be read.
+    fn newest_change(&self) -> Result<Revision, StoreError> {
+        let mut limit = 1;
+        loop {
+            let entries = self.history(None, limit)?;
+            let found = entries.iter().find(|entry| !entry.changes.is_empty());
+            match (found, entries.last()) {
+                (Some(entry), _) => return Ok(entry.revision),
+                (None, None) => return Ok(0),
+                (None, Some(oldest)) if entries.len() < limit => {
+                    return Ok(if oldest.revision == 1 { 0 } else { oldest.revision });
+                }
+                _ => limit *= 16,
+            }
+        }
+    }
+
     /// Numbers that were never given out before and never will be again, above all
     /// that were.
     ///
     /// # Errors
     /// When they cannot be reserved durably.
     fn reserve(&self, count: u64) -> Result<Range<u64>, StoreError>;
+
+    /// Reads all that there is and tells whether it is what was written. `kept` are
+    /// SHA-256 of entries that somebody noted elsewhere: they must be in the chain.
+    ///
+    /// # Errors
+    /// When it cannot be read at all.
+    fn verify(&self, kept: &[[u8; 32]]) -> Result<Verified, StoreError> {
+        verify::verify(self, kept)
+    }
+
+    /// Whether [`Store::load`] has objects; false: they are somewhere else.
+    fn has_state(&self) -> bool {
+        true
+    }
 }

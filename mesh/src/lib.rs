@@ -1,6 +1,7 @@
 //! What every part of Weir shares: plain types, their wire form, identity,
 //! telemetry, and what a server needs around it.
 
+pub mod analysis;
 pub mod canonical;
 pub mod duration;
 pub mod file;

@@ -8,6 +8,7 @@ mod decode_route;
 pub mod digest;
 mod encode;
 mod encode_route;
+mod latency;
 mod listener;
 mod policy;
 mod tcp;

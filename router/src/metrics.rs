@@ -1,23 +1,22 @@
 //! What a router counts. Handles are bound once for each worker and set of
 //! labels; after that, recording takes no lock.
 
-use std::collections::HashMap;
+mod edges;
+
 use std::hash::BuildHasher as _;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use weir_mesh::telemetry::DURATION_BOUNDS;
 use weir_mesh::telemetry::metrics::{Counter, Gauge, Histogram, Registry};
 use weir_proto::weir::mesh::v1::Edge;
 
+use self::edges::{Edges, Slots};
 use crate::connection::Side;
 use crate::table::Map;
 
 /// All metrics of a router.
 pub struct Metrics {
     registry: Registry,
-    edges: Mutex<HashMap<(String, String), Arc<EdgeCounts>>>,
+    edges: Edges,
     tls_failures: Counter,
     /// The sequence of the snapshot in use.
     pub applied: Gauge,
@@ -29,25 +28,6 @@ pub struct Metrics {
     pub certificate_expiry: Gauge,
     /// Lines that did not fit into the access log's queue.
     pub log_dropped: Counter,
-}
-
-/// Requests of one edge, for the control plane.
-#[derive(Default)]
-struct EdgeCounts {
-    requests: AtomicU64,
-    failures: AtomicU64,
-    buckets: [AtomicU64; DURATION_BOUNDS.len() + 1],
-    /// What was reported already.
-    reported: Mutex<Edge>,
-}
-
-impl EdgeCounts {
-    fn count(&self, failed: bool, seconds: f64) {
-        self.requests.fetch_add(1, Relaxed);
-        self.failures.fetch_add(u64::from(failed), Relaxed);
-        let bucket = DURATION_BOUNDS.partition_point(|bound| *bound < seconds);
-        self.buckets[bucket].fetch_add(1, Relaxed);
-    }
 }
 
 /// The labels of one request.
@@ -71,6 +51,8 @@ pub struct Key<'a> {
 
 /// What became of it.
 pub struct Outcome<'a> {
+    /// Whose weights chose its version; 0: none.
+    pub revision: u32,
     /// From its arrival to the end of the answer.
     pub took: Duration,
     /// The server's fault.
@@ -86,12 +68,14 @@ pub struct Outcome<'a> {
 pub struct Bound {
     hasher: foldhash::quality::RandomState,
     handles: Map<u64, Handles>,
+    edges: Slots,
 }
 
 struct Handles {
     http: Histogram,
     rpc: Option<Histogram>,
-    edge: Option<Arc<EdgeCounts>>,
+    /// A slot of the worker's.
+    edge: Option<usize>,
 }
 
 impl Metrics {
@@ -119,7 +103,7 @@ impl Metrics {
                 "weir.router.access_log.dropped",
                 "Lines that did not fit into the queue of the access log.",
             ),
-            edges: Mutex::default(),
+            edges: Edges::default(),
             registry,
         }
     }
@@ -138,50 +122,23 @@ impl Metrics {
     /// What was seen on each edge since the last report.
     #[must_use]
     pub fn report(&self, source: &str) -> Vec<Edge> {
-        let edges = self.edges.lock().unwrap_or_else(PoisonError::into_inner);
-        let news = edges.iter().filter_map(|((service, version), counts)| {
-            let mut last = counts.reported.lock().unwrap_or_else(PoisonError::into_inner);
-            let now = Edge {
-                requests: counts.requests.load(Relaxed),
-                failures: counts.failures.load(Relaxed),
-                buckets: counts.buckets.iter().map(|b| b.load(Relaxed)).collect(),
-                ..Edge::default()
-            };
-            if now.requests == last.requests {
-                return None;
-            }
-            let before = last.buckets.iter().chain(std::iter::repeat(&0));
-            let edge = Edge {
-                source: source.to_owned(),
-                destination: service.clone(),
-                version: version.clone(),
-                requests: now.requests - last.requests,
-                failures: now.failures.saturating_sub(last.failures),
-                buckets: now
-                    .buckets
-                    .iter()
-                    .zip(before)
-                    .map(|(a, b)| a.saturating_sub(*b))
-                    .collect(),
-                ..Edge::default()
-            };
-            *last = now;
-            Some(edge)
-        });
-        news.collect()
+        self.edges.report(source)
     }
 
-    /// One connection that is no request, from its opening to its end.
-    pub fn count_edge(&self, service: &str, version: &str, failed: bool, took: Duration) {
-        self.edge(service, version).count(failed, took.as_secs_f64());
+    /// One connection that is no request, from its opening to its end; `revision`
+    /// chose its version.
+    pub fn count_edge(
+        &self,
+        service: &str,
+        version: &str,
+        revision: u32,
+        failed: bool,
+        took: Duration,
+    ) {
+        self.edges.get(service, version, revision).count(failed, took);
     }
 
-    fn edge(&self, service: &str, version: &str) -> Arc<EdgeCounts> {
-        let mut edges = self.edges.lock().unwrap_or_else(PoisonError::into_inner);
-        edges.entry((service.to_owned(), version.to_owned())).or_default().clone()
-    }
-
-    fn bind(&self, key: &Key<'_>) -> Handles {
+    fn bind(&self, key: &Key<'_>, slots: &mut Slots) -> Handles {
         let status = key.status.to_string();
         let common = [
             ("weir_service", key.service),
@@ -211,7 +168,7 @@ impl Metrics {
                 histogram(rpc, &labels)
             }),
             edge: (key.side != Side::Inbound && !key.service.is_empty())
-                .then(|| self.edge(key.service, key.version)),
+                .then(|| slots.number(key.service, key.version)),
         }
     }
 }
@@ -223,12 +180,26 @@ impl Default for Metrics {
 }
 
 impl Bound {
+    /// Counts what is no request of a client, but of an edge (service, version and
+    /// revision) all the same.
+    pub fn count_edge(
+        &mut self,
+        metrics: &Metrics,
+        (service, version, revision): (&str, &str, u32),
+        failed: bool,
+        took: Duration,
+    ) {
+        let number = self.edges.number(service, version);
+        self.edges.count(&metrics.edges, number, revision, failed, took);
+    }
+
     /// Counts one request.
     pub fn record(&mut self, metrics: &Metrics, key: &Key<'_>, outcome: &Outcome<'_>) {
         // The hash alone is the key: keyed and of 64 bits, two label sets in a
         // process do not meet.
         let hash = self.hasher.hash_one(key);
-        let handles = self.handles.entry(hash).or_insert_with(|| metrics.bind(key));
+        let handles =
+            self.handles.entry(hash).or_insert_with(|| metrics.bind(key, &mut self.edges));
         let seconds = outcome.took.as_secs_f64();
         handles.http.observe(seconds);
         if let Some(rpc) = &handles.rpc {
@@ -240,8 +211,9 @@ impl Bound {
             let retries = metrics.registry.counter("weir.router.retries", help, "", &labels);
             retries.add(u64::from(outcome.retries));
         }
-        if let Some(edge) = &handles.edge {
-            edge.count(outcome.failed, seconds);
+        if let Some(edge) = handles.edge {
+            let Outcome { revision, failed, took, .. } = *outcome;
+            self.edges.count(&metrics.edges, edge, revision, failed, took);
         }
         for flag in outcome.flags {
             // Rare: an error or a stand-in each time.

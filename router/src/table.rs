@@ -1,7 +1,8 @@
-//! The compiled snapshot: what a request looks things up in. Immutable; a new
-//! one takes its place as a whole.
+//! The compiled snapshot: what a request looks things up in. Immutable but for its
+//! numbers; a new one takes its place as a whole.
 
 mod action;
+mod audience;
 mod build;
 mod build_route;
 mod extensions;
@@ -16,6 +17,7 @@ mod traffic;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 
 use weir_mesh::identity::SpiffeId;
 use weir_mesh::model::{Options, Protocol, ServiceName, Sticky, VersionName};
@@ -26,6 +28,7 @@ use crate::limit::Attachment;
 use crate::request::target;
 use crate::upstream::{Host, Reach};
 pub use action::{Action, Backend, Filters, Mirror, Rare, Session, Target};
+pub use audience::{AudienceEntry, OwnMirror, Who};
 pub use build::Builder;
 pub use extensions::{ExtensionEntry, Extensions};
 pub use intern::Interner;
@@ -43,9 +46,7 @@ pub(crate) type Map<K, V> = std::collections::HashMap<K, V, foldhash::fast::Rand
 /// One snapshot, ready for lookups.
 pub struct Table {
     /// Of the snapshot.
-    pub sequence: u64,
-    /// The desired state behind it.
-    pub revision: u32,
+    pub numbers: Numbers,
     /// By name.
     pub services: Map<ServiceName, Destination>,
     /// For what enters by the gateway.
@@ -67,7 +68,41 @@ pub struct Table {
     pub guards: Option<Arc<Guards>>,
 }
 
+/// Which snapshot a table is: all of it that may change, for another snapshot may
+/// say the same.
+#[derive(Debug, Default)]
+pub struct Numbers {
+    sequence: AtomicU64,
+    revision: AtomicU32,
+}
+
+impl Numbers {
+    /// Of a snapshot.
+    #[must_use]
+    pub fn new(sequence: u64, revision: u32) -> Self {
+        Self { sequence: sequence.into(), revision: revision.into() }
+    }
+}
+
 impl Table {
+    /// The sequence of the snapshot.
+    #[must_use]
+    pub fn sequence(&self) -> u64 {
+        self.numbers.sequence.load(Relaxed)
+    }
+
+    /// The desired state behind it.
+    #[must_use]
+    pub fn revision(&self) -> u32 {
+        self.numbers.revision.load(Relaxed)
+    }
+
+    /// It is the table of a later snapshot too, which says the same.
+    pub fn renumber(&self, sequence: u64, revision: u32) {
+        self.numbers.revision.store(revision, Relaxed);
+        self.numbers.sequence.store(sequence, Relaxed);
+    }
+
     /// Whose a connection from another router is, or what came to a pod at `to`: all of
     /// these are asked whether it may. `own` is the service on a machine. A port that
     /// no service has is the mesh's, which has no name.
@@ -125,6 +160,10 @@ pub struct ServiceEntry {
     pub splitter: Splitter,
     /// What keeps a user on a version.
     pub sticky: Option<Sticky>,
+    /// Who gets one of `versions` whatever the weights: the first that matches.
+    pub audiences: Vec<AudienceEntry>,
+    /// Which of `versions` gets copies.
+    pub mirror: Option<OwnMirror>,
     /// How its instances are chosen, limited and kept out.
     pub traffic: Arc<Traffic>,
     /// Set when the snapshot had the service's descriptors (gateway only).

@@ -1,6 +1,8 @@
 //! Writes: each is checked whole, then made as one change or not at all.
 
 mod apply;
+mod confirm;
+mod request;
 mod shift;
 mod tcp;
 mod warnings;
@@ -18,11 +20,14 @@ use weir_proto::weir::mesh::v1 as mesh;
 use super::error;
 use crate::control::{Author, ChangeError, Control, Made, Plan};
 use crate::converge::Converged;
+use crate::guard::{Guard, Scope};
 use crate::snapshot;
 use crate::store::{Action, Desired, Edit, Object, ObjectKey, Revision, Store};
 use crate::text::hex;
 
 pub(super) use apply::apply;
+pub(crate) use request::HEADER as IDEMPOTENCY_KEY;
+pub(super) use request::{guard, replayed, taken};
 pub(super) use shift::shift;
 pub(super) use tcp::{delete as delete_tcp_route, put as put_tcp_route};
 
@@ -76,6 +81,7 @@ async fn answer(control: &Control, made: Made, wait: Option<Duration>) -> pb::Ch
         revision: made.revision,
         converged,
         unchanged: made.unchanged,
+        replayed: made.replayed,
         ..Default::default()
     }
 }
@@ -96,17 +102,26 @@ fn proto(converged: Converged) -> pb::Converged {
 pub(super) async fn rollback(
     control: &Arc<Control>,
     actor: String,
-    request: pb::RollbackRequest,
+    mut request: pb::RollbackRequest,
 ) -> Result<pb::ChangeResponse, Status> {
     let mut bad = Violations::new();
+    let guard = guard(&mut request, &actor, &mut bad);
     let name = check_service(&request.service, &mut bad);
     check_reason(&request.reason, &mut bad);
     let wait = check_wait(request.wait, request.wait_seconds, &mut bad);
     let name = bad.finish(name).map_err(|e| error::invalid(&e))?;
+    if let Some(made) = replayed(control, &guard).await? {
+        return Ok(answer(control, made, wait).await);
+    }
+    let key = ObjectKey::Service(name.clone());
+    let guard = guard.expecting(Scope::Object(key.clone()), request.expected_revision);
+    let who = actor.clone();
     let author = Author { actor, reason: request.reason };
     let plan = move |desired: &Desired, store: &dyn Store| {
         let held = desired.services.get(&name).ok_or_else(|| no_service(&name, desired))?;
-        let key = ObjectKey::Service(name.clone());
+        if !request.force {
+            check_manager(desired, &name, &who)?;
+        }
         let before = match earlier(store, &key, held.revision, request.to) {
             // Before anyone asked for it, it was as it is found.
             Err(ChangeError::Precondition(_)) if held.revision > 0 && desired.is_found(&name) => {
@@ -117,8 +132,19 @@ pub(super) async fn rollback(
         let edits = vec![Edit { key, after: before }];
         Ok(Plan { action: Action::Rollback, edits, dry_run: false })
     };
-    let made = control.change(author, plan).await.map_err(error::change)?;
+    let made = control.change_guarded(author, guard, plan).await.map_err(error::change)?;
     Ok(answer(control, made, wait).await)
+}
+
+/// Weights that somebody else manages are theirs to change.
+fn check_manager(desired: &Desired, name: &ServiceName, actor: &str) -> Result<(), ChangeError> {
+    match desired.manager(name) {
+        Some(manager) if manager != actor => Err(ChangeError::Precondition(format!(
+            "the weights of {name} are managed by {manager}; change them there, or set force \
+             (--force)"
+        ))),
+        _ => Ok(()),
+    }
 }
 
 /// An object as it was at revision `to`; 0: before its last change, `last`.
@@ -155,9 +181,13 @@ fn earlier(
 pub(super) async fn put_route(
     control: &Arc<Control>,
     actor: String,
-    request: pb::PutRouteRequest,
+    mut request: pb::PutRouteRequest,
 ) -> Result<pb::ChangeResponse, Status> {
     let mut bad = Violations::new();
+    let guard = guard(&mut request, &actor, &mut bad);
+    if let Some(made) = replayed(control, &guard).await? {
+        return Ok(answer(control, made, None).await);
+    }
     check_reason(&request.reason, &mut bad);
     let message = request.route.unwrap_or_default();
     let route = match wire::route(&message, "route") {
@@ -169,14 +199,15 @@ pub(super) async fn put_route(
     };
     check_sent(&control.desired.borrow(), &message, "route", &mut bad);
     let route = bad.finish(route).map_err(|e| error::invalid(&e))?;
+    let key = ObjectKey::Route(route.name.clone());
+    let guard = guard.expecting(Scope::Object(key.clone()), request.expected_revision);
     let author = Author { actor, reason: request.reason };
     let plan = move |desired: &Desired, _: &dyn Store| {
-        let key = ObjectKey::Route(route.name.clone());
         let edits = vec![Edit { key, after: Some(Object::Route(route)) }];
         check_backends(desired, &edits, |_| "route".to_owned())?;
         Ok(Plan { action: Action::PutRoute, edits, dry_run: false })
     };
-    let made = control.change(author, plan).await.map_err(error::change)?;
+    let made = control.change_guarded(author, guard, plan).await.map_err(error::change)?;
     Ok(answer(control, made, None).await)
 }
 
@@ -205,39 +236,45 @@ fn check_backends(
 pub(super) async fn delete_route(
     control: &Arc<Control>,
     actor: String,
-    request: pb::DeleteRouteRequest,
+    mut request: pb::DeleteRouteRequest,
 ) -> Result<pb::ChangeResponse, Status> {
+    let mut bad = Violations::new();
+    let guard = guard(&mut request, &actor, &mut bad);
+    check_reason(&request.reason, &mut bad);
+    bad.finish(Some(())).map_err(|e| error::invalid(&e))?;
     let key = ObjectKey::Route(request.name.as_str().into());
+    let guard = guard.expecting(Scope::Object(key.clone()), request.expected_revision);
     let author = Author { actor, reason: request.reason };
-    delete(control, author, Action::DeleteRoute, key, "route", &request.name).await
+    let what = ("route", request.name.as_str());
+    delete(control, author, guard, Action::DeleteRoute, key, what).await
 }
 
 pub(super) async fn delete_policy(
     control: &Arc<Control>,
     actor: String,
-    request: pb::DeletePolicyRequest,
+    mut request: pb::DeletePolicyRequest,
 ) -> Result<pb::ChangeResponse, Status> {
     let mut bad = Violations::new();
+    let guard = guard(&mut request, &actor, &mut bad);
     check_reason(&request.reason, &mut bad);
     let kind = bad.take("kind", request.kind.parse::<PolicyKind>());
     let kind = bad.finish(kind).map_err(|e| error::invalid(&e))?;
     let key = ObjectKey::Policy(kind, request.name.as_str().into());
+    let guard = guard.expecting(Scope::Object(key.clone()), request.expected_revision);
     let author = Author { actor, reason: request.reason };
-    delete(control, author, Action::DeletePolicy, key, kind.as_str(), &request.name).await
+    let what = (kind.as_str(), request.name.as_str());
+    delete(control, author, guard, Action::DeletePolicy, key, what).await
 }
 
-/// Removes one object; `what` and `name` are what it is called when it is not there.
+/// Removes one object; kind and name are what it is called when it is not there.
 async fn delete(
     control: &Arc<Control>,
     author: Author,
+    guard: Guard,
     action: Action,
     key: ObjectKey,
-    what: &'static str,
-    name: &str,
+    (what, name): (&'static str, &str),
 ) -> Result<pb::ChangeResponse, Status> {
-    let mut bad = Violations::new();
-    check_reason(&author.reason, &mut bad);
-    bad.finish(Some(())).map_err(|e| error::invalid(&e))?;
     let name: String = name.chars().take(253).collect();
     let plan = move |desired: &Desired, _: &dyn Store| {
         if desired.get(&key).is_none() {
@@ -245,7 +282,7 @@ async fn delete(
         }
         Ok(Plan { action, edits: vec![Edit { key, after: None }], dry_run: false })
     };
-    let made = control.change(author, plan).await.map_err(error::change)?;
+    let made = control.change_guarded(author, guard, plan).await.map_err(error::change)?;
     Ok(answer(control, made, None).await)
 }
 
@@ -268,6 +305,15 @@ pub(super) async fn rotate(
     } else {
         control.renew_certificates()
     };
+    let reason = match new_root {
+        true => format!("a new root: {}", request.reason),
+        false => request.reason,
+    };
+    let author = Author { actor: actor.to_owned(), reason };
+    if let Err(error) = control.note(author, Action::Rotate).await {
+        // It is done, and cannot be taken back.
+        tracing::error!(%error, "the rotation is not in the history");
+    }
     let roots = control.authority.bundle();
     Ok(pb::RotateCertificatesResponse {
         routers: u32::try_from(routers).unwrap_or(u32::MAX),

@@ -78,7 +78,7 @@ pub(super) fn services(control: &Control) -> pb::ListServicesResponse {
             instances: count(own.count()),
             revision,
             sources: desired.sources(name).into_iter().map(str::to_owned).collect(),
-            managed_by: String::new(),
+            managed_by: desired.manager(name).unwrap_or_default(),
         }
     };
     let services = desired.services.iter();
@@ -133,9 +133,20 @@ pub(super) async fn history(
     request: pb::ListHistoryRequest,
 ) -> Result<pb::ListHistoryResponse, Status> {
     let limit = limit(request.limit, 50)?;
-    let of = match request.service.as_str() {
-        "" => None,
-        name => Some(ObjectKey::Service(service_name(name)?)),
+    let of = match (request.service.as_str(), request.object.as_str()) {
+        ("", "") => None,
+        ("", object) => {
+            let key = object.parse::<ObjectKey>();
+            let why = "such as service/products, route/web or policy/RateLimitPolicy/login";
+            let wrong =
+                |e| error::invalid(&Invalid::one("object", format!("{e}; write one {why}")));
+            Some(key.map_err(wrong)?)
+        }
+        (name, "") => Some(ObjectKey::Service(service_name(name)?)),
+        _ => {
+            let why = "cannot be set together with service; leave one out";
+            return Err(error::invalid(&Invalid::one("object", why.to_owned())));
+        }
     };
     let control = control.clone();
     let read = tokio::task::spawn_blocking(move || {

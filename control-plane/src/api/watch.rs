@@ -289,7 +289,10 @@ impl Stream<'_> {
                 let not_after = (not_after != 0).then_some(not_after);
                 registry.health(&self.ticket, health.healthy, not_after);
             }
-            Some(Message::Report(report)) => self.control.edges.record(&self.service, &report),
+            Some(Message::Report(report)) => {
+                self.control.edges.record(&self.service, &report);
+                self.control.edges.measured(&self.ticket.id, &report);
+            }
             Some(Message::Leave(_)) => return Ok(true),
             Some(Message::Hello(_)) => {
                 return Err(Status::invalid_argument("hello is said once; open another stream"));

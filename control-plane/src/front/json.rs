@@ -6,20 +6,15 @@ use http::{HeaderValue, Method, Request, Response, StatusCode, Version};
 use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
 use tonic::Code;
 use tonic::body::Body;
-use tonic::service::Routes;
 use weir_mesh::transcode::{Call, Deframer, Found, GrpcStatus, Transcoder, frame, http_status};
 
-use super::{answer as reply, method_not_allowed, refuse};
-use crate::api::MAX_MESSAGE;
-use crate::serve::call;
+use super::{Inner, answer as reply, method_not_allowed, refuse};
+use crate::api::{IDEMPOTENCY_KEY, MAX_MESSAGE};
 
 const JSON: &str = "application/json";
 
-pub(super) async fn answer(
-    transcoder: &Transcoder,
-    routes: &Routes,
-    request: Request<Body>,
-) -> Response<Body> {
+pub(super) async fn answer(front: &Inner, request: Request<Body>) -> Response<Body> {
+    let transcoder = &front.transcoder;
     let found = match transcoder.find(request.method(), request.uri().path()) {
         Found::Call(call) => call,
         Found::MethodNotAllowed(allowed) => return method_not_allowed(&allowed),
@@ -49,11 +44,14 @@ pub(super) async fn answer(
     *inner.version_mut() = Version::HTTP_2;
     *inner.extensions_mut() = parts.extensions;
     inner.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
+    if let Some(key) = parts.headers.get(IDEMPOTENCY_KEY) {
+        inner.headers_mut().insert(IDEMPOTENCY_KEY, key.clone());
+    }
     match found.grpc_path().parse() {
         Ok(uri) => *inner.uri_mut() = uri,
         Err(_) => return broken(),
     }
-    let mut answer = finish(transcoder, &found, call(routes.clone(), inner).await).await;
+    let mut answer = finish(transcoder, &found, front.dispatch(inner).await).await;
     if head {
         *answer.body_mut() = Body::default();
     }

@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use kube::api::{DeleteParams, Patch, PatchParams};
 use serde_json::{Value, json};
-use tokio::time::Instant;
 use weir_mesh::model::{Invalid, Route, Service, ServiceName, Sticky, Violations};
 
 use super::cluster::{ClusterError, FIELD_MANAGER};
@@ -104,12 +103,9 @@ impl Resources for Engine {
                 told.join(", ")
             )));
         }
-        let at = Instant::now();
         Ok(match entry {
-            Some(entry) => {
-                Made { revision: entry.revision, unchanged: false, at, changes: entry.changes }
-            }
-            None => Made { revision: before.revision, unchanged: true, at, changes: Vec::new() },
+            Some(entry) => Made::of(entry.revision, false, entry.changes),
+            None => Made::of(before.newest_change, true, Vec::new()),
         })
     }
 }

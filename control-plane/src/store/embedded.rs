@@ -1,5 +1,7 @@
 //! The store of one machine: a redb file.
 
+mod check;
+
 use std::fs::{OpenOptions, Permissions};
 use std::ops::Range;
 use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
@@ -13,7 +15,9 @@ use redb::{
 };
 
 use super::record::{self, ChangeRecord, EntryRecord, Hash, StateRecord, sha256};
-use super::{Commit, Desired, Edit, Entry, ObjectKey, Revision, Store, StoreError};
+use super::{
+    Commit, Desired, Edit, Entry, Fault, ObjectKey, Revision, Store, StoreError, Verified,
+};
 
 /// By [`ObjectKey`]: the newest desired state.
 const STATE: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("state");
@@ -31,6 +35,16 @@ const KNOWN_FORMAT: u64 = 1;
 /// The first number that [`Store::reserve`] has not given out.
 const NEXT: &str = "next";
 
+/// SHA-256 of the newest entry, in four parts, big-endian, and which entry that is. So
+/// the newest is protected too, by which no other entry follows. A Weir that did not
+/// know these left them as they were: later entries are taken as they are.
+const HEAD: [&str; 4] = ["head-0", "head-1", "head-2", "head-3"];
+const HEAD_REVISION: &str = "head-revision";
+/// What [`NEXT`] must at least be: a flipped bit must not make it smaller.
+const NEXT_LEAST: &str = "next-least";
+/// Nobody has reserved so many numbers.
+const NEXT_MOST: u64 = u64::MAX / 2;
+
 /// The store of one machine.
 pub struct Embedded {
     database: Database,
@@ -42,6 +56,33 @@ impl Embedded {
     /// # Errors
     /// [`StoreError`]: in use, damaged, of a newer format, or the disk failed.
     pub fn open(path: &Path) -> Result<Self, StoreError> {
+        let store = Self::with(Self::file(path)?)?;
+        if let Some(Fault { revision, why }) = store.verify(&[])?.faults.into_iter().next() {
+            return Err(StoreError::Damaged { revision, why });
+        }
+        Ok(store)
+    }
+
+    /// Verifies a file that no control plane uses, page by page as well.
+    ///
+    /// # Errors
+    /// [`StoreError`]: in use, none there, or it cannot be read at all.
+    pub fn verify_file(path: &Path, kept: &[Hash]) -> Result<Verified, StoreError> {
+        if !path.is_file() {
+            return Err(StoreError::File(format!("there is no {}", path.display())));
+        }
+        let mut database = Self::file(path)?;
+        let sound = database.check_integrity();
+        let mut verified = Self::with(database)?.verify(kept)?;
+        match sound {
+            Ok(true) => {}
+            Ok(false) => verified.fault(0, "pages of the file were damaged and have been repaired"),
+            Err(error) => verified.fault(0, format!("pages of the file are damaged: {error}")),
+        }
+        Ok(verified)
+    }
+
+    fn file(path: &Path) -> Result<Database, StoreError> {
         // redb makes files that all may read, and so did older versions of this.
         OpenOptions::new()
             .create(true)
@@ -50,13 +91,17 @@ impl Embedded {
             .open(path)
             .and_then(|file| file.set_permissions(Permissions::from_mode(0o600)))
             .map_err(|error| StoreError::File(format!("{}: {error}", path.display())))?;
-        let database = match Database::create(path) {
-            Ok(database) => database,
+        match Database::create(path) {
+            Ok(database) => Ok(database),
             Err(DatabaseError::DatabaseAlreadyOpen) => {
-                return Err(StoreError::InUse(path.display().to_string()));
+                Err(StoreError::InUse(path.display().to_string()))
             }
-            Err(error) => return Err(error.into()),
-        };
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Makes what a new file lacks.
+    fn with(database: Database) -> Result<Self, StoreError> {
         let store = Self { database };
         let write = store.begin()?;
         {
@@ -73,7 +118,6 @@ impl Embedded {
             write.open_table(BLOBS)?;
         }
         write.commit()?;
-        store.verify()?;
         Ok(store)
     }
 
@@ -81,26 +125,6 @@ impl Embedded {
         let mut write = self.database.begin_write()?;
         write.set_durability(Durability::Immediate)?;
         Ok(write)
-    }
-
-    /// Follows the chain from the first entry to the last.
-    fn verify(&self) -> Result<(), StoreError> {
-        let read = self.database.begin_read()?;
-        let mut previous: Hash = [0; 32];
-        for (expected, item) in (1u32..).zip(read.open_table(HISTORY)?.iter()?) {
-            let (revision, bytes) = item?;
-            let damaged =
-                |why: &str| StoreError::Damaged { revision: revision.value(), why: why.to_owned() };
-            let record = EntryRecord::decode(bytes.value()).map_err(|e| damaged(&e.to_string()))?;
-            if record.revision != revision.value() || record.revision != expected {
-                return Err(damaged("an entry is missing before it"));
-            }
-            if record.previous != previous {
-                return Err(damaged("the entry before it has been altered"));
-            }
-            previous = sha256(bytes.value());
-        }
-        Ok(())
     }
 }
 
@@ -151,6 +175,16 @@ fn write_edit(
     Ok(ChangeRecord { object: key, before, after })
 }
 
+fn write_head(write: &WriteTransaction, revision: Revision, hash: &Hash) -> Result<(), StoreError> {
+    let mut meta = write.open_table(META)?;
+    meta.insert(HEAD_REVISION, u64::from(revision))?;
+    for (name, part) in HEAD.iter().zip(hash.chunks_exact(8)) {
+        let part = part.iter().fold(0, |sum, byte| (sum << 8) | u64::from(*byte));
+        meta.insert(*name, part)?;
+    }
+    Ok(())
+}
+
 /// The newest revision and the hash of its entry.
 fn head(write: &WriteTransaction) -> Result<(Revision, Hash), StoreError> {
     let history = write.open_table(HISTORY)?;
@@ -193,6 +227,7 @@ impl Store for Embedded {
             .collect::<Result<_, _>>()?;
         let record = EntryRecord::new(commit, revision, changes, &previous).encode_to_vec();
         write.open_table(HISTORY)?.insert(revision, record.as_slice())?;
+        write_head(&write, revision, &sha256(&record))?;
         write.commit()?;
         let read = self.database.begin_read()?;
         record::entry(revision, &record, &|hash| blob(&read, hash))
@@ -237,9 +272,14 @@ impl Store for Embedded {
             let start = meta.get(NEXT)?.map_or(1, |value| value.value());
             let end = start.saturating_add(count);
             meta.insert(NEXT, end)?;
+            meta.insert(NEXT_LEAST, end)?;
             start..end
         };
         write.commit()?;
         Ok(range)
+    }
+
+    fn verify(&self, kept: &[Hash]) -> Result<Verified, StoreError> {
+        check::verify(&self.database.begin_read()?, kept)
     }
 }

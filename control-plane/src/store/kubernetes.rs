@@ -389,6 +389,10 @@ impl Store for ClusterStore {
         Ok(None)
     }
 
+    fn has_state(&self) -> bool {
+        false
+    }
+
     fn reserve(&self, count: u64) -> Result<Range<u64>, StoreError> {
         let range = std::cell::Cell::new(0..0);
         self.update(|data| {

@@ -14,8 +14,8 @@ use weir_mesh::transcode::Transcoder;
 use super::build_route::Parents;
 use super::reflection::Reflection;
 use super::{
-    Action, Destination, Endpoint, Extensions, Interner, Listeners, Map, Matcher, ServiceEntry,
-    Splitter, Table, TrafficBuilder, VersionEntry, places,
+    Action, Destination, Endpoint, Extensions, Interner, Listeners, Map, Matcher, Numbers,
+    ServiceEntry, Splitter, Table, TrafficBuilder, VersionEntry, audience, places,
 };
 use crate::auth::{self, Guards};
 use crate::config::Pod;
@@ -127,8 +127,7 @@ impl Builder {
         self.extensions.sweep();
         self.traffic.sweep(|name| entries.contains_key(name));
         Ok(Table {
-            sequence: snapshot.sequence,
-            revision: snapshot.revision,
+            numbers: Numbers::new(snapshot.sequence, snapshot.revision),
             services,
             listeners: Listeners::build(&snapshot.listeners, |id| {
                 gateway.listeners.remove(id).unwrap_or_default()
@@ -172,6 +171,8 @@ impl Builder {
         }
         let weights: Vec<u32> = versions.iter().map(|v| v.weight).collect();
         let split = self.splits.number(&format!("service/{}", service.name));
+        let mirror =
+            audience::mirror(service, || self.splits.number(&format!("mirror/{}", service.name)));
         Ok(ServiceEntry {
             name: service.name.clone(),
             protocol: service.protocol,
@@ -180,6 +181,8 @@ impl Builder {
             versions,
             splitter: Splitter::new(split, weights),
             sticky: service.split.sticky.clone(),
+            audiences: audience::audiences(service),
+            mirror,
             transcoder: self.transcoder(service).map_err(at)?,
         })
     }

@@ -25,6 +25,7 @@ pub struct Record {
     server_name: Option<Box<str>>,
     destination: Option<SocketAddr>,
     route: Option<Arc<str>>,
+    revision: u32,
     to: Option<To>,
     counted: Cell<(u64, u64)>,
     retries: u32,
@@ -83,6 +84,7 @@ impl Record {
             server_name: None,
             destination: None,
             route: None,
+            revision: 0,
             to: None,
             counted: Cell::new((0, 0)),
             retries: 0,
@@ -100,9 +102,10 @@ impl Record {
         self.destination = Some(destination);
     }
 
-    /// What routed it.
-    pub fn route(&mut self, label: Arc<str>) {
+    /// What routed it, and the desired state that this is of.
+    pub fn route(&mut self, label: Arc<str>, revision: u32) {
         self.route = Some(label);
+        self.revision = revision;
     }
 
     /// It is no opaque connection: its requests are told instead.
@@ -183,7 +186,7 @@ impl Record {
         metrics.registry().counter("weir.router.tcp.closed", help, "", &labels).inc();
         let failed = matches!(flag, Some("UF" | "UO" | "UH" | "UC" | "NR"));
         if self.side != Side::Inbound && !service.is_empty() {
-            metrics.count_edge(service, version, failed, self.began.elapsed());
+            metrics.count_edge(service, version, self.revision, failed, self.began.elapsed());
         }
         let log = &self.worker.shared.access_log;
         if !log.is_on() {

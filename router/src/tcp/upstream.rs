@@ -121,7 +121,7 @@ pub async fn connect(
     prefix: Bytes,
     mut record: Record,
 ) {
-    record.route(action.label.clone());
+    record.route(action.label.clone(), table.revision());
     let permit = match permit(worker, &table) {
         Ok(permit) => permit,
         Err(refused) => return refuse(stream, record, &refused),

@@ -11,9 +11,10 @@ use weir_mesh::wire;
 use weir_proto::weir::control::v1 as pb;
 
 use super::warnings::warnings;
-use super::{answer, check_backends, check_reason, check_sent, check_wait};
+use super::{answer, check_backends, check_reason, check_sent, check_wait, guard, replayed};
 use crate::api::{error, read};
 use crate::control::{Author, Control, Plan};
+use crate::guard::Scope;
 use crate::snapshot::policies;
 use crate::store::{Action, Desired, Edit, Object, ObjectKey, Store};
 
@@ -29,11 +30,16 @@ struct Apply {
 pub(in crate::api) async fn apply(
     control: &Arc<Control>,
     actor: String,
-    request: pb::ApplyRequest,
+    mut request: pb::ApplyRequest,
 ) -> Result<pb::ChangeResponse, Status> {
     let mut bad = Violations::new();
+    let guard = guard(&mut request, &actor, &mut bad);
     let wait = check_wait(request.wait, 0, &mut bad);
     check_reason(&request.reason, &mut bad);
+    if let Some(made) = replayed(control, &guard).await? {
+        return Ok(answer(control, made, wait).await);
+    }
+    let guard = guard.expecting(Scope::Mesh, request.expected_revision);
     let desired = control.desired.borrow().clone();
     let apply = checked(&request, &desired, bad).map_err(|e| error::invalid(&e))?;
     let author = Author { actor, reason: request.reason };
@@ -51,7 +57,7 @@ pub(in crate::api) async fn apply(
         apply.check_targets(desired, &edits)?;
         Ok(Plan { action: Action::Apply, edits, dry_run })
     };
-    let made = control.change(author, plan).await.map_err(error::change)?;
+    let made = control.change_guarded(author, guard, plan).await.map_err(error::change)?;
     let changes = made.changes.iter().map(read::describe).collect();
     let places = names.iter().enumerate().map(|(i, name)| (name.as_str(), i)).collect();
     let warnings = warnings(&control.desired.borrow(), &made.changes, &places);

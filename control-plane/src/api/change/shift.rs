@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tonic::Status;
 use weir_mesh::model::{
@@ -10,10 +11,14 @@ use weir_mesh::model::{
 use weir_mesh::wire;
 use weir_proto::weir::control::v1 as pb;
 
-use super::{answer, check_reason, check_service, check_wait, no_service};
+use super::confirm::{check_confirm, measure};
+use super::{
+    answer, check_manager, check_reason, check_service, check_wait, guard, no_service, replayed,
+};
 use crate::api::error;
-use crate::control::{Author, ChangeError, Control, Plan};
-use crate::store::{Action, Desired, Edit, Object, ObjectKey, Revision, Store};
+use crate::control::{Author, ChangeError, Control, Made, Plan};
+use crate::guard::Scope;
+use crate::store::{Action, Desired, Edit, Object, ObjectKey, Store};
 
 /// A shift whose every field could be right; whether it fits the service is asked
 /// when the service is known.
@@ -21,8 +26,9 @@ struct Shift {
     service: ServiceName,
     weights: BTreeMap<VersionName, Weight>,
     sticky: StickyChange,
-    expected: Option<Revision>,
     allow_empty: bool,
+    /// Who asks, where weights that somebody manages are theirs alone.
+    actor: Option<String>,
 }
 
 enum StickyChange {
@@ -34,11 +40,18 @@ enum StickyChange {
 pub(in crate::api) async fn shift(
     control: &Arc<Control>,
     actor: String,
-    request: pb::ShiftRequest,
+    mut request: pb::ShiftRequest,
 ) -> Result<pb::ChangeResponse, Status> {
     let mut bad = Violations::new();
-    let wait = check_wait(request.wait, request.wait_seconds, &mut bad);
+    let guard = guard(&mut request, &actor, &mut bad);
+    let confirm = check_confirm(request.confirm, request.confirm_seconds, &mut bad);
+    let wait = request.wait || request.confirm;
+    let wait = check_wait(wait, request.wait_seconds, &mut bad);
     check_reason(&request.reason, &mut bad);
+    if let Some(made) = replayed(control, &guard).await? {
+        let service = request.service.parse().ok();
+        return Ok(told(control, service.as_ref(), made, wait, confirm).await);
+    }
     // A shift of a service that is not there is NOT_FOUND whatever else is wrong, and
     // a known service makes better errors: each weight is looked at in its light.
     let known: Vec<VersionName> = match request.service.parse::<ServiceName>() {
@@ -50,13 +63,33 @@ pub(in crate::api) async fn shift(
         }
         Err(_) => Vec::new(),
     };
-    let shift =
+    let mut shift =
         read(&request, &known, &control.instances(), bad).map_err(|e| error::invalid(&e))?;
+    shift.actor = (!request.force).then(|| actor.clone());
+    let key = ObjectKey::Service(shift.service.clone());
+    let guard = guard.expecting(Scope::Object(key), request.expected_revision);
     let author = Author { actor, reason: request.reason };
-    let known = control.clone();
+    let (known, service) = (control.clone(), shift.service.clone());
     let plan = move |desired: &Desired, _: &dyn Store| plan(&shift, desired, &known.instances());
-    let made = control.change(author, plan).await.map_err(error::change)?;
-    Ok(answer(control, made, wait).await)
+    let made = control.change_guarded(author, guard, plan).await.map_err(error::change)?;
+    Ok(told(control, Some(&service), made, wait, confirm).await)
+}
+
+/// The answer, once routers have the shift and requests have been counted.
+async fn told(
+    control: &Arc<Control>,
+    service: Option<&ServiceName>,
+    made: Made,
+    wait: Option<Duration>,
+    confirm: Option<Duration>,
+) -> pb::ChangeResponse {
+    let revision = made.revision;
+    let answer = answer(control, made, wait).await;
+    let measured = match (service, confirm) {
+        (Some(service), Some(time)) => Some(measure(control, service, revision, time).await),
+        _ => None,
+    };
+    pb::ChangeResponse { measured, ..answer }
 }
 
 fn read(
@@ -106,9 +139,8 @@ fn read(
             }
         },
     };
-    let expected = (request.expected_revision != 0).then_some(request.expected_revision);
     let allow_empty = request.allow_empty;
-    bad.finish(service.map(|service| Shift { service, weights, sticky, expected, allow_empty }))
+    bad.finish(service.map(|service| Shift { service, weights, sticky, allow_empty, actor: None }))
 }
 
 fn no_version(service: &str, known: &[VersionName]) -> String {
@@ -123,13 +155,8 @@ fn no_version(service: &str, known: &[VersionName]) -> String {
 fn plan(shift: &Shift, desired: &Desired, instances: &[Instance]) -> Result<Plan, ChangeError> {
     let held =
         desired.services.get(&shift.service).ok_or_else(|| no_service(&shift.service, desired))?;
-    if let Some(expected) = shift.expected
-        && expected != held.revision
-    {
-        return Err(ChangeError::Aborted(format!(
-            "{} was last changed in revision {}, not {expected}; read it again and retry",
-            shift.service, held.revision
-        )));
+    if let Some(actor) = &shift.actor {
+        check_manager(desired, &shift.service, actor)?;
     }
     let old = &held.value.split;
     let sticky = match &shift.sticky {

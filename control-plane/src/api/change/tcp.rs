@@ -9,41 +9,52 @@ use weir_mesh::wire;
 use weir_proto::weir::control::v1 as pb;
 use weir_proto::weir::mesh::v1 as mesh;
 
-use super::{answer, check_reason};
+use super::{answer, check_reason, guard, replayed};
 use crate::api::error;
 use crate::control::{Author, Control, Plan};
+use crate::guard::Scope;
 use crate::snapshot;
 use crate::store::{Action, Desired, Edit, Object, ObjectKey, Store};
 
 pub(in crate::api) async fn put(
     control: &Arc<Control>,
     actor: String,
-    request: pb::PutTcpRouteRequest,
+    mut request: pb::PutTcpRouteRequest,
 ) -> Result<pb::ChangeResponse, Status> {
     let mut bad = Violations::new();
+    let guard = guard(&mut request, &actor, &mut bad);
+    if let Some(made) = replayed(control, &guard).await? {
+        return Ok(answer(control, made, None).await);
+    }
     check_reason(&request.reason, &mut bad);
     let message = request.route.unwrap_or_default();
     let route = one(&message, "route", Some(&**control.desired.borrow()), &mut bad);
     let route = bad.finish(route).map_err(|e| error::invalid(&e))?;
+    let key = ObjectKey::TcpRoute(route.name.clone());
+    let guard = guard.expecting(Scope::Object(key.clone()), request.expected_revision);
     let author = Author { actor, reason: request.reason };
     let plan = move |_: &Desired, _: &dyn Store| {
-        let key = ObjectKey::TcpRoute(route.name.clone());
         let edits = vec![Edit { key, after: Some(Object::TcpRoute(route)) }];
         Ok(Plan { action: Action::PutRoute, edits, dry_run: false })
     };
-    let made = control.change(author, plan).await.map_err(error::change)?;
+    let made = control.change_guarded(author, guard, plan).await.map_err(error::change)?;
     Ok(answer(control, made, None).await)
 }
 
 pub(in crate::api) async fn delete(
     control: &Arc<Control>,
     actor: String,
-    request: pb::DeleteTcpRouteRequest,
+    mut request: pb::DeleteTcpRouteRequest,
 ) -> Result<pb::ChangeResponse, Status> {
+    let mut bad = Violations::new();
+    let guard = guard(&mut request, &actor, &mut bad);
+    check_reason(&request.reason, &mut bad);
+    bad.finish(Some(())).map_err(|e| error::invalid(&e))?;
     let key = ObjectKey::TcpRoute(request.name.as_str().into());
+    let guard = guard.expecting(Scope::Object(key.clone()), request.expected_revision);
     let author = Author { actor, reason: request.reason };
-    let what = "TCPRoute or TLSRoute";
-    super::delete(control, author, Action::DeleteRoute, key, what, &request.name).await
+    let what = ("TCPRoute or TLSRoute", request.name.as_str());
+    super::delete(control, author, guard, Action::DeleteRoute, key, what).await
 }
 
 /// Reads those of a request. What they name must be `there`; none: that cannot be

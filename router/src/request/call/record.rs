@@ -2,7 +2,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use super::{Call, Speaks};
+use super::{Call, Speaks, is_server_fault};
 use crate::access_log::Line;
 use crate::connection::Side;
 use crate::error::grpc;
@@ -18,7 +18,7 @@ impl Call {
             }
         }
         let took = self.began.elapsed();
-        let failed = self.is_server_fault();
+        let failed = is_server_fault(self.status, self.grpc);
         let worker = self.worker.clone();
         // One that its client gave up, or gave no time, says nothing of the instance.
         let late = self.grpc == Some(grpc::DEADLINE_EXCEEDED) && self.is_hurried();
@@ -47,7 +47,8 @@ impl Call {
             status: self.status.as_u16(),
             grpc: self.grpc,
         };
-        let outcome = Outcome { took, failed, retries: self.retries, flags: &self.flags };
+        let (revision, retries, flags) = (self.revision, self.retries, &*self.flags);
+        let outcome = Outcome { revision, took, failed, retries, flags };
         worker.bound.borrow_mut().record(&worker.shared.metrics, &key, &outcome);
         if worker.shared.access_log.is_on() {
             self.log(service, version, took);
@@ -82,22 +83,6 @@ impl Call {
             error: self.error.as_deref(),
             audit: self.audit.as_deref(),
         });
-    }
-
-    /// HTTP 5xx, or a gRPC status that is not the client's doing.
-    fn is_server_fault(&self) -> bool {
-        match self.grpc {
-            Some(code) => matches!(
-                code,
-                grpc::UNKNOWN
-                    | grpc::DEADLINE_EXCEEDED
-                    | grpc::UNIMPLEMENTED
-                    | grpc::INTERNAL
-                    | grpc::UNAVAILABLE
-                    | grpc::DATA_LOSS
-            ),
-            None => self.status.is_server_error(),
-        }
     }
 
     fn finish_spans(&mut self, failed: bool) {
