@@ -4,6 +4,7 @@
 //! one before it. A backend acknowledges a commit only when state and history
 //! are durable, together.
 
+mod consul;
 mod discovered;
 mod embedded;
 #[cfg(feature = "kubernetes")]
@@ -17,9 +18,11 @@ use std::ops::Range;
 use std::str::FromStr;
 use std::sync::Arc;
 
+use tokio::sync::watch;
 use weir_mesh::model::{Instance, Listener, Options, Route, Service, ServiceName, TcpRoute};
 use weir_mesh::policy::{Policy, PolicyKind};
 
+pub use consul::ConsulStore;
 pub use discovered::{Discovered, Found};
 pub use embedded::Embedded;
 #[cfg(feature = "kubernetes")]
@@ -423,10 +426,16 @@ pub enum StoreError {
         /// Of this program.
         known: u64,
     },
+    /// Nothing has changed: another control plane leads, or none does.
+    #[error("this control plane does not lead now; nothing was changed, try again")]
+    NotLeading,
+    /// The store did not say whether it took a change.
+    #[error("the store did not say whether it has the change ({0}); look at the history")]
+    Unclear(String),
     /// The work was lost with its thread.
     #[error("the store did not answer: {0}")]
     Task(String),
-    /// The Kubernetes API failed.
+    /// The Kubernetes API or Consul failed.
     #[error("the store failed: {0}")]
     Cluster(String),
     /// The backend failed.
@@ -486,6 +495,20 @@ pub trait Store: Send + Sync + 'static {
                 _ => limit *= 16,
             }
         }
+    }
+
+    /// Takes in what other processes have made since; the newest revision then. A store
+    /// of one process has nothing to take in.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    fn refresh(&self) -> Result<Revision, StoreError> {
+        Ok(self.load()?.revision)
+    }
+
+    /// Follows the newest revision that is known, where other processes make some too.
+    fn follow(&self) -> Option<watch::Receiver<Revision>> {
+        None
     }
 
     /// Numbers that were never given out before and never will be again, above all

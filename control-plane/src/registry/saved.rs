@@ -27,7 +27,7 @@ struct SavedRouters {
 /// # Errors
 /// What the file system answers.
 pub fn save(registry: &Registry, path: &Path) -> io::Result<()> {
-    let routers = registry.routers().iter().map(|router| hello(&router.registration)).collect();
+    let routers = registry.look(|all| all.map(|router| hello(&router.registration)).collect());
     file::write_secret(path, SavedRouters { routers }.encode_to_vec())
 }
 
@@ -41,7 +41,7 @@ pub fn load(path: &Path) -> io::Result<Vec<Registration>> {
     Ok(saved.routers.iter().filter_map(registration).collect())
 }
 
-fn hello(registration: &Registration) -> pb::Hello {
+pub(super) fn hello(registration: &Registration) -> pb::Hello {
     let role = match registration.role {
         Role::Sidecar => pb::hello::Role::Sidecar,
         Role::Gateway => pb::hello::Role::Gateway,
@@ -58,7 +58,7 @@ fn hello(registration: &Registration) -> pb::Hello {
     }
 }
 
-fn registration(hello: &pb::Hello) -> Option<Registration> {
+pub(super) fn registration(hello: &pb::Hello) -> Option<Registration> {
     let instance = match &hello.instance {
         Some(instance) => Some(wire::instance(instance, "").ok()?),
         None => None,
