@@ -40,6 +40,7 @@ use crate::pace::{Limit, Pace};
 use crate::publish::{Publisher, Sequences};
 use crate::registry::{self, Registry};
 use crate::replica::{self, MeshDoor, Replica, Tell};
+use crate::rollout::{self, Rollouts};
 use crate::serve::{Grpc, Tls, serve};
 use crate::store::{Desired, Embedded, Store, StoreError};
 use crate::traces::{Receiver, Traces};
@@ -250,6 +251,7 @@ impl Parts {
             resources: self.resources,
             renew: watch::Sender::new(0),
             edges: Edges::default(),
+            rollouts: Rollouts::default(),
             traces: Traces::default(),
             refusals: Refusals::default(),
             shutdown: self.shutdown,
@@ -425,6 +427,7 @@ fn background(
     });
     let own = control.clone();
     tasks.spawn(async move { own.registry.keep().await });
+    tasks.spawn(rollout::keep(control.clone()));
     let own = control.clone();
     tasks.spawn(async move {
         let report = |error: &CaError| {

@@ -20,6 +20,7 @@ use crate::pace::Pace;
 use crate::publish::Publisher;
 use crate::registry::{Registry, Router};
 use crate::replica::{self, Replica};
+use crate::rollout::Rollouts;
 use crate::snapshot::{self, policies};
 use crate::store::{
     Action, Change, Commit, Desired, Discovered, Edit, Revision, Store, StoreError,
@@ -84,6 +85,9 @@ pub enum ChangeError {
     /// What it is about is not there.
     #[error("{0}")]
     NotFound(String),
+    /// Something of this name is there.
+    #[error("{0}")]
+    Exists(String),
     /// Someone else was faster.
     #[error("{0}")]
     Aborted(String),
@@ -166,6 +170,8 @@ pub struct Control {
     pub renew: watch::Sender<u64>,
     /// Who calls whom.
     pub edges: Edges,
+    /// What is known of rollouts that run here.
+    pub rollouts: Rollouts,
     /// What was recorded.
     pub traces: Traces,
     /// Who was refused, as far as it is not in the history yet.
@@ -415,6 +421,7 @@ impl Control {
     pub fn take_report(&self, router: &str, service: &ServiceName, report: &pb::Report) {
         self.edges.record(service, report);
         self.edges.measured(router, report);
+        self.rollouts.feed.report(report);
     }
 
     /// Counts what a router of this control plane reports, and tells the others.

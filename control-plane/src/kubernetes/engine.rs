@@ -174,6 +174,11 @@ impl Engine {
                         held.revision = revision;
                     }
                 }
+                ObjectKey::Rollout(name) => {
+                    if let Some(held) = desired.rollouts.get_mut(name) {
+                        held.revision = revision;
+                    }
+                }
                 ObjectKey::Options => {}
             }
         }
@@ -240,7 +245,7 @@ pub(super) fn places(key: &ObjectKey) -> Vec<(Kind, String, String)> {
             let found = Kind::ALL.iter().find(|known| known.as_str() == kind.as_str());
             found.and_then(|kind| place(*kind, name)).into_iter().collect()
         }
-        ObjectKey::Options => Vec::new(),
+        ObjectKey::Rollout(_) | ObjectKey::Options => Vec::new(),
     }
 }
 

@@ -58,6 +58,9 @@ impl Resources for Engine {
                         bad.add("options", NO_OPTIONS);
                     }
                 }
+                (ObjectKey::Rollout(name), _) => {
+                    bad.add(format!("rollouts.{name}"), NO_ROLLOUTS);
+                }
                 (key, _) if places(key).is_empty() => {
                     bad.add(
                         key.to_string(),
@@ -114,6 +117,7 @@ const NO_SERVICES: &str = "services are Kubernetes' own; make, change and delete
      kubectl, and set weights with `weir shift`";
 const ELSEWHERE: &str = "is not found in Kubernetes by this name (long names are shortened); \
      delete it with kubectl";
+const NO_ROLLOUTS: &str = "are not there on Kubernetes yet";
 const NO_OPTIONS: &str = "are set by the control plane's flags (--egress, --trace-sampling); \
      change the chart's values";
 
@@ -167,7 +171,7 @@ impl Engine {
                 (kind, self.tcp_route(document, &namespace, bad))
             }
             Object::Policy(policy) => (kind, policy.document().clone()),
-            Object::Options(_) => return None,
+            Object::Rollout(_) | Object::Options(_) => return None,
         };
         document["metadata"]["name"] = name.clone().into();
         document["metadata"]["namespace"] = namespace.clone().into();
