@@ -214,8 +214,8 @@ fn every_operation_fails_once_or_for_good() {
     for at in making()..log.len() {
         for for_good in [false, true] {
             let kind = match log[at] {
-                Op::Sync => std::io::ErrorKind::Other,
-                _ => std::io::ErrorKind::StorageFull,
+                Op::Sync => io::ErrorKind::Other,
+                _ => io::ErrorKind::StorageFull,
             };
             let how = format!("operation {at} fails ({kind:?}), for good: {for_good}");
             let disk = Disk::failing(Failing { at, kind, for_good });

@@ -20,7 +20,7 @@ fn written() -> Vec<Op> {
 /// The faults of a store in which something was altered.
 fn altered(log: &[Op], alter: Alter<'_>) -> Vec<Fault> {
     let disk = image(log.iter());
-    let database = redb::Database::builder().create_with_backend(disk).unwrap();
+    let database = Database::builder().create_with_backend(disk).unwrap();
     let store = Embedded { database };
     let write = store.begin().unwrap();
     alter(&write);
@@ -34,7 +34,7 @@ fn values<K: redb::Key + 'static, T>(
     table: TableDefinition<'_, K, &'static [u8]>,
     own: impl Fn(K::SelfType<'_>) -> T,
 ) -> Vec<(T, Vec<u8>)> {
-    let database = redb::Database::builder().create_with_backend(image(log.iter())).unwrap();
+    let database = Database::builder().create_with_backend(image(log.iter())).unwrap();
     let read = database.begin_read().unwrap();
     let table = read.open_table(table).unwrap();
     let items = table.iter().unwrap().map(|item| {
