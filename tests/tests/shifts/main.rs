@@ -7,6 +7,7 @@ use std::time::Instant;
 
 use serde_json::{Value, json};
 use tokio::sync::{Mutex, RwLock};
+use weir_tests::process::{self, Signal};
 use weir_tests::{Http, Mesh, weir};
 
 const SHIFTS: u64 = 1000;
@@ -127,4 +128,35 @@ async fn a_thousand_shifts_under_load() {
     let verified = api.get("/v1/history/verify").ok().await;
     assert_eq!(verified["ok"], true, "{verified}");
     assert_eq!(mesh.weir(&["verify-history"]).code, Some(0));
+    outlives_the_control_plane(mesh).await;
+}
+
+/// `weir shift --wait` waits for a router that hangs; the control plane is killed. The
+/// command goes on by itself, and there is one revision.
+async fn outlives_the_control_plane(mesh: Mesh) {
+    let mesh = Arc::new(mesh);
+    let newest = async || {
+        let reply = mesh.api().get("/v1/history?limit=1").try_send().await.ok()?;
+        (reply.status == 200).then(|| reply.json()["entries"][0].clone())
+    };
+    let before = newest().await.unwrap()["revision"].as_u64().unwrap();
+    let hung = mesh.pid("auth-v2-1-router");
+    process::send(hung, Signal::STOP);
+    let own = mesh.clone();
+    let shift = tokio::task::spawn_blocking(move || {
+        own.weir(&["shift", "users", "v1=3", "v2=4", "--wait", "-o", "json"])
+    });
+    weir_tests::eventually("the shift is made", || async {
+        newest().await.filter(|entry| entry["revision"] == before + 1)
+    })
+    .await;
+    process::send(mesh.pid("control-plane"), Signal::KILL);
+    process::send(hung, Signal::CONT);
+    let answer = shift.await.unwrap().json();
+    assert_eq!(
+        (&answer["revision"], &answer["replayed"], &answer["converged"]["applied"]),
+        (&json!(before + 1), &json!(true), &json!(11)),
+        "{answer}"
+    );
+    assert_eq!(newest().await.unwrap()["revision"], before + 1);
 }
