@@ -41,6 +41,12 @@ pub struct Sample {
 }
 
 impl Sample {
+    /// Before a process has begun.
+    pub fn zero() -> Self {
+        let threads = BTreeMap::new();
+        Self { threads, user_ticks: 0, system_ticks: 0, voluntary: 0, involuntary: 0 }
+    }
+
     /// Looks at one process.
     ///
     /// # Errors

@@ -19,6 +19,7 @@ mod net;
 mod pattern;
 mod payload;
 mod relay;
+mod scale;
 mod tls;
 mod upstream;
 
@@ -54,6 +55,8 @@ enum Verb {
     Analysis(analysis::Options),
     /// Start a command, and say when it first answered
     FirstByte(Box<first_byte::Options>),
+    /// Drive a control plane with many simulated routers and instances
+    Scale(Box<scale::Options>),
 }
 
 fn main() -> ExitCode {
@@ -76,6 +79,7 @@ fn dispatch(verb: Verb) -> Result<(), String> {
         Verb::Aes(options) => print(&aes::run(&options)?),
         Verb::Analysis(options) => print(&analysis::run(&options)?),
         Verb::FirstByte(options) => block_on(first_byte::run(*options)),
+        Verb::Scale(options) => block_on(scale::run(*options)),
     }
 }
 

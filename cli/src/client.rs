@@ -1,6 +1,7 @@
 //! The control API as commands use it.
 
 use std::fmt;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use tonic::metadata::{Ascii, MetadataValue};
@@ -13,6 +14,7 @@ use weir_proto::weir::control::v1::control_service_client::ControlServiceClient;
 use crate::Error;
 use crate::output::Format;
 use crate::runtime_file;
+use crate::tls::{Connector, TlsFiles};
 
 /// The generated client, with the token on every call.
 pub type Client = ControlServiceClient<InterceptedService<Channel, Bearer>>;
@@ -23,7 +25,7 @@ const MAX_MESSAGE: usize = 64 << 20;
 /// Which mesh is meant. Said before a command or after it; after it wins.
 // clap's `global` would give these to `weir router` too, whose --control is another,
 // and its `env` would win over what stands before the command.
-#[derive(Clone, Default, clap::Args)]
+#[derive(Clone, Default, PartialEq, Eq, clap::Args)]
 pub struct Target {
     /// The mesh's control API [env: WEIR_CONTROL]; default: the mesh that `weir up`
     /// runs on this machine
@@ -33,24 +35,49 @@ pub struct Target {
     /// on this machine
     #[arg(long, value_name = "TOKEN")]
     token: Option<String>,
+    /// For https: PEM roots that the control API's certificate leads to [env: WEIR_CA];
+    /// default: those of the system
+    #[arg(long, value_name = "FILE")]
+    ca: Option<PathBuf>,
+    /// For https: certificate (PEM) that says who you are [env: WEIR_CERT]
+    #[arg(long, value_name = "FILE")]
+    cert: Option<PathBuf>,
+    /// Its private key (PEM) [env: WEIR_KEY]
+    #[arg(long, value_name = "FILE")]
+    key: Option<PathBuf>,
 }
 
 impl Target {
     /// True when nothing was said.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.control.is_none() && self.token.is_none()
+        *self == Self::default()
     }
 
     /// What this leaves open, `other` says.
     #[must_use]
     fn or(self, other: Self) -> Self {
-        Self { control: self.control.or(other.control), token: self.token.or(other.token) }
+        let pair = self.cert.is_some() || self.key.is_some();
+        let (cert, key) = if pair { (self.cert, self.key) } else { (other.cert, other.key) };
+        Self {
+            control: self.control.or(other.control),
+            token: self.token.or(other.token),
+            ca: self.ca.or(other.ca),
+            cert,
+            key,
+        }
     }
 
     fn of_environment() -> Self {
         let value = |name| std::env::var(name).ok().filter(|value| !value.is_empty());
-        Self { control: value("WEIR_CONTROL"), token: value("WEIR_TOKEN") }
+        let file = |name| value(name).map(PathBuf::from);
+        Self {
+            control: value("WEIR_CONTROL"),
+            token: value("WEIR_TOKEN"),
+            ca: file("WEIR_CA"),
+            cert: file("WEIR_CERT"),
+            key: file("WEIR_KEY"),
+        }
     }
 }
 
@@ -94,22 +121,26 @@ impl Connect {
             }
         };
         let token = match (&target.token, local) {
-            (Some(token), _) => token.clone(),
+            (Some(token), _) => Some(token.clone()),
+            (None, _) if target.cert.is_some() => None,
             (None, Some(mesh)) if same(&mesh.control, &control) => {
-                std::fs::read_to_string(&mesh.token_file).map_err(|error| {
+                let read = std::fs::read_to_string(&mesh.token_file);
+                Some(read.map_err(|error| {
                     Error::new(format!(
                         "cannot read the token in {}: {error}; give it by --token",
                         mesh.token_file.display()
                     ))
-                })?
+                })?)
             }
             (None, _) => {
                 return Err(Error::new(format!(
-                    "{control} needs a token; give it by --token or WEIR_TOKEN"
+                    "{control} needs a token; give it by --token or WEIR_TOKEN (or a client \
+                     certificate by --cert and --key)"
                 )));
             }
         };
-        connect(&control, &token).await
+        let files = TlsFiles { ca: target.ca, cert: target.cert, key: target.key };
+        connect(&control, token.as_deref(), &files).await
     }
 }
 
@@ -118,13 +149,15 @@ fn same(one: &str, other: &str) -> bool {
     bare(one) == bare(other)
 }
 
-/// Puts the token on each call.
+/// Puts the token on each call; none: a certificate says who calls.
 #[derive(Clone)]
-pub struct Bearer(MetadataValue<Ascii>);
+pub struct Bearer(Option<MetadataValue<Ascii>>);
 
 impl Interceptor for Bearer {
     fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
-        request.metadata_mut().insert("authorization", self.0.clone());
+        if let Some(token) = &self.0 {
+            request.metadata_mut().insert("authorization", token.clone());
+        }
         Ok(request)
     }
 }
@@ -132,10 +165,21 @@ impl Interceptor for Bearer {
 /// Connects to a control API.
 ///
 /// # Errors
-/// The URL or the token cannot be used, or nothing answers.
-pub async fn connect(control: &str, token: &str) -> Result<Client, Error> {
-    let endpoint = endpoint(control)?;
-    let channel = endpoint.connect().await.map_err(|error| {
+/// The URL, the token or a file cannot be used, or nothing answers.
+pub async fn connect(
+    control: &str,
+    token: Option<&str>,
+    files: &TlsFiles,
+) -> Result<Client, Error> {
+    let (endpoint, tls) = endpoint(control)?;
+    let channel = match tls {
+        true => endpoint.connect_with_connector(Connector::new(files)?).await,
+        false if files.cert.is_some() => {
+            return Err(Error::new("--cert: a certificate is shown by https alone"));
+        }
+        false => endpoint.connect().await,
+    };
+    let channel = channel.map_err(|error| {
         Error::new(format!(
             "cannot reach the control API at {control} ({}); start a mesh with `weir up`, or \
              name another with --control URL",
@@ -150,27 +194,42 @@ pub async fn connect(control: &str, token: &str) -> Result<Client, Error> {
 /// # Errors
 /// The URL or the token cannot be used.
 pub fn connect_lazy(control: &str, token: &str) -> Result<Client, Error> {
-    client(endpoint(control)?.connect_lazy(), token)
+    client(endpoint(control)?.0.connect_lazy(), Some(token))
 }
 
-fn endpoint(control: &str) -> Result<Endpoint, Error> {
+/// Where to connect to, and whether by TLS.
+fn endpoint(control: &str) -> Result<(Endpoint, bool), Error> {
     let url =
         if control.contains("://") { control.to_owned() } else { format!("http://{control}") };
     let wrong = |why: String| {
         Error::new(format!("--control {control:?} is no URL ({why}); use http://HOST:PORT"))
     };
-    if !url.starts_with("http://") {
-        return Err(wrong("only http is spoken".into()));
-    }
+    let (url, tls) = match url.strip_prefix("https://") {
+        Some(rest) => (format!("http://{}", with_port(rest)), true),
+        None if url.starts_with("http://") => (url, false),
+        None => return Err(wrong("only http and https are spoken".into())),
+    };
     let endpoint = Endpoint::from_shared(url).map_err(|error| wrong(error.to_string()))?;
-    Ok(endpoint.connect_timeout(Duration::from_secs(5)).tcp_nodelay(true))
+    Ok((endpoint.connect_timeout(Duration::from_secs(5)).tcp_nodelay(true), tls))
 }
 
-fn client(channel: Channel, token: &str) -> Result<Client, Error> {
-    let mut value: MetadataValue<Ascii> = format!("Bearer {}", token.trim())
-        .parse()
-        .map_err(|_| Error::new("the token holds characters that no HTTP header can"))?;
-    value.set_sensitive(true);
+/// What follows `https://`, with its port: tonic is shown an `http://` URL.
+fn with_port(rest: &str) -> String {
+    let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
+    let host_end = authority.rfind(']').unwrap_or(0);
+    match authority[host_end..].contains(':') {
+        true => rest.to_owned(),
+        false => format!("{authority}:443/{path}"),
+    }
+}
+
+fn client(channel: Channel, token: Option<&str>) -> Result<Client, Error> {
+    let wrong = |_| Error::new("the token holds characters that no HTTP header can");
+    let value = |token: &str| format!("Bearer {}", token.trim()).parse().map_err(wrong);
+    let mut value: Option<MetadataValue<Ascii>> = token.map(value).transpose()?;
+    if let Some(value) = &mut value {
+        value.set_sensitive(true);
+    }
     Ok(ControlServiceClient::with_interceptor(channel, Bearer(value))
         .max_decoding_message_size(MAX_MESSAGE)
         .max_encoding_message_size(MAX_MESSAGE))

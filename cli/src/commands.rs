@@ -1,5 +1,6 @@
 //! The commands that ask the control API, one file for each family.
 
+pub mod access;
 pub mod apply;
 pub mod certificates;
 pub mod change;
@@ -11,6 +12,8 @@ pub mod get;
 pub mod init;
 pub mod inject;
 pub mod replay;
+pub mod retry;
+pub mod revisions;
 pub mod schema;
 pub mod status;
 pub mod traces;
@@ -63,6 +66,17 @@ fn not_converged(converged: &weir_proto::weir::control::v1::Converged) -> Error 
 }
 
 fn describe(what: &str, change: &ChangeResponse) -> String {
+    if change.replayed {
+        return format!(
+            "{what}: done before with this idempotency key, as revision {}; nothing changed now{}",
+            change.revision,
+            change
+                .converged
+                .as_ref()
+                .map(|c| format!(", applied by {} of {} routers", c.applied, c.routers))
+                .unwrap_or_default()
+        );
+    }
     if change.unchanged {
         return format!("{what}: nothing to change; revision {} stays", change.revision);
     }

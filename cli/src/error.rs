@@ -50,8 +50,11 @@ impl From<tonic::Status> for Error {
     fn from(status: tonic::Status) -> Self {
         let line = match status.code() {
             Code::Unauthenticated => {
-                "the control API refused the token; give its own by --token or WEIR_TOKEN"
-                    .to_owned()
+                format!(
+                    "the control API does not know who calls ({}); give a token by --token or \
+                     WEIR_TOKEN",
+                    status.message()
+                )
             }
             Code::Unavailable => format!(
                 "the control API does not answer ({}); `weir status` tells when it is back",

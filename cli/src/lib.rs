@@ -9,6 +9,7 @@ mod http_client;
 pub mod mesh_file;
 mod output;
 mod runtime_file;
+mod tls;
 mod tour;
 mod trace_tree;
 mod up;

@@ -9,8 +9,8 @@ use clap_complete::Shell;
 use crate::Error;
 use crate::client::{Connect, Target};
 use crate::commands::{
-    apply, certificates, change, check, delete, diff, explain, get, init, inject, replay, schema,
-    status, traces, trial,
+    access, apply, certificates, change, check, delete, diff, explain, get, init, inject, replay,
+    revisions, schema, status, traces, trial,
 };
 use crate::exec_child::ExecChild;
 use crate::up::UpArgs;
@@ -25,9 +25,10 @@ Move traffic:
   shift         Set the weights of a service's versions
   rollback      Bring a service back to an earlier revision
   apply         Apply documents: routes, policies, a mesh file
-  diff          What would applying them change?
+  diff          What would applying them change? What lies between two revisions?
   delete        Delete routes and policies
   history       Who changed what, when and why
+  verify-history  Is the history what was written?
 
 Look:
   status        Has every router applied what was asked?
@@ -38,6 +39,8 @@ Look:
 
 Secure:
   certificates  Rotate the mesh's certificates
+  access        Make tokens for others
+  whoami        Who am I to the mesh, and what may I do?
 
 On Kubernetes:
   check         Is the cluster ready for Weir, and is Weir well in it?
@@ -53,7 +56,7 @@ Other:
   help          Say more about a command
 
 `weir COMMAND --help` says more. Commands find a mesh of `weir up` by themselves;
---control URL and --token TOKEN, before or after COMMAND, reach another.";
+--control URL and --token TOKEN (or --cert and --key), before or after COMMAND, reach another.";
 
 const TEMPLATE: &str = "{about}\n\n{usage-heading} {usage}{after-help}\n\nOptions:\n{options}";
 
@@ -88,14 +91,19 @@ enum Verb {
     #[command(after_help = "Examples:\n  weir apply -f routes.yaml --dry-run\n  weir get routes \
         web -o yaml | weir apply -f -")]
     Apply(apply::Apply),
-    /// What would applying documents change? Exits with 0: nothing, 1: something, 2: an error
-    #[command(after_help = "Example:\n  weir diff -f routes.yaml -f policies/")]
+    /// What would applying documents change, or what lies between two revisions? Exits
+    /// with 0: nothing, 1: something, 2: an error
+    #[command(after_help = "Examples:\n  weir diff -f routes.yaml -f policies/\n  weir diff 3 7")]
     Diff(diff::Diff),
     /// Delete routes and policies
     #[command(after_help = "Examples:\n  weir delete HTTPRoute web\n  weir delete -f routes.yaml")]
     Delete(delete::Delete),
     /// Who changed what, when and why
     History(change::History),
+    /// Is the history what was written? Exits with 1 when not
+    #[command(after_help = "Examples:\n  weir verify-history\n  weir verify-history --data \
+        weir-data/control-plane")]
+    VerifyHistory(revisions::VerifyHistory),
     /// Has every router applied what was asked?
     Status(status::Status),
     /// List services, routes, policies, instances, routers or edges
@@ -116,6 +124,10 @@ enum Verb {
     Check(check::Check),
     /// Rotate the mesh's certificates
     Certificates(certificates::Certificates),
+    /// Make tokens for others
+    Access(access::Access),
+    /// Who am I to the mesh, and what may I do?
+    Whoami(access::WhoAmI),
     /// Put routers into the pods of YAML files
     #[command(after_help = "Example:\n  weir inject -f deployment.yaml | kubectl apply -f -")]
     Inject(inject::Inject),
@@ -191,6 +203,7 @@ impl Cli {
             Verb::Diff(args) => return Ok(args.run()),
             Verb::Delete(args) => args.run()?,
             Verb::History(args) => args.run()?,
+            Verb::VerifyHistory(args) => return args.run(),
             Verb::Status(args) => args.run()?,
             Verb::Get(args) => args.run()?,
             Verb::Explain(args) => args.run()?,
@@ -198,6 +211,8 @@ impl Cli {
             Verb::Check(args) => return args.run(),
             Verb::Traces(args) => args.run()?,
             Verb::Certificates(args) => args.run()?,
+            Verb::Access(args) => args.run()?,
+            Verb::Whoami(args) => args.run()?,
             Verb::Inject(args) => args.run()?,
             Verb::ControlPlane(args) => weir_control_plane::run(args).map_err(told)?,
             Verb::Router(args) => weir_router::run(args).map_err(told)?,
@@ -227,15 +242,18 @@ impl Verb {
             Self::Diff(verb) => Some(&mut verb.connect),
             Self::Delete(verb) => Some(&mut verb.connect),
             Self::History(verb) => Some(&mut verb.connect),
+            Self::VerifyHistory(verb) => Some(&mut verb.connect),
             Self::Status(verb) => Some(&mut verb.connect),
             Self::Get(verb) => Some(&mut verb.connect),
             Self::Explain(verb) => Some(&mut verb.connect),
             Self::Replay(verb) => Some(&mut verb.connect),
             Self::Traces(verb) => Some(&mut verb.connect),
             Self::Certificates(verb) => Some(verb.connect()),
+            Self::Whoami(verb) => Some(&mut verb.connect),
             Self::Up(_)
             | Self::Init(_)
             | Self::Check(_)
+            | Self::Access(_)
             | Self::Inject(_)
             | Self::ControlPlane(_)
             | Self::Router(_)

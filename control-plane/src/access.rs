@@ -1,8 +1,31 @@
 //! Who may do what.
+//!
+//! `door` finds out who calls (a token, a certificate, an OIDC token), `methods` says
+//! what that needs, and `refusals` writes into the history who was refused.
+
+mod document;
+mod door;
+mod fetch;
+mod grants;
+mod methods;
+mod oidc;
+mod refusals;
+mod tls;
 
 use std::fmt;
+use std::sync::Arc;
 
+use tonic::Status;
+use weir_mesh::model::ServiceName;
 use weir_proto::weir::control::v1 as pb;
+
+#[cfg(feature = "kubernetes")]
+pub use door::Reviews;
+pub use door::{Access, AccessArgs, Denial};
+pub use methods::{least, name as method_name, object};
+pub use refusals::Refusals;
+
+use crate::control::Control;
 
 /// What a caller may do; each role may do all that those before it may.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -29,6 +52,17 @@ impl Role {
             Self::Shifter => "shifter",
             Self::Operator => "operator",
             Self::Admin => "admin",
+        }
+    }
+}
+
+impl Role {
+    fn article(self) -> &'static str {
+        match self {
+            Self::Viewer => "a viewer",
+            Self::Shifter => "a shifter",
+            Self::Operator => "an operator",
+            Self::Admin => "an admin",
         }
     }
 }
@@ -95,6 +129,15 @@ impl Caller {
         Self { name: name.to_owned(), role: Role::Admin, ..Self::default() }
     }
 
+    /// Whether it may set the weights of a service and drive its rollouts.
+    #[must_use]
+    pub fn may_shift(&self, service: &ServiceName) -> bool {
+        // A port of a Service is no other service.
+        let fits = |known: &String| known == service.as_str() || known == service.base();
+        self.role >= Role::Shifter
+            && self.services.as_ref().is_none_or(|services| services.iter().any(fits))
+    }
+
     /// As the history writes it.
     #[must_use]
     pub fn actor(&self) -> String {
@@ -114,4 +157,46 @@ impl From<Caller> for pb::Identity {
             services: caller.services.unwrap_or_default(),
         }
     }
+}
+
+/// Refuses a caller whose role is too low for a call, such as `Shift of
+/// service/products`, and writes that into the history.
+///
+/// # Errors
+/// PERMISSION_DENIED.
+pub async fn check_role(
+    control: &Arc<Control>,
+    caller: &Caller,
+    least: Role,
+    call: &str,
+) -> Result<(), Status> {
+    if caller.role >= least {
+        return Ok(());
+    }
+    let why =
+        format!("it needs the role {least}, and {} is {}", caller.name, caller.role.article());
+    Err(control.refuse(caller, call, &why).await)
+}
+
+/// Refuses a caller who may not set the weights of a service, and writes that into the
+/// history. `method` is the API's name for the call, such as `Shift`. A text that can
+/// be no service's name is left to whoever reads the request.
+///
+/// # Errors
+/// PERMISSION_DENIED.
+pub async fn check_service(
+    control: &Arc<Control>,
+    caller: &Caller,
+    method: &str,
+    service: &str,
+) -> Result<(), Status> {
+    let Ok(service) = service.parse::<ServiceName>() else { return Ok(()) };
+    let call = format!("{method} of service/{service}");
+    check_role(control, caller, Role::Shifter, &call).await?;
+    if caller.may_shift(&service) {
+        return Ok(());
+    }
+    let own = caller.services.as_deref().unwrap_or_default().join(", ");
+    let why = format!("{} may shift {own}, and not {service}", caller.name);
+    Err(control.refuse(caller, &call, &why).await)
 }

@@ -35,11 +35,11 @@ use weir_proto::weir::mesh::v1::{Service, Snapshot};
 
 pub use attest::Attest;
 pub(crate) use change::IDEMPOTENCY_KEY;
-pub(crate) use revisions::hash;
 pub use identity::Identity;
+pub(crate) use revisions::hash;
 pub use watch::{Peer, Watch};
 
-use crate::access::Caller;
+use crate::access::{self, Caller, Role};
 use crate::control::Control;
 
 /// Bytes of one request: descriptor sets are the largest part.
@@ -67,7 +67,11 @@ impl ControlService for Api {
         &self,
         request: Request<ApplyRequest>,
     ) -> Result<Response<ChangeResponse>, Status> {
-        let actor = actor(&request);
+        let caller = caller(&request);
+        if !request.get_ref().dry_run {
+            access::check_role(&self.0, &caller, Role::Operator, "Apply").await?;
+        }
+        let actor = caller.actor();
         change::apply(&self.0, actor, change::taken(request)).await.map(Response::new)
     }
 
@@ -89,6 +93,8 @@ impl ControlService for Api {
         &self,
         request: Request<ShiftRequest>,
     ) -> Result<Response<ChangeResponse>, Status> {
+        let service = &request.get_ref().service;
+        access::check_service(&self.0, &caller(&request), "Shift", service).await?;
         let actor = actor(&request);
         change::shift(&self.0, actor, change::taken(request)).await.map(Response::new)
     }
@@ -97,6 +103,8 @@ impl ControlService for Api {
         &self,
         request: Request<RollbackRequest>,
     ) -> Result<Response<ChangeResponse>, Status> {
+        let service = &request.get_ref().service;
+        access::check_service(&self.0, &caller(&request), "Rollback", service).await?;
         let actor = actor(&request);
         change::rollback(&self.0, actor, change::taken(request)).await.map(Response::new)
     }

@@ -14,7 +14,7 @@ use tonic::service::Routes;
 use tonic_health::ServingStatus;
 use tonic_health::pb::health_server::HealthServer;
 use tonic_health::server::{HealthReporter, HealthService};
-use weir_mesh::identity::{Secret, SpiffeId, SpiffeIdError};
+use weir_mesh::identity::{SpiffeId, SpiffeIdError};
 use weir_mesh::shutdown::Shutdown;
 use weir_mesh::transcode::{BuildError, Transcoder};
 use weir_proto::descriptors;
@@ -23,6 +23,7 @@ use weir_proto::weir::control::v1::control_service_server::ControlServiceServer;
 use weir_proto::weir::mesh::v1::identity_service_server::IdentityServiceServer;
 use weir_proto::weir::mesh::v1::mesh_service_server::MeshServiceServer;
 
+use crate::access::{Access, AccessArgs, Refusals};
 use crate::api::{Api, Attest, Identity, MAX_MESSAGE, Watch};
 use crate::ca::{Authority, CaError, JoinTokens, JoinTokensError, OwnCertificate};
 use crate::consul::{Consul, ConsulArgs, ConsulConfigError, Settings};
@@ -32,6 +33,7 @@ use crate::files;
 use crate::front::Front;
 use crate::guard::Answers;
 use crate::metrics::Metrics;
+use crate::pace::{Limit, Pace};
 use crate::publish::{Publisher, Sequences};
 use crate::registry::{self, Registry};
 use crate::replica::Replica;
@@ -66,6 +68,8 @@ pub struct Config {
     pub certificate_lifetime: Duration,
     /// Whether and how services are found in Consul.
     pub consul: ConsulArgs,
+    /// Who may use the API, and whether by TLS.
+    pub access: AccessArgs,
 }
 
 /// Why a control plane does not start.
@@ -103,7 +107,7 @@ pub enum StartError {
     #[cfg(feature = "kubernetes")]
     #[error(transparent)]
     Cluster(#[from] crate::kubernetes::ClusterError),
-    /// An option of `--kubernetes`.
+    /// An option of `--kubernetes`, or about access.
     #[error("{0}")]
     Option(String),
     /// Another replica leads, because this one could not renew in time.
@@ -168,7 +172,9 @@ pub async fn start(config: Config, shutdown: Shutdown) -> Result<Running, StartE
     let api = bind("--api-listen", config.api_listen).await?;
     let api_address = api.local_addr()?;
     let listeners = Listeners::bind(&config).await?;
-    let front = front(&control, token).await?;
+    let access = Access::open(token, &config.access).map_err(StartError::Option)?;
+    let access = Arc::new(access);
+    let front = front(&control, access.clone()).await?;
     let mut running = listeners.serve(&config, control.clone(), sequences, certificate)?;
     running.api = api_address;
     if let Some(consul) = &control.consul {
@@ -177,7 +183,8 @@ pub async fn start(config: Config, shutdown: Shutdown) -> Result<Running, StartE
         // What is asked for next may name what is only there.
         let _ = tokio::time::timeout(FIRST_ANSWERS, consul.settled()).await;
     }
-    running.servers.spawn(serve(api, None, front, shutdown));
+    running.servers.spawn(serve(api, access.tls(), front, shutdown));
+    running.background.spawn(access.keep());
     Ok(running)
 }
 
@@ -214,6 +221,7 @@ impl Parts {
             replica: self.replica,
             registry: self.registry,
             publisher,
+            pace: Pace::default(),
             authority: self.authority,
             join_tokens: self.join_tokens,
             consul: self.consul,
@@ -223,6 +231,7 @@ impl Parts {
             edges: Edges::default(),
             rollouts: Rollouts::default(),
             traces: Traces::default(),
+            refusals: Refusals::default(),
             shutdown: self.shutdown,
             answers: Answers::default(),
             writing: Mutex::new(()),
@@ -238,6 +247,7 @@ fn open(config: &Config, shutdown: Shutdown) -> Result<Parts, StartError> {
     let consul =
         consul.map(|found| Arc::new(Consul::new(found, trust_domain.clone(), &config.data)));
     let mut desired = store.load()?;
+    desired.newest_change = store.newest_change()?;
     desired.discover(consul.as_ref().map(|consul| consul.discovered()).unwrap_or_default());
     Ok(Parts {
         desired,
@@ -289,23 +299,45 @@ impl Listeners {
         let (mesh, otlp) = (self.mesh.local_addr()?, self.otlp.local_addr()?);
         let shutdown = control.shutdown.clone();
         let mut servers = JoinSet::new();
-        let tls: Arc<dyn Tls> = certificate.clone();
+        let handshakes = control.pace.handshakes.clone();
+        let tls: Arc<dyn Tls> = Arc::new(Paced { certificate: certificate.clone(), handshakes });
         let routes = Grpc(mesh_routes(&control));
         servers.spawn(serve(self.mesh, Some(tls), routes, shutdown.clone()));
         let receiver = TraceServiceServer::new(Receiver(control.clone()));
         let routes = Routes::new(receiver.max_decoding_message_size(MAX_MESSAGE));
         servers.spawn(serve(self.otlp, None, Grpc(routes.prepare()), shutdown));
+        let own = control.clone();
+        servers.spawn(async move { own.keep_refusals().await });
         let saved = saved(config);
         let background = background(&control, sequences, certificate, saved.clone());
         Ok(Running { api: config.api_listen, mesh, otlp, control, servers, background, saved })
     }
 }
 
+/// Routers come all at once when a control plane has been away.
+struct Paced {
+    certificate: Arc<OwnCertificate>,
+    handshakes: Arc<Limit>,
+}
+
+impl Tls for Paced {
+    fn current(&self) -> Arc<rustls::ServerConfig> {
+        self.certificate.current()
+    }
+
+    fn handshakes(&self) -> Option<Arc<Limit>> {
+        Some(self.handshakes.clone())
+    }
+}
+
 /// The API's front door.
-pub(crate) async fn front(control: &Arc<Control>, token: Secret) -> Result<Front, StartError> {
+pub(crate) async fn front(
+    control: &Arc<Control>,
+    access: Arc<Access>,
+) -> Result<Front, StartError> {
     let transcoder = Transcoder::new(descriptors::CONTROL)?;
     let routes = api_routes(control).await?;
-    Ok(Front::new(control.clone(), token, routes, transcoder, Metrics::default()))
+    Ok(Front::new(control.clone(), access, routes, transcoder, Metrics::default()))
 }
 
 pub(crate) async fn bind(

@@ -8,12 +8,14 @@ use tokio::time::Instant;
 use weir_mesh::model::{Instance, Invalid};
 use weir_mesh::shutdown::Shutdown;
 
+use crate::access::Refusals;
 use crate::api::Attest;
 use crate::ca::{Authority, CaError, JoinTokens};
 use crate::consul::Consul;
 use crate::converge::{self, Converged};
 use crate::edges::Edges;
 use crate::guard::{Answers, Guard};
+use crate::pace::Pace;
 use crate::publish::Publisher;
 use crate::registry::Registry;
 use crate::replica::Replica;
@@ -148,6 +150,8 @@ pub struct Control {
     pub registry: Registry,
     /// Newest snapshots.
     pub publisher: Publisher,
+    /// How much is done at once.
+    pub pace: Pace,
     /// Signs certificates.
     pub authority: Authority,
     /// Who may join.
@@ -166,6 +170,8 @@ pub struct Control {
     pub rollouts: Rollouts,
     /// What was recorded.
     pub traces: Traces,
+    /// Who was refused, as far as it is not in the history yet.
+    pub refusals: Refusals,
     /// Set when the process stops.
     pub shutdown: Shutdown,
     /// How requests with a key were answered.
@@ -175,12 +181,14 @@ pub struct Control {
 }
 
 impl Control {
-    /// Makes a change: `plan` works it out from the newest desired state, the result
+    /// Makes a change without conditions: `plan` works it out from the newest desired state, the result
     /// is checked whole, stored, and published. It goes on to its end even when
     /// nobody waits for the answer any more, so that memory and store agree.
     ///
     /// # Errors
     /// [`ChangeError`].
+    // For what the control plane itself changes.
+    #[allow(dead_code)]
     pub async fn change(
         self: &Arc<Self>,
         author: Author,
@@ -275,7 +283,7 @@ impl Control {
         }
         edits.retain(|edit| desired.get(&edit.key) != edit.after);
         if edits.is_empty() {
-            return Ok(Made::of(desired.revision, true, Vec::new()));
+            return Ok(Made::of(desired.newest_change, true, Vec::new()));
         }
         let next = desired.after(&edits);
         if let Some(error) = snapshot::introduced(desired, &next).into_iter().next() {
@@ -312,6 +320,38 @@ impl Control {
         let action = action.as_str();
         tracing::info!(revision = entry.revision, action, actor = entry.actor, "changed");
         Ok(made)
+    }
+
+    /// Writes an entry that changes nothing into the history: somebody was refused, or
+    /// did what no desired state tells. Routers hear nothing of it.
+    ///
+    /// # Errors
+    /// When it could not be stored.
+    pub async fn note(self: &Arc<Self>, author: Author, action: Action) -> Result<(), StoreError> {
+        let control = self.clone();
+        let done = tokio::task::spawn_blocking(move || control.note_blocking(author, action)).await;
+        done.map_err(|lost| StoreError::Task(lost.to_string()))?
+    }
+
+    fn note_blocking(&self, author: Author, action: Action) -> Result<(), StoreError> {
+        if !self.replica.leads() {
+            return Err(StoreError::Task("another replica leads".to_owned()));
+        }
+        let _one_at_a_time = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
+        let entry = self.store.commit(&Commit {
+            base: self.desired.borrow().revision,
+            nanos: text::unix_nanos(),
+            actor: author.actor,
+            reason: author.reason,
+            action,
+            edits: Vec::new(),
+            idempotency: None,
+        })?;
+        self.desired.send_if_modified(|desired| {
+            *desired = Arc::new(desired.noted(entry.revision));
+            false
+        });
+        Ok(())
     }
 
     /// Every instance: those that routers registered, then those without one.

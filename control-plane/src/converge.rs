@@ -36,13 +36,12 @@ pub async fn wait(
     let deadline = acknowledged + limit;
     loop {
         progress.mark_unchanged();
-        let (converged, settled) = look(&registry.routers(), revision, acknowledged);
-        if settled {
-            return converged;
+        if registry.look(|routers| settled(routers, revision)) {
+            return registry.look(|routers| told(routers, revision, acknowledged));
         }
         let changed = tokio::time::timeout_at(deadline, progress.changed()).await;
         if changed.is_err() {
-            return look(&registry.routers(), revision, acknowledged).0;
+            return registry.look(|routers| told(routers, revision, acknowledged));
         }
     }
 }
@@ -50,16 +49,32 @@ pub async fn wait(
 /// How far a revision has come by now.
 #[must_use]
 pub fn now(registry: &Registry, revision: Revision) -> Converged {
-    look(&registry.routers(), revision, Instant::now()).0
+    registry.look(|routers| told(routers, revision, Instant::now()))
 }
 
-/// How far it is, and whether that is final.
-fn look(routers: &[Router], revision: Revision, acknowledged: Instant) -> (Converged, bool) {
+/// Whether waiting longer changes nothing. Asked after each answer of each router, so it
+/// makes nothing and ends at the first that is awaited.
+fn settled(routers: &mut dyn Iterator<Item = &Router>, revision: Revision) -> bool {
+    routers.filter(|router| router.awaited()).all(|router| {
+        uses(router, revision)
+            || router.acks.refusal.as_ref().is_some_and(|refusal| refusal.revision >= revision)
+    })
+}
+
+fn uses(router: &Router, revision: Revision) -> bool {
+    router.acks.revision >= revision && router.acks.sequence > 0
+}
+
+/// How far it is.
+fn told(
+    routers: &mut dyn Iterator<Item = &Router>,
+    revision: Revision,
+    acknowledged: Instant,
+) -> Converged {
     let mut converged = Converged::default();
-    let mut settled = true;
-    for router in routers.iter().filter(|router| router.awaited()) {
+    for router in routers.filter(|router| router.awaited()) {
         converged.routers += 1;
-        if router.acks.revision >= revision && router.acks.sequence > 0 {
+        if uses(router, revision) {
             converged.applied += 1;
             let at = router.acks.reached(revision).unwrap_or(acknowledged);
             converged.slowest = converged.slowest.max(at.saturating_duration_since(acknowledged));
@@ -74,8 +89,7 @@ fn look(routers: &[Router], revision: Revision, acknowledged: Instant) -> (Conve
             None if router.acks.sequence == 0 => "has applied nothing yet".to_owned(),
             None => format!("is at revision {}", router.acks.revision),
         };
-        settled &= refusal.is_some();
         converged.pending.push((router.registration.id.clone(), reason));
     }
-    (converged, settled)
+    converged
 }

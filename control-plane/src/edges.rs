@@ -1,12 +1,18 @@
 //! Who calls whom: what routers report, over the last ten seconds and in total.
 
+mod measure;
+
 use std::collections::BTreeMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::time::Instant;
 use weir_mesh::model::{ServiceName, VersionName};
 use weir_mesh::telemetry::{DURATION_BOUNDS, quantile};
 use weir_proto::weir::mesh::v1 as pb;
+
+use crate::store::Revision;
+
+pub use measure::{Measuring, Sum};
 
 /// How many seconds are looked at.
 const WINDOW: u64 = 10;
@@ -84,11 +90,12 @@ pub struct EdgeStatus {
 pub struct Edges {
     start: Instant,
     edges: Mutex<BTreeMap<Key, Edge>>,
+    measurements: measure::Measurements,
 }
 
 impl Default for Edges {
     fn default() -> Self {
-        Self { start: Instant::now(), edges: Mutex::default() }
+        Self { start: Instant::now(), edges: Mutex::default(), measurements: Default::default() }
     }
 }
 
@@ -101,6 +108,18 @@ impl Edges {
     /// its certificate does. Edges whose names are none are passed over.
     pub fn record(&self, source: &ServiceName, report: &pb::Report) {
         self.record_at(source, report, self.second());
+    }
+
+    /// Counts the same report for whoever measures now.
+    pub fn measured(&self, router: &str, report: &pb::Report) {
+        self.measurements.count(router, report);
+    }
+
+    /// Begins to count the requests to a service that weights of this revision, or a
+    /// newer one, decided. Ends when it is dropped.
+    #[must_use]
+    pub fn measure(&self, service: ServiceName, since: Revision) -> Arc<Measuring> {
+        self.measurements.begin(service, since)
     }
 
     fn record_at(&self, source: &ServiceName, report: &pb::Report, now: u64) {

@@ -1,42 +1,40 @@
 //! The API listener's front door: gRPC as it is, JSON by the annotations, and a
 //! few plain pages. Only `/live`, `/ready`, `/openapi.json`, the page itself (which
-//! holds no data) and gRPC health are for everyone; the rest needs the token.
+//! holds no data) and gRPC health are for everyone; for the rest `access` says who may.
 
 mod json;
 
+use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{
-    ALLOW, AUTHORIZATION, CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, WWW_AUTHENTICATE,
+    ALLOW, CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, WWW_AUTHENTICATE,
     X_CONTENT_TYPE_OPTIONS,
 };
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
-use http_body_util::Full;
+use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::body::Incoming;
 use tonic::Status;
 use tonic::body::Body;
 use tonic::service::Routes;
-use weir_mesh::identity::Secret;
-use weir_mesh::transcode::{Transcoder, error_json};
+use weir_mesh::transcode::{Deframer, Transcoder, error_json};
 
-use crate::access::Caller;
+use crate::access::{self, Access, Caller, Denial};
 use crate::control::Control;
 use crate::metrics::Metrics;
-use crate::serve::{Handler, call};
+use crate::serve::{Handler, RemoteAddress, call};
 
 const PAGE: &str = include_str!("front/page.html");
 /// The page has one inline script and style, and talks to where it came from.
 const PAGE_POLICY: &str = "default-src 'none'; script-src 'unsafe-inline'; style-src \
      'unsafe-inline'; connect-src 'self'; base-uri 'none'; form-action 'none'; \
      frame-ancestors 'none'";
-/// Who the token stands for.
-const TOKEN_NAME: &str = "admin";
-/// Characters of `x-weir-actor` that are kept.
-const MAX_ACTOR: usize = 128;
-const NO_TOKEN: &str = "a token is needed: send `authorization: Bearer TOKEN`, with the token \
-     from the control plane's --token-file";
-const WRONG_TOKEN: &str = "the token is not the control plane's: compare it with its --token-file";
+/// Bytes of a refused request that are looked at, to say what it was about.
+const MAX_REFUSED: usize = 64 * 1024;
+/// How long they may take.
+const REFUSED_PATIENCE: Duration = Duration::from_secs(2);
 
 /// Answers requests to the API listener.
 #[derive(Clone)]
@@ -44,7 +42,7 @@ pub struct Front(Arc<Inner>);
 
 struct Inner {
     control: Arc<Control>,
-    token: Secret,
+    access: Arc<Access>,
     routes: Routes,
     transcoder: Transcoder,
     openapi: Bytes,
@@ -56,14 +54,14 @@ impl Front {
     #[must_use]
     pub fn new(
         control: Arc<Control>,
-        token: Secret,
+        access: Arc<Access>,
         routes: Routes,
         transcoder: Transcoder,
         metrics: Metrics,
     ) -> Self {
         let openapi = transcoder.openapi("Weir control plane", env!("CARGO_PKG_VERSION"), &["/"]);
         let openapi = openapi.to_string().into();
-        Self(Arc::new(Inner { control, token, routes, transcoder, openapi, metrics }))
+        Self(Arc::new(Inner { control, access, routes, transcoder, openapi, metrics }))
     }
 }
 
@@ -83,19 +81,21 @@ impl Inner {
         if grpc && request.uri().path().starts_with("/grpc.health.v1.Health/") {
             return call(self.routes.clone(), request).await;
         }
-        match self.authenticate(request.headers()) {
+        match self.access.caller(request.headers(), request.extensions()).await {
             Ok(caller) => drop(request.extensions_mut().insert(caller)),
-            Err(why) if grpc => return Status::unauthenticated(why).into_http(),
-            Err(why) => return unauthenticated(why),
+            Err(denial) => {
+                let peer = request.extensions().get::<RemoteAddress>().map(|peer| peer.0.ip());
+                return self.deny(denial, grpc, peer).await;
+            }
         }
         if grpc {
-            return call(self.routes.clone(), request).await;
+            return self.dispatch(request).await;
         }
         if get && request.uri().path() == "/metrics" {
             let text = self.metrics.render(&self.control);
             return answer(StatusCode::OK, "text/plain; version=0.0.4", text);
         }
-        json::answer(&self.transcoder, &self.routes, request).await
+        json::answer(self, request).await
     }
 
     /// What anyone may see.
@@ -117,23 +117,50 @@ impl Inner {
         })
     }
 
-    fn authenticate(&self, headers: &HeaderMap) -> Result<Caller, &'static str> {
-        let value = headers.get(AUTHORIZATION).ok_or(NO_TOKEN)?;
-        // RFC 9110 §11.1: the scheme's case does not matter.
-        let (scheme, token) =
-            value.to_str().ok().and_then(|v| v.split_once(' ')).ok_or(NO_TOKEN)?;
-        if !scheme.eq_ignore_ascii_case("bearer") {
-            return Err(NO_TOKEN);
+    /// Calls the API for a caller who may; a refusal is an answer of gRPC too.
+    async fn dispatch(&self, request: Request<Body>) -> Response<Body> {
+        let path = request.uri().path();
+        let least = access::least(path);
+        let caller = request.extensions().get::<Caller>().cloned().unwrap_or_default();
+        if caller.role >= least {
+            return call(self.routes.clone(), request).await;
         }
-        if !self.token.matches(token.trim()) {
-            return Err(WRONG_TOKEN);
-        }
-        let claimed = headers.get("x-weir-actor").and_then(|v| v.to_str().ok()).unwrap_or_default();
-        let claimed: String = claimed.chars().take(MAX_ACTOR).collect();
-        let claimed = claimed.trim();
-        let on_behalf_of = (!claimed.is_empty()).then(|| claimed.to_owned());
-        Ok(Caller { on_behalf_of, ..Caller::admin(TOKEN_NAME) })
+        let (method, path) = (access::method_name(path), path.to_owned());
+        let object = match message(request.into_body()).await {
+            Some(message) => access::object(&path, &message),
+            None => None,
+        };
+        let what = object.map_or(method.clone(), |object| format!("{method} of {object}"));
+        let refused = access::check_role(&self.control, &caller, least, &what).await;
+        refused.err().unwrap_or_else(|| Status::permission_denied(what)).into_http()
     }
+
+    /// Tells somebody who is not let in at all.
+    async fn deny(&self, denial: Denial, grpc: bool, peer: Option<IpAddr>) -> Response<Body> {
+        let status = match denial {
+            Denial::Unknown(kind, why) => {
+                self.control.refusals.unknown(peer, kind);
+                if !grpc {
+                    return unauthenticated(&why);
+                }
+                Status::unauthenticated(why)
+            }
+            Denial::Known(caller, why) => self.control.refuse(&caller, "the API", &why).await,
+        };
+        if grpc {
+            return status.into_http();
+        }
+        refuse(StatusCode::FORBIDDEN, status.code(), status.message())
+    }
+}
+
+/// The beginning of a gRPC request: as much as says what it is about.
+async fn message(body: Body) -> Option<Bytes> {
+    let body = Limited::new(body, MAX_REFUSED).collect();
+    let body = tokio::time::timeout(REFUSED_PATIENCE, body).await.ok()?.ok()?;
+    let mut frames = Deframer::new(MAX_REFUSED);
+    frames.push(body.to_bytes());
+    frames.next_message().ok().flatten()
 }
 
 fn is_grpc(headers: &HeaderMap) -> bool {

@@ -22,6 +22,7 @@ mod json;
 #[cfg(feature = "kubernetes")]
 mod kubernetes;
 mod metrics;
+mod pace;
 mod publish;
 mod registry;
 mod replica;
@@ -41,6 +42,7 @@ use weir_mesh::ready;
 use weir_mesh::shutdown::Shutdown;
 use weir_mesh::telemetry::log;
 
+pub use access::AccessArgs;
 pub use app::{Config, Running, StartError, start};
 pub use consul::ConsulArgs;
 
@@ -84,6 +86,9 @@ pub struct Args {
     /// Where to find services beside those that are asked for.
     #[command(flatten)]
     pub consul: ConsulArgs,
+    /// Who may use the API, and whether by TLS.
+    #[command(flatten)]
+    pub access: AccessArgs,
     /// File to write what was really bound to, as JSON, once serving.
     #[arg(long, value_name = "FILE")]
     pub ready_file: Option<PathBuf>,
@@ -136,6 +141,7 @@ impl Args {
             trust_domain: self.trust_domain.clone(),
             certificate_lifetime: self.certificate_lifetime,
             consul: self.consul.clone(),
+            access: self.access.clone(),
         }
     }
 }

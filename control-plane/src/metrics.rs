@@ -47,10 +47,40 @@ impl Metrics {
         }
         let help = "Roots that are trusted; more than one while they are being changed.";
         self.set("weir.control.roots", help, &[], number(control.authority.bundle().len() as u64));
+        self.scale(control);
         if let Some(consul) = &control.consul {
             self.consul(&consul.status());
         }
         self.registry.render()
+    }
+
+    /// What many routers cost.
+    fn scale(&self, control: &Control) {
+        let costs = control.publisher.costs();
+        let count = |name, help, unit, labels: &[_], counter| {
+            let _ = self.registry.bind_counter(name, help, unit, labels, counter);
+        };
+        let help = "Messages that brought routers to a newer snapshot: the whole of it, or a delta.";
+        for (kind, counter) in [("whole", &costs.wholes), ("delta", &costs.deltas)] {
+            count("weir.control.snapshots.sent", help, "{message}", &[("kind", kind)], counter);
+        }
+        let help = "Bytes of these, before TLS.";
+        count("weir.control.snapshots.sent.size", help, "By", &[], &costs.bytes);
+        let help = "Deltas that a router refused; it was sent the whole snapshot then.";
+        count("weir.control.deltas.refused", help, "{message}", &[], &costs.refused);
+        let help = "Routers that were told to come back later or elsewhere.";
+        count("weir.control.routers.deferred", help, "{router}", &[], &costs.told_to_wait);
+        let help = "Time to make a snapshot of what is desired and encode it.";
+        let name = "weir.control.publish.duration";
+        let _ = self.registry.bind_histogram(name, help, "s", &[], &costs.publish);
+        for (what, limit) in [
+            ("snapshot", &control.pace.wholes),
+            ("handshake", &control.pace.handshakes),
+            ("signature", &control.pace.signatures),
+        ] {
+            let help = "Routers in line, by what for.";
+            self.set("weir.control.waiting", help, &[("for", what)], number(limit.waiting() as u64));
+        }
     }
 
     fn consul(&self, status: &Status) {

@@ -1,29 +1,38 @@
 //! Makes a snapshot at each change and shows the newest to every watcher.
 //!
-//! Each is encoded once for each role. Changes of the registry come in bursts (a
-//! mesh that starts), so they are gathered for a moment; what a person asked for is
-//! published at once.
+//! Each is encoded once for each role, and each delta to it once for each base
+//! ([`Deltas`]). Changes of the registry come in bursts (a mesh that starts, or comes
+//! back), so they are gathered until it is quiet, but not for long; what a person asked
+//! for is published at once.
+
+mod delta;
 
 use std::ops::Range;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::sync::watch;
-use weir_mesh::model::Instance;
+use tokio::time::Instant;
+use weir_mesh::model::{Instance, Snapshot};
+use weir_mesh::telemetry::metrics::{Counter, DURATION_BOUNDS, Histogram};
 
 use crate::ca::Authority;
+pub use delta::Deltas;
+use delta::Trail;
+
 use crate::registry::{Registry, Role};
 use crate::snapshot;
 use crate::store::{Desired, Revision, Store, StoreError};
 
-/// How long changes of the registry are gathered.
+/// Changes of the registry are gathered until there is none for this long,
 const GATHER: Duration = Duration::from_millis(5);
+/// and no longer than this.
+const GATHER_MAX: Duration = Duration::from_millis(100);
 /// How many sequence numbers are reserved at once: one durable write for so many.
 const BLOCK: u64 = 1000;
 
 /// The newest snapshot, for one role.
-#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Published {
     /// Grows with each, also across restarts.
     pub sequence: u64,
@@ -31,6 +40,37 @@ pub struct Published {
     pub revision: Revision,
     /// A serialized `weir.mesh.v1.Snapshot`.
     pub bytes: Bytes,
+    /// What makes it of earlier ones.
+    pub deltas: Deltas,
+}
+
+/// What publishing costs. All of it since the start.
+pub struct Costs {
+    /// Times to make and encode a snapshot.
+    pub publish: Histogram,
+    /// Whole snapshots that were sent.
+    pub wholes: Counter,
+    /// Deltas that were sent.
+    pub deltas: Counter,
+    /// Bytes of both, before TLS.
+    pub bytes: Counter,
+    /// Deltas that routers refused.
+    pub refused: Counter,
+    /// Routers that were told to come back later.
+    pub told_to_wait: Counter,
+}
+
+impl Default for Costs {
+    fn default() -> Self {
+        Self {
+            publish: Histogram::new(&DURATION_BOUNDS),
+            wholes: Counter::default(),
+            deltas: Counter::default(),
+            bytes: Counter::default(),
+            refused: Counter::default(),
+            told_to_wait: Counter::default(),
+        }
+    }
 }
 
 /// The roots in the newest snapshot.
@@ -48,17 +88,51 @@ pub struct Publisher {
     trust_domain: Arc<str>,
     /// The first sequence of this process.
     first: u64,
-    sidecar: watch::Sender<Arc<Published>>,
-    gateway: watch::Sender<Arc<Published>>,
+    sidecar: Channel,
+    gateway: Channel,
     bundle: watch::Sender<PublishedBundle>,
+    costs: Costs,
+}
+
+/// What routers of one role see.
+struct Channel {
+    role: Role,
+    trail: Mutex<Trail>,
+    newest: watch::Sender<Arc<Published>>,
+}
+
+impl Channel {
+    /// One that shows an empty snapshot.
+    fn new(role: Role) -> Self {
+        let (bytes, deltas) = Trail::default().go_on(Default::default());
+        let none = Arc::new(Published { sequence: 0, revision: 0, bytes, deltas });
+        Self { role, trail: Mutex::default(), newest: watch::Sender::new(none) }
+    }
+
+    fn show(&self, snapshot: &Snapshot) {
+        let message = snapshot::message(snapshot, self.role);
+        let mut trail = self.trail.lock().unwrap_or_else(PoisonError::into_inner);
+        let (bytes, deltas) = trail.go_on(message);
+        drop(trail);
+        let (sequence, revision) = (snapshot.sequence, snapshot.revision);
+        self.newest.send_replace(Arc::new(Published { sequence, revision, bytes, deltas }));
+    }
 }
 
 /// What a snapshot is made from.
-#[derive(PartialEq)]
 struct Inputs {
     desired: Arc<Desired>,
     instances: Vec<Instance>,
     bundle: Arc<[Bytes]>,
+}
+
+impl PartialEq for Inputs {
+    /// Entries of the history that change nothing are none of a router's business.
+    fn eq(&self, other: &Self) -> bool {
+        self.bundle == other.bundle
+            && self.instances == other.instances
+            && self.desired.is_same(&other.desired)
+    }
 }
 
 impl Publisher {
@@ -75,14 +149,14 @@ impl Publisher {
     ) -> Result<(Self, Sequences), StoreError> {
         let mut sequences = Sequences { block: store.reserve(BLOCK)? };
         let first = sequences.block.start;
-        let none = Arc::new(Published { sequence: 0, revision: 0, bytes: Bytes::new() });
         let publisher = Self {
             store,
             trust_domain,
             first,
-            sidecar: watch::Sender::new(none.clone()),
-            gateway: watch::Sender::new(none),
+            sidecar: Channel::new(Role::Sidecar),
+            gateway: Channel::new(Role::Gateway),
             bundle: watch::Sender::new(PublishedBundle { bundle: Arc::new([]), since: 0 }),
+            costs: Costs::default(),
         };
         let sequence = sequences.block.next().unwrap_or(first);
         publisher.publish(&inputs(desired, registry, authority), sequence);
@@ -93,8 +167,8 @@ impl Publisher {
     #[must_use]
     pub fn watch(&self, role: Role) -> watch::Receiver<Arc<Published>> {
         match role {
-            Role::Sidecar => self.sidecar.subscribe(),
-            Role::Gateway => self.gateway.subscribe(),
+            Role::Sidecar => self.sidecar.newest.subscribe(),
+            Role::Gateway => self.gateway.newest.subscribe(),
         }
     }
 
@@ -107,7 +181,13 @@ impl Publisher {
     /// The newest snapshot's number.
     #[must_use]
     pub fn newest(&self) -> u64 {
-        self.sidecar.borrow().sequence
+        self.sidecar.newest.borrow().sequence
+    }
+
+    /// What it cost so far.
+    #[must_use]
+    pub fn costs(&self) -> &Costs {
+        &self.costs
     }
 
     /// How many snapshots a router that uses `sequence` is behind.
@@ -117,6 +197,7 @@ impl Publisher {
     }
 
     fn publish(&self, inputs: &Inputs, sequence: u64) {
+        let began = Instant::now();
         let made = snapshot::build(
             &inputs.desired,
             inputs.instances.clone(),
@@ -126,13 +207,8 @@ impl Publisher {
         );
         match made {
             Ok(snapshot) => {
-                for (role, sender) in
-                    [(Role::Sidecar, &self.sidecar), (Role::Gateway, &self.gateway)]
-                {
-                    let bytes = snapshot::encode(&snapshot, role);
-                    let revision = snapshot.revision;
-                    sender.send_replace(Arc::new(Published { sequence, revision, bytes }));
-                }
+                self.sidecar.show(&snapshot);
+                self.gateway.show(&snapshot);
                 self.bundle.send_if_modified(|published| {
                     let changed = published.bundle != inputs.bundle;
                     if changed {
@@ -141,6 +217,7 @@ impl Publisher {
                     }
                     changed
                 });
+                self.costs.publish.observe_duration(began.elapsed());
                 tracing::debug!(sequence, revision = snapshot.revision, "published");
             }
             // Each write was checked by the same rules: only a damaged store leads here.
@@ -182,7 +259,7 @@ impl Publisher {
                 _ = asked.changed() => {}
                 _ = bundle.changed() => {}
                 _ = members.changed() => tokio::select! {
-                    () = tokio::time::sleep(GATHER) => {}
+                    () = quiet(&mut members) => {}
                     _ = asked.changed() => {}
                     _ = bundle.changed() => {}
                 },
@@ -199,6 +276,14 @@ impl Publisher {
         sequences.block = reserve.map_err(|lost| StoreError::Task(lost.to_string())).flatten()?;
         sequences.block.next().ok_or_else(|| StoreError::Task("no numbers are left".to_owned()))
     }
+}
+
+/// Waits until nothing changes for a moment, or it has taken too long.
+async fn quiet(members: &mut watch::Receiver<u64>) {
+    let end = Instant::now() + GATHER_MAX;
+    while Instant::now() < end
+        && tokio::time::timeout(GATHER, members.changed()).await.is_ok_and(|changed| changed.is_ok())
+    {}
 }
 
 /// Sequence numbers that are ours to use.

@@ -321,6 +321,17 @@ impl Registry {
         self.lock().slots.values().map(|slot| slot.router.clone()).collect()
     }
 
+    /// How many routers there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.lock().slots.len()
+    }
+
+    /// Looks at every router, by id, without copies of them: nothing changes meanwhile.
+    pub fn look<T>(&self, look: impl FnOnce(&mut dyn Iterator<Item = &Router>) -> T) -> T {
+        look(&mut self.lock().slots.values().map(|slot| &slot.router))
+    }
+
     /// Replaces the instances that routers do not register: those that an
     /// orchestrator knows of.
     #[cfg(feature = "kubernetes")]

@@ -3,10 +3,11 @@
 use std::convert::Infallible;
 use std::future::Future;
 use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::{Request, Response};
+use http::{Extensions, Request, Response};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
@@ -17,12 +18,14 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
 use tonic::body::Body;
 use weir_mesh::identity::peer_id;
 use weir_mesh::shutdown::Shutdown;
 
 use crate::api::Peer;
 use crate::ca::OwnCertificate;
+use crate::pace::Limit;
 
 /// Connections of one listener at once.
 const MAX_CONNECTIONS: usize = 10_000;
@@ -30,8 +33,10 @@ const MAX_CONNECTIONS: usize = 10_000;
 const MAX_STREAMS: u32 = 1_000;
 /// Bytes of one request's headers.
 const MAX_HEADER_BYTES: usize = 32 * 1024;
-/// For a TLS handshake, and for a request's headers to come.
+/// For the first byte of a TLS handshake, and for a request's headers to come.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// For the rest of a TLS handshake, from its turn on.
+const HANDSHAKE: Duration = Duration::from_secs(5);
 /// A peer that does not answer a ping for this long after the last byte is gone.
 const KEEPALIVE: Duration = Duration::from_secs(5);
 /// For what is in flight when the process stops.
@@ -50,7 +55,30 @@ pub trait Handler: Clone + Send + Sync + 'static {
 pub trait Tls: Send + Sync + 'static {
     /// For the next connection.
     fn current(&self) -> Arc<rustls::ServerConfig>;
+
+    /// Notes who a client is, by the certificates that it showed, leaf first, for each
+    /// of its requests.
+    ///
+    /// # Errors
+    /// When they cannot be read: the connection ends.
+    fn shown(
+        &self,
+        certificates: &[CertificateDer<'_>],
+        extensions: &mut Extensions,
+    ) -> Result<(), ConnectionError> {
+        extensions.insert(Peer(peer_id(certificates)?));
+        Ok(())
+    }
+
+    /// How many handshakes there may be at once; none: as many as connections.
+    fn handshakes(&self) -> Option<Arc<Limit>> {
+        None
+    }
 }
+
+/// Where a request comes from.
+#[derive(Debug, Clone, Copy)]
+pub struct RemoteAddress(pub SocketAddr);
 
 impl Tls for OwnCertificate {
     fn current(&self) -> Arc<rustls::ServerConfig> {
@@ -76,9 +104,9 @@ pub async fn serve<H: Handler>(
         let accept = async {
             // The semaphore is never closed.
             let permit = permits.clone().acquire_owned().await.ok();
-            listener.accept().await.map(|(stream, _)| (stream, permit))
+            listener.accept().await.map(|(stream, remote)| (stream, remote, permit))
         };
-        let (stream, permit) = tokio::select! {
+        let (stream, remote, permit) = tokio::select! {
             () = &mut stop => break,
             accepted = accept => match accepted {
                 Ok(accepted) => accepted,
@@ -90,10 +118,11 @@ pub async fn serve<H: Handler>(
                 }
             },
         };
-        let tls = certificate.as_ref().map(|certificate| certificate.current());
+        let tls = certificate.clone();
         let (handler, builder, watcher) = (handler.clone(), builder.clone(), graceful.watcher());
         tokio::spawn(async move {
-            let served = connection(stream, tls, handler, &builder, watcher).await;
+            let from = (stream, RemoteAddress(remote));
+            let served = connection(from, tls, handler, &builder, watcher).await;
             if let Err(error) = served {
                 tracing::debug!(%error, "a connection ended");
             }
@@ -123,42 +152,51 @@ fn builder() -> Builder<TokioExecutor> {
     builder
 }
 
-type ConnectionError = Box<dyn std::error::Error + Send + Sync>;
+/// Why a connection ended before its time.
+pub type ConnectionError = Box<dyn std::error::Error + Send + Sync>;
 
 async fn connection<H: Handler>(
-    stream: TcpStream,
-    tls: Option<Arc<rustls::ServerConfig>>,
+    (stream, remote): (TcpStream, RemoteAddress),
+    tls: Option<Arc<dyn Tls>>,
     handler: H,
     builder: &Builder<TokioExecutor>,
     watcher: Watcher,
 ) -> Result<(), ConnectionError> {
     stream.set_nodelay(true)?;
-    let Some(config) = tls else {
-        return http(stream, None, handler, builder, watcher).await;
+    let mut extensions = Extensions::new();
+    extensions.insert(remote);
+    let Some(tls) = tls else {
+        return http(stream, extensions, handler, builder, watcher).await;
     };
-    let handshake = TlsAcceptor::from(config).accept(stream);
-    let stream = tokio::time::timeout(PATIENCE, handshake)
-        .await
-        .map_err(|_| io::Error::new(io::ErrorKind::TimedOut, "no TLS handshake"))??;
-    let peer = peer(stream.get_ref().1.peer_certificates())?;
-    http(stream, peer, handler, builder, watcher).await
+    let stream = handshake(stream, &*tls).await?;
+    if let Some(certificates) = stream.get_ref().1.peer_certificates() {
+        tls.shown(certificates, &mut extensions)?;
+    }
+    http(stream, extensions, handler, builder, watcher).await
 }
 
-fn peer(certificates: Option<&[CertificateDer<'_>]>) -> Result<Option<Peer>, ConnectionError> {
-    Ok(certificates.map(peer_id).transpose()?.map(Peer))
+/// TLS, in turn. Who has said nothing yet is not waited for in the line, and how long
+/// the line is does not count.
+async fn handshake(stream: TcpStream, tls: &dyn Tls) -> io::Result<TlsStream<TcpStream>> {
+    let late = |_| io::Error::new(io::ErrorKind::TimedOut, "no TLS handshake");
+    tokio::time::timeout(PATIENCE, stream.readable()).await.map_err(late)??;
+    let _permit = match tls.handshakes() {
+        Some(limit) => Some(limit.enter().await),
+        None => None,
+    };
+    let accepted = TlsAcceptor::from(tls.current()).accept(stream);
+    tokio::time::timeout(HANDSHAKE, accepted).await.map_err(late)?
 }
 
 async fn http<H: Handler>(
     stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    peer: Option<Peer>,
+    extensions: Extensions,
     handler: H,
     builder: &Builder<TokioExecutor>,
     watcher: Watcher,
 ) -> Result<(), ConnectionError> {
     let service = service_fn(move |mut request: Request<Incoming>| {
-        if let Some(peer) = &peer {
-            request.extensions_mut().insert(peer.clone());
-        }
+        request.extensions_mut().extend(extensions.clone());
         let answer = handler.clone().handle(request);
         async move { Ok::<_, Infallible>(answer.await) }
     });

@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 use bytes::Bytes;
+#[cfg(test)]
 use prost::Message as _;
 use weir_mesh::model::{Instance, Route, RouteFilter, ServiceName, Snapshot, VersionName};
 use weir_mesh::policy::PolicyKind;
@@ -276,7 +277,7 @@ pub fn build(
         desired.services.iter().map(|(name, held)| (name.clone(), (*held.value).clone())).collect();
     Ok(Snapshot {
         sequence,
-        revision: desired.revision,
+        revision: desired.newest_change,
         trust_domain: trust_domain.clone(),
         instances: desired
             .with_instances(instances)
@@ -296,7 +297,7 @@ pub fn build(
 /// What is sent to routers of a role. Only gateways map JSON, so only they get
 /// descriptor sets, which are most of the bytes.
 #[must_use]
-pub fn encode(snapshot: &Snapshot, role: Role) -> Bytes {
+pub fn message(snapshot: &Snapshot, role: Role) -> pb::Snapshot {
     let mut message = pb::Snapshot::from(snapshot);
     if role == Role::Sidecar {
         for service in &mut message.services {
@@ -304,7 +305,13 @@ pub fn encode(snapshot: &Snapshot, role: Role) -> Bytes {
         }
         message.listeners = Vec::new();
     }
-    message.encode_to_vec().into()
+    message
+}
+
+/// The same as bytes.
+#[cfg(test)]
+pub fn encode(snapshot: &Snapshot, role: Role) -> Bytes {
+    message(snapshot, role).encode_to_vec().into()
 }
 
 #[cfg(test)]

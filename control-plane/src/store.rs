@@ -44,6 +44,9 @@ pub struct Held<T> {
 pub struct Desired {
     /// Its number.
     pub revision: Revision,
+    /// The newest revision that changed something: entries that only are to be
+    /// remembered come after it. Snapshots have this one.
+    pub newest_change: Revision,
     /// By name: what was asked for, and what was found beside it.
     pub services: BTreeMap<ServiceName, Held<Service>>,
     /// Of `services` what was asked for, as it was.
@@ -100,6 +103,7 @@ impl Desired {
             (ObjectKey::Options, _) => self.options = Options::default(),
         }
         self.revision = self.revision.max(revision);
+        self.newest_change = self.newest_change.max(revision);
     }
 
     /// The state that these edits would make, as the next revision.
@@ -141,6 +145,23 @@ impl Desired {
     pub fn rollout_of(&self, service: &ServiceName) -> Option<&Held<Rollout>> {
         let mut rollouts = self.rollouts.values();
         rollouts.find(|held| held.value.spec.service == *service && held.value.owns())
+    }
+
+    /// The same after an entry that changes nothing.
+    #[must_use]
+    pub fn noted(&self, revision: Revision) -> Self {
+        Self { revision, ..self.clone() }
+    }
+
+    /// Whether routers would be told the same of both.
+    #[must_use]
+    pub fn is_same(&self, other: &Self) -> bool {
+        match self.revision == other.revision {
+            true => self == other,
+            false => {
+                self.newest_change == other.newest_change && self.noted(other.revision) == *other
+            }
+        }
     }
 
     /// The revision of an object's last change; none: it is not there. Of mesh-wide
@@ -293,10 +314,12 @@ pub enum Action {
     Rollout,
     /// Somebody may not do what was asked; nothing changed.
     Refused,
+    /// Certificates were renewed, or the root; nothing that is desired changed.
+    Rotate,
 }
 
 impl Action {
-    const ALL: [Self; 9] = [
+    const ALL: [Self; 10] = [
         Self::Shift,
         Self::Rollback,
         Self::Apply,
@@ -306,6 +329,7 @@ impl Action {
         Self::Observe,
         Self::Rollout,
         Self::Refused,
+        Self::Rotate,
     ];
 
     /// As the API writes it.
@@ -321,6 +345,7 @@ impl Action {
             Self::Observe => "observe",
             Self::Rollout => "rollout",
             Self::Refused => "refused",
+            Self::Rotate => "rotate",
         }
     }
 
@@ -469,6 +494,27 @@ pub trait Store: Send + Sync + 'static {
     /// # Errors
     /// When it cannot be read.
     fn last_change(&self, of: &ObjectKey, revision: Revision) -> Result<Option<Entry>, StoreError>;
+
+    /// The newest revision that changed something; 0: none did. Where older entries
+    /// were forgotten, it is none before the oldest that is kept.
+    ///
+    /// # Errors
+    /// When the history cannot be read.
+    fn newest_change(&self) -> Result<Revision, StoreError> {
+        let mut limit = 1;
+        loop {
+            let entries = self.history(None, limit)?;
+            let found = entries.iter().find(|entry| !entry.changes.is_empty());
+            match (found, entries.last()) {
+                (Some(entry), _) => return Ok(entry.revision),
+                (None, None) => return Ok(0),
+                (None, Some(oldest)) if entries.len() < limit => {
+                    return Ok(if oldest.revision == 1 { 0 } else { oldest.revision });
+                }
+                _ => limit *= 16,
+            }
+        }
+    }
 
     /// Numbers that were never given out before and never will be again, above all
     /// that were.

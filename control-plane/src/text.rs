@@ -41,6 +41,49 @@ fn civil(days: u64) -> (u64, u64, u64) {
     (year_of_era + era * 400 + u64::from(month <= 2), month, day)
 }
 
+/// Days since 1970-01-01 of a date of the proleptic Gregorian calendar.
+fn days(year: i64, month: i64, day: i64) -> i64 {
+    // Years that begin in March end with their leap day.
+    let year = if month <= 2 { year - 1 } else { year };
+    let from_march = (month + 9) % 12;
+    let day_of_year = (153 * from_march + 2) / 5 + day - 1;
+    year * 365 + year.div_euclid(4) - year.div_euclid(100) + year.div_euclid(400) + day_of_year
+        - 719_468
+}
+
+/// Reads a moment by RFC 3339 in UTC (`2026-12-31T23:59:59Z`), or a day, which begins
+/// at midnight UTC. Gives seconds since the Unix epoch.
+///
+/// # Errors
+/// What to write instead.
+pub fn parse_rfc3339(text: &str) -> Result<i64, &'static str> {
+    const WRONG: &str = "is no moment in UTC such as 2026-12-31T23:59:59Z, nor a day";
+    let (date, time) = match text.strip_suffix('Z').map(|text| text.split_once('T')) {
+        Some(Some((date, time))) => (date, time),
+        Some(None) => return Err(WRONG),
+        None => (text, "00:00:00"),
+    };
+    let numbers = |text: &str, separator: char, widths: [usize; 3]| -> Option<[i64; 3]> {
+        let mut parts = text.split(separator);
+        let mut read = [0; 3];
+        for (number, width) in read.iter_mut().zip(widths) {
+            let part = parts.next()?;
+            let good = part.len() == width && part.bytes().all(|b| b.is_ascii_digit());
+            *number = part.parse().ok().filter(|_| good)?;
+        }
+        parts.next().is_none().then_some(read)
+    };
+    let [year, month, day] = numbers(date, '-', [4, 2, 2]).ok_or(WRONG)?;
+    let [hour, minute, second] = numbers(time, ':', [2, 2, 2]).ok_or(WRONG)?;
+    let number = days(year, month, day);
+    let unsigned = u64::try_from(number).map_err(|_| WRONG)?;
+    let there = (1..=12).contains(&month) && civil(unsigned).2 == day.unsigned_abs();
+    if !there || hour > 23 || minute > 59 || second > 60 {
+        return Err(WRONG);
+    }
+    Ok(number * 86_400 + hour * 3600 + minute * 60 + second)
+}
+
 /// Lower-case hexadecimal digits.
 #[must_use]
 pub fn hex(bytes: &[u8]) -> String {
@@ -98,6 +141,31 @@ mod tests {
         assert_eq!(rfc3339(0), "1970-01-01T00:00:00.000Z");
         assert_eq!(rfc3339(951_782_400_000_000_000), "2000-02-29T00:00:00.000Z");
         assert_eq!(rfc3339(1_767_225_599_999_999_999), "2025-12-31T23:59:59.999Z");
+    }
+
+    #[test]
+    fn moments_are_read() {
+        assert_eq!(parse_rfc3339("1970-01-01"), Ok(0));
+        assert_eq!(parse_rfc3339("2000-02-29T00:00:00Z"), Ok(951_782_400));
+        assert_eq!(parse_rfc3339("2025-12-31T23:59:59Z"), Ok(1_767_225_599));
+        for bad in [
+            "",
+            "Z",
+            "2025",
+            "2025-1-1",
+            "2025-02-29",
+            "2025-13-01",
+            "2025-00-10",
+            "2025-01-00",
+            "1969-12-31",
+            "2025-12-31T24:00:00Z",
+            "2025-12-31T23:59:59",
+            "2025-12-31T23:59Z",
+            "2025-12-31T23:59:59+01:00",
+            "+025-12-31",
+        ] {
+            assert!(parse_rfc3339(bad).is_err(), "{bad}");
+        }
     }
 
     #[test]

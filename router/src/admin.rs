@@ -19,7 +19,7 @@ use tokio::time::timeout;
 
 use crate::clock;
 use crate::config::Role;
-use crate::table::{Table, VersionEntry};
+use crate::table::{AudienceEntry, ServiceEntry, Table, VersionEntry};
 use crate::upstream::Reach;
 use crate::worker::Shared;
 
@@ -161,6 +161,11 @@ fn snapshot(table: &Table) -> Value {
             "protocol": format!("{:?}", service.protocol).to_lowercase(),
             "identity": service.identity.to_string(),
             "sticky": service.sticky.as_ref().map(|sticky| format!("{sticky:?}")),
+            "audiences": service.audiences.iter().map(audience(service)).collect::<Vec<_>>(),
+            "mirror": service.mirror.as_ref().map(|mirror| json!({
+                "version": service.versions[mirror.version].name.as_str(),
+                "perMillion": mirror.per_million(),
+            })),
             "versions": service.versions.iter().map(version).collect::<Vec<_>>(),
             "jsonMapping": service.transcoder.is_some(),
         })
@@ -170,6 +175,13 @@ fn snapshot(table: &Table) -> Value {
         "revision": table.revision(),
         "services": services.iter().map(service).collect::<Vec<_>>(),
     })
+}
+
+fn audience(service: &ServiceEntry) -> impl Fn(&AudienceEntry) -> Value {
+    |audience| {
+        let version = service.versions[audience.version].name.as_str();
+        json!({"who": audience.by.to_string(), "version": version})
+    }
 }
 
 fn version(version: &VersionEntry) -> Value {

@@ -27,7 +27,7 @@ use weir_mesh::policy::authorization::Mode;
 use weir_mesh::transcode::Found;
 
 pub use claims::VerifiedClaims;
-pub use decide::{Decision, Finding, Scope, Subject, Why, decide};
+pub use decide::{Decision, Finding, Scope, Subject, Why, claim_fits, decide};
 pub use denial::{Denial, Unauthenticated};
 pub use guard::{Guard, Guards, Memory};
 

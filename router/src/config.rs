@@ -52,9 +52,16 @@ pub struct Args {
     /// Where it runs.
     #[arg(long, default_value = "", env = "WEIR_ZONE")]
     pub zone: String,
-    /// The control plane's mesh listener. A name is looked up at each connection.
-    #[arg(long, value_name = "HOST:PORT", env = "WEIR_CONTROL_MESH")]
-    pub control: Remote,
+    /// The control plane's mesh listener; with several replicas, those of all, separated by
+    /// commas. Names are looked up at each connection.
+    #[arg(
+        long,
+        value_name = "HOST:PORT,...",
+        value_delimiter = ',',
+        required = true,
+        env = "WEIR_CONTROL_MESH"
+    )]
+    pub control: Vec<Remote>,
     /// Roots to trust at the start, PEM.
     #[arg(long, value_name = "FILE", env = "WEIR_TRUST_BUNDLE")]
     pub trust_bundle: PathBuf,

@@ -1,6 +1,7 @@
 //! The control plane's side of a router: certificate, snapshots, reports. It
 //! runs on a thread of its own and is never needed by a request (invariant 1).
 
+mod apply;
 mod connect;
 mod disk;
 mod join;
@@ -9,7 +10,6 @@ mod watch;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use bytes::Bytes;
 use tokio::sync::{Notify, watch as cell};
 use weir_mesh::identity::{IdentityError, Secret, TrustBundle};
 use weir_mesh::shutdown::Shutdown;
@@ -41,8 +41,8 @@ pub struct Control {
     renew: Arc<Notify>,
     /// `not_after` of the newest certificate.
     renewed: cell::Sender<i64>,
-    /// The snapshot in use, for the disk.
-    applied: cell::Sender<Bytes>,
+    /// The snapshot in use.
+    applied: cell::Sender<apply::Kept>,
 }
 
 impl Control {
@@ -62,7 +62,7 @@ impl Control {
             healthy,
             renew: Arc::default(),
             renewed: cell::Sender::new(0),
-            applied: cell::Sender::new(Bytes::new()),
+            applied: cell::Sender::new(apply::Kept::default()),
             shared,
         })
     }

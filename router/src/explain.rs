@@ -7,6 +7,7 @@
 //! by a law in the tests.
 
 mod act;
+mod audience;
 mod doing;
 mod order;
 mod story;
@@ -38,8 +39,8 @@ pub use doing::{
 pub use order::Candidate;
 use order::Place;
 pub use tell::{
-    Answer, BackendTold, Explanation, GetsTold, InstanceTold, Matched, PolicyTold, Redirected,
-    StickyTold, Tried, Upstream, VersionTold,
+    Answer, AudienceTold, BackendTold, Explanation, GetsTold, InstanceTold, Matched, OwnMirrorTold,
+    PolicyTold, Redirected, StickyTold, Tried, Upstream, VersionTold,
 };
 pub use verdict::{TokensVerdict, Verdict};
 

@@ -180,6 +180,19 @@ impl Default for Metrics {
 }
 
 impl Bound {
+    /// Counts what is no request of a client, but of an edge (service, version and
+    /// revision) all the same.
+    pub fn count_edge(
+        &mut self,
+        metrics: &Metrics,
+        (service, version, revision): (&str, &str, u32),
+        failed: bool,
+        took: Duration,
+    ) {
+        let number = self.edges.number(service, version);
+        self.edges.count(&metrics.edges, number, revision, failed, took);
+    }
+
     /// Counts one request.
     pub fn record(&mut self, metrics: &Metrics, key: &Key<'_>, outcome: &Outcome<'_>) {
         // The hash alone is the key: keyed and of 64 bits, two label sets in a

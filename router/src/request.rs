@@ -4,7 +4,7 @@
 //!    application (outbound) or from outside (gateway). Read it first.
 //! 2. [`canonical`] brings the path to its one form, [`target`] finds the rule,
 //!    [`crate::auth`] asks whether it may be used, [`choose`] takes a backend and a version: by
-//!    weight, unless the request forces one, or its chain of calls ([`baggage`]) or
+//!    weight, unless the request forces one, or its chain of calls ([`baggage`]), its audience or
 //!    [`session`] has one. [`filters`] does what the rule's filters say, [`mirror`]
 //!    sends copies, [`adapt`] turns JSON and gRPC-Web into gRPC at the gateway, and
 //!    [`forward`] takes an instance, with deadline and retries.
@@ -18,6 +18,7 @@
 
 pub mod adapt;
 pub mod answer;
+mod audience;
 pub mod baggage;
 pub mod body;
 pub mod call;

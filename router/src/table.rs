@@ -2,6 +2,7 @@
 //! numbers; a new one takes its place as a whole.
 
 mod action;
+mod audience;
 mod build;
 mod build_route;
 mod extensions;
@@ -27,6 +28,7 @@ use crate::limit::Attachment;
 use crate::request::target;
 use crate::upstream::{Host, Reach};
 pub use action::{Action, Backend, Filters, Mirror, Rare, Session, Target};
+pub use audience::{AudienceEntry, OwnMirror, Who};
 pub use build::Builder;
 pub use extensions::{ExtensionEntry, Extensions};
 pub use intern::Interner;
@@ -158,6 +160,10 @@ pub struct ServiceEntry {
     pub splitter: Splitter,
     /// What keeps a user on a version.
     pub sticky: Option<Sticky>,
+    /// Who gets one of `versions` whatever the weights: the first that matches.
+    pub audiences: Vec<AudienceEntry>,
+    /// Which of `versions` gets copies.
+    pub mirror: Option<OwnMirror>,
     /// How its instances are chosen, limited and kept out.
     pub traffic: Arc<Traffic>,
     /// Set when the snapshot had the service's descriptors (gateway only).

@@ -26,6 +26,13 @@ pub struct Apply {
     /// Goes into the history
     #[arg(long, default_value = "", hide_default_value = true)]
     reason: String,
+    /// Refuse unless the mesh is at this revision
+    #[arg(long, value_name = "REVISION", default_value_t = 0, hide_default_value = true)]
+    expected_revision: u32,
+    /// Makes a retry of this command safe: a second one with the same key changes
+    /// nothing and prints what the first did
+    #[arg(long, value_name = "KEY")]
+    idempotency_key: Option<String>,
     /// Which mesh, and how to print.
     #[command(flatten)]
     pub connect: Connect,
@@ -47,6 +54,8 @@ impl Apply {
             request.message.dry_run = self.dry_run;
             request.message.wait = self.wait;
             request.message.reason = self.reason;
+            request.message.expected_revision = self.expected_revision;
+            request.message.idempotency_key = self.idempotency_key.unwrap_or_default();
             let answer = client.apply(request.message.clone()).await;
             let change = answer.map_err(|status| request.refused(status))?.into_inner();
             Ok((request, change))

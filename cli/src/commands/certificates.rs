@@ -26,7 +26,7 @@ struct Rotate {
     /// one's certificates have run out
     #[arg(long)]
     new_root: bool,
-    /// Goes into the control plane's log
+    /// Goes into the history
     #[arg(long, default_value = "", hide_default_value = true)]
     reason: String,
     #[command(flatten)]

@@ -4,13 +4,13 @@ use std::collections::HashMap;
 
 use weir_mesh::model::{ServiceName, VersionName, Weight};
 use weir_mesh::wire;
-use weir_proto::weir::control::v1::{ListHistoryRequest, RollbackRequest, ShiftRequest};
+use weir_proto::weir::control::v1::{ListHistoryRequest, Measured, RollbackRequest, ShiftRequest};
 use weir_proto::weir::mesh::v1 as pb;
 
-use super::{block_on, print_change};
+use super::{block_on, print_change, retry};
 use crate::Error;
 use crate::client::Connect;
-use crate::output::{Format, print_message, print_table, table};
+use crate::output::{Format, print, print_message, print_table, table};
 
 /// One `VERSION=WEIGHT`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -86,6 +86,18 @@ pub struct Shift {
     /// Refuse unless the service's last revision is this one
     #[arg(long, value_name = "REVISION", default_value_t = 0, hide_default_value = true)]
     expected_revision: u32,
+    /// Wait, then count requests for so many seconds (1 to 60) and say how they were
+    /// split
+    #[arg(long, value_name = "SECONDS", num_args = 0..=1, default_missing_value = "5")]
+    #[arg(value_parser = clap::value_parser!(u32).range(1..=60))]
+    confirm: Option<u32>,
+    /// Makes a retry of this command safe: a second one with the same key changes
+    /// nothing and prints what the first did
+    #[arg(long, value_name = "KEY")]
+    idempotency_key: Option<String>,
+    /// Also when somebody else manages the weights
+    #[arg(long)]
+    force: bool,
     /// Which mesh, and how to print.
     #[command(flatten)]
     pub connect: Connect,
@@ -119,13 +131,43 @@ impl Shift {
             reason: self.reason,
             expected_revision: self.expected_revision,
             allow_empty: self.allow_empty,
-            ..Default::default()
+            idempotency_key: retry::key(self.idempotency_key),
+            confirm: self.confirm.is_some(),
+            confirm_seconds: self.confirm.unwrap_or_default(),
+            force: self.force,
         };
-        let change = block_on(async {
-            Ok(self.connect.client().await?.shift(request).await?.into_inner())
-        })?;
-        print_change(self.connect.output, &what, &change)
+        let change = block_on(retry::call(&self.connect, |mut client| {
+            let request = request.clone();
+            async move { client.shift(request).await }
+        }))?;
+        let printed = print_change(self.connect.output, &what, &change);
+        if let Some(measured) = change.measured.filter(|_| self.connect.output == Format::Table) {
+            print_measured(&measured)?;
+        }
+        printed
     }
+}
+
+/// How requests were split, beside what was asked for.
+fn print_measured(measured: &Measured) -> Result<(), Error> {
+    if measured.requests == 0 {
+        return print(&format!(
+            "no requests in {:.0} s, so there is nothing to confirm the split by\n",
+            measured.seconds
+        ));
+    }
+    let mut table = table(["VERSION", "EXPECTED", "MEASURED", "REQUESTS", "FAILURES"]);
+    let percent = |share: f64| format!("{:.1} %", share * 100.0);
+    for version in &measured.versions {
+        table.add_row([
+            version.version.clone(),
+            percent(version.expected),
+            percent(version.share),
+            version.requests.to_string(),
+            version.failures.to_string(),
+        ]);
+    }
+    print_table(&table)
 }
 
 fn weights(pairs: &[VersionWeight]) -> Result<HashMap<String, i32>, Error> {
@@ -153,6 +195,16 @@ pub struct Rollback {
     /// Goes into the history
     #[arg(long, default_value = "", hide_default_value = true)]
     reason: String,
+    /// Refuse unless the service's last revision is this one
+    #[arg(long, value_name = "REVISION", default_value_t = 0, hide_default_value = true)]
+    expected_revision: u32,
+    /// Makes a retry of this command safe: a second one with the same key changes
+    /// nothing and prints what the first did
+    #[arg(long, value_name = "KEY")]
+    idempotency_key: Option<String>,
+    /// Also when somebody else manages the weights
+    #[arg(long)]
+    force: bool,
     /// Which mesh, and how to print.
     #[command(flatten)]
     pub connect: Connect,
@@ -171,11 +223,14 @@ impl Rollback {
             wait: self.wait,
             wait_seconds: 0,
             reason: self.reason,
-            ..Default::default()
+            idempotency_key: retry::key(self.idempotency_key),
+            expected_revision: self.expected_revision,
+            force: self.force,
         };
-        let change = block_on(async {
-            Ok(self.connect.client().await?.rollback(request).await?.into_inner())
-        })?;
+        let change = block_on(retry::call(&self.connect, |mut client| {
+            let request = request.clone();
+            async move { client.rollback(request).await }
+        }))?;
         print_change(self.connect.output, &what, &change)
     }
 }
@@ -185,6 +240,9 @@ impl Rollback {
 pub struct History {
     /// Only changes to this service
     service: Option<ServiceName>,
+    /// Only changes to this object: route/NAME, policy/KIND/NAME, rollout/NAME, ...
+    #[arg(long, conflicts_with = "service", default_value = "", hide_default_value = true)]
+    object: String,
     /// How many, newest first: 1 to 1000
     #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=1000))]
     limit: u32,
@@ -202,7 +260,7 @@ impl History {
         let request = ListHistoryRequest {
             service: self.service.map(|name| name.to_string()).unwrap_or_default(),
             limit: self.limit,
-            ..Default::default()
+            object: self.object,
         };
         let answer = block_on(async {
             Ok(self.connect.client().await?.list_history(request).await?.into_inner())

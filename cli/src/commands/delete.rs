@@ -33,6 +33,14 @@ pub struct Delete {
     /// Goes into the history
     #[arg(long, default_value = "", hide_default_value = true)]
     reason: String,
+    /// Makes a retry of this command safe, when it deletes one object: a second one with
+    /// the same key changes nothing
+    #[arg(long, value_name = "KEY", conflicts_with = "file", requires = "kind")]
+    idempotency_key: Option<String>,
+    /// Refuse unless the object's last revision is this one
+    #[arg(long, value_name = "REVISION", conflicts_with = "file", requires = "kind")]
+    #[arg(default_value_t = 0, hide_default_value = true)]
+    expected_revision: u32,
     /// Which mesh, and how to print.
     #[command(flatten)]
     pub connect: Connect,
@@ -71,6 +79,17 @@ impl Delete {
                     None => missing.push(format!("no {} {name:?}", kind.as_str())),
                 }
             }
+            if let (Some(key), [(kind, name)], []) =
+                (&self.idempotency_key, wanted.as_slice(), found.as_slice())
+            {
+                // Perhaps an earlier try with this key has deleted it.
+                let ask = (self.reason.as_str(), key.as_str(), self.expected_revision);
+                let revision = delete(&mut client, *kind, name, ask).await?;
+                return print(&format!(
+                    "{} {name}: deleted before, revision {revision}\n",
+                    kind.as_str()
+                ));
+            }
             if !missing.is_empty() && !self.ignore_not_found {
                 return Err(Error::of_lines(missing).with([
                     "nothing was deleted; `weir get routes` and `weir get policies` list what \
@@ -86,7 +105,9 @@ impl Delete {
                 _ => 1,
             });
             for object in found {
-                let revision = delete(&mut client, object, &self.reason).await?;
+                let key = self.idempotency_key.as_deref().unwrap_or_default();
+                let ask = (self.reason.as_str(), key, self.expected_revision);
+                let revision = delete(&mut client, kind_of(object), object.name(), ask).await?;
                 print(&format!(
                     "{} {}: deleted, revision {revision}\n",
                     object.kind(),
@@ -168,22 +189,37 @@ fn named_by(file: Vec<PathBuf>, current: &Current) -> Result<Vec<(Kind, String)>
     Ok(documents.objects.iter().map(|(_, object)| name(object)).collect())
 }
 
-async fn delete(client: &mut Client, object: &Object, reason: &str) -> Result<u32, Error> {
-    let (name, reason) = (object.name().to_owned(), reason.to_owned());
-    let answer = match object {
-        Object::Route(_) => {
-            client.delete_route(DeleteRouteRequest { name, reason, ..Default::default() }).await?
+fn kind_of(object: &Object) -> Kind {
+    match object {
+        Object::Route(_) => Kind::Route(Some(object.kind())),
+        Object::TcpRoute(_) => Kind::TcpRoute(object.kind()),
+        Object::Policy(policy) => Kind::Policy(policy.kind),
+    }
+}
+
+/// Deletes one object for a reason, once for a key, if it is at a revision.
+async fn delete(
+    client: &mut Client,
+    kind: Kind,
+    name: &str,
+    (reason, key, expected_revision): (&str, &str, u32),
+) -> Result<u32, Error> {
+    let (name, reason, idempotency_key) = (name.to_owned(), reason.to_owned(), key.to_owned());
+    let answer = match kind {
+        Kind::Route(_) => {
+            let request = DeleteRouteRequest { name, reason, idempotency_key, expected_revision };
+            client.delete_route(request).await?
         }
-        Object::TcpRoute(_) => {
-            client
-                .delete_tcp_route(DeleteTcpRouteRequest { name, reason, ..Default::default() })
-                .await?
+        Kind::TcpRoute(_) => {
+            let request =
+                DeleteTcpRouteRequest { name, reason, idempotency_key, expected_revision };
+            client.delete_tcp_route(request).await?
         }
-        Object::Policy(policy) => {
-            let kind = policy.kind.as_str().to_owned();
-            client
-                .delete_policy(DeletePolicyRequest { kind, name, reason, ..Default::default() })
-                .await?
+        Kind::Policy(kind) => {
+            let kind = kind.as_str().to_owned();
+            let request =
+                DeletePolicyRequest { kind, name, reason, idempotency_key, expected_revision };
+            client.delete_policy(request).await?
         }
     };
     Ok(answer.into_inner().revision)

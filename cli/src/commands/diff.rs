@@ -1,6 +1,8 @@
-//! `weir diff -f FILE`: what applying documents would change.
+//! `weir diff`: what applying documents would change, or what lies between two
+//! revisions.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use serde_json::{Map, Value, json};
@@ -19,8 +21,16 @@ use crate::output::{Format, colours, print, print_value, to_value, yaml};
 /// Arguments of `weir diff`.
 #[derive(Debug, clap::Args)]
 pub struct Diff {
-    #[command(flatten)]
-    files: Files,
+    /// Two revisions, instead of documents: what lies between them
+    #[arg(value_name = "REVISION", num_args = 2, conflicts_with_all = ["file", "prune"])]
+    revisions: Vec<u32>,
+    /// Of two revisions, only this object: service/NAME, route/NAME, policy/KIND/NAME, ...
+    #[arg(long, requires = "revisions", default_value = "", hide_default_value = true)]
+    object: String,
+    /// Documents in YAML or JSON: a file, a directory, or - for standard input. May be
+    /// given several times
+    #[arg(short, long, value_name = "FILE|DIR|-", required_unless_present = "revisions")]
+    file: Vec<PathBuf>,
     /// As `weir apply --prune` would do it
     #[arg(long)]
     prune: bool,
@@ -36,7 +46,11 @@ impl Diff {
     /// Runs it. Exits with 0 when nothing would change, 1 when something would,
     /// and 2 when that cannot be told, as `diff` does.
     pub fn run(self) -> ExitCode {
-        match self.compare() {
+        let compared = match *self.revisions {
+            [from, to] => super::revisions::diff(&self.connect, from, to, &self.object),
+            _ => self.compare(),
+        };
+        match compared {
             Ok(false) => ExitCode::SUCCESS,
             Ok(true) => ExitCode::from(1),
             Err(error) => {
@@ -47,7 +61,7 @@ impl Diff {
     }
 
     fn compare(self) -> Result<bool, Error> {
-        let loaded = Loaded::read(&self.files)?;
+        let loaded = Loaded::read(&Files::of(self.file.clone()))?;
         check_prune(&loaded, self.prune)?;
         let sides = block_on(async {
             let (mut client, documents) = resolve(loaded, self.prune, &self.connect).await?;

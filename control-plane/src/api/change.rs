@@ -1,6 +1,7 @@
 //! Writes: each is checked whole, then made as one change or not at all.
 
 mod apply;
+mod confirm;
 mod managed;
 mod request;
 mod shift;
@@ -332,6 +333,15 @@ pub(super) async fn rotate(
     } else {
         control.renew_certificates()
     };
+    let reason = match new_root {
+        true => format!("a new root: {}", request.reason),
+        false => request.reason,
+    };
+    let author = Author { actor: actor.to_owned(), reason };
+    if let Err(error) = control.note(author, Action::Rotate).await {
+        // It is done, and cannot be taken back.
+        tracing::error!(%error, "the rotation is not in the history");
+    }
     let roots = control.authority.bundle();
     Ok(pb::RotateCertificatesResponse {
         routers: u32::try_from(routers).unwrap_or(u32::MAX),

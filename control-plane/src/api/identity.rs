@@ -22,6 +22,7 @@ impl IdentityService for Identity {
         request: Request<pb::SignRequest>,
     ) -> Result<Response<pb::SignResponse>, Status> {
         let control = self.0.clone();
+        let _turn = self.0.pace.signatures.clone().enter().await;
         if let Some(attest) = &self.0.attest {
             let request = request.into_inner();
             let id = attest.attest(&request.join_token).await?;

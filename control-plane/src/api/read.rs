@@ -138,7 +138,8 @@ pub(super) async fn history(
         ("", object) => {
             let key = object.parse::<ObjectKey>();
             let why = "such as service/products, route/web or policy/RateLimitPolicy/login";
-            let wrong = |e| error::invalid(&Invalid::one("object", format!("{e}; write one {why}")));
+            let wrong =
+                |e| error::invalid(&Invalid::one("object", format!("{e}; write one {why}")));
             Some(key.map_err(wrong)?)
         }
         (name, "") => Some(ObjectKey::Service(service_name(name)?)),

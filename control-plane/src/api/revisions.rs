@@ -160,11 +160,7 @@ pub(super) async fn diff(
     .await
 }
 
-fn between(
-    mut before: State,
-    mut after: State,
-    only: Option<&ObjectKey>,
-) -> Vec<pb::ObjectChange> {
+fn between(mut before: State, mut after: State, only: Option<&ObjectKey>) -> Vec<pb::ObjectChange> {
     let keys: BTreeSet<_> = before.keys().chain(after.keys()).cloned().collect();
     let keys = keys.into_iter().filter(|key| only.is_none_or(|only| only == key));
     let changes = keys.filter_map(|key| {
@@ -183,9 +179,7 @@ fn between(
 /// An object as JSON.
 fn text(object: &Object) -> String {
     let value = match object {
-        Object::Service(service) => {
-            json::value("weir.mesh.v1.Service", &bare((&**service).into()))
-        }
+        Object::Service(service) => json::value("weir.mesh.v1.Service", &bare((&**service).into())),
         Object::Route(route) => json::value("weir.mesh.v1.Route", &mesh::Route::from(&**route)),
         Object::Policy(policy) => {
             json::value("weir.mesh.v1.Policy", &mesh::Policy::from(&**policy))

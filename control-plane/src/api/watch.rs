@@ -1,11 +1,14 @@
 //! Tells routers what to do, and hears from them.
 
-use std::collections::VecDeque;
+mod told;
+
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
+use tokio::time::Instant;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 use weir_mesh::identity::SpiffeId;
@@ -18,14 +21,25 @@ use weir_proto::weir::mesh::v1::watch_response;
 
 use super::error;
 use crate::control::Control;
+use crate::pace::Permit;
 use crate::publish::Published;
 use crate::registry::{Refusal, Registration, Role, Ticket};
-use crate::store::Revision;
+use told::{About, Told};
 
 /// How long a router may take to say who it is.
 const HELLO: Duration = Duration::from_secs(10);
-/// Snapshots whose answer may still come.
-const UNANSWERED: usize = 64;
+/// A whole snapshot that is not answered for this long does not keep others waiting.
+const WHOLE: Duration = Duration::from_secs(2);
+/// Routers that wait for a whole snapshot. Those that come then are told to come later:
+/// they have what they had.
+const MAX_WAITING: usize = 1024;
+/// How much later, in milliseconds.
+const LATER_MS: u32 = 2000;
+/// When the control plane stops, each router comes back after so many milliseconds for
+/// each that there is, within bounds: a handshake costs about one.
+const BACK_MS: std::ops::RangeInclusive<u32> = 100..=5000;
+/// For a goodbye to get out.
+const GOODBYE: Duration = Duration::from_secs(1);
 /// Characters of a refusal that are kept.
 const MAX_REASON: usize = 1000;
 
@@ -89,20 +103,20 @@ async fn serve(
         service,
         ticket,
         newest: control.publisher.watch(role),
-        sent: VecDeque::with_capacity(UNANSWERED),
-        last: 0,
+        told: Told::new(&hello),
+        turn: Turn::None,
     };
     stream.resume(hello.sequence);
     let ended = stream.run(&mut requests, answers).await;
     match &ended {
         Ok(End::Left) => control.registry.leave(&stream.ticket),
         Ok(End::Replaced) => {}
-        Ok(End::Closed) | Err(_) => control.registry.lost(&stream.ticket),
+        Ok(End::Closed | End::Deferred) | Err(_) => control.registry.lost(&stream.ticket),
     }
     tracing::info!(router = %stream.ticket.id, how = ?ended.as_ref().ok(), "a stream ended");
     match ended? {
         End::Replaced => Err(Status::aborted("another stream speaks for this router")),
-        End::Left | End::Closed => Ok(()),
+        End::Left | End::Closed | End::Deferred => Ok(()),
     }
 }
 
@@ -114,6 +128,18 @@ enum End {
     Closed,
     /// It has another stream.
     Replaced,
+    /// It was told to come back later.
+    Deferred,
+}
+
+/// A router's turn to be sent a whole snapshot.
+enum Turn {
+    /// It needs none.
+    None,
+    /// It is in line.
+    Waiting(Pin<Box<dyn Future<Output = Permit> + Send>>),
+    /// Until it has answered, or this moment.
+    Now(#[allow(dead_code)] Permit, Instant),
 }
 
 struct Stream<'a> {
@@ -121,18 +147,15 @@ struct Stream<'a> {
     service: ServiceName,
     ticket: Ticket,
     newest: watch::Receiver<Arc<Published>>,
-    /// What was sent: an answer names only the sequence.
-    sent: VecDeque<(u64, Revision)>,
-    /// The newest sequence that was sent.
-    last: u64,
+    told: Told,
+    turn: Turn,
 }
 
 impl Stream<'_> {
     /// A router that runs the newest snapshot already need not get it again.
     fn resume(&mut self, sequence: u64) {
         let newest = self.newest.borrow().clone();
-        if sequence != 0 && sequence == newest.sequence {
-            self.last = sequence;
+        if self.told.resume(sequence, &newest) {
             self.control.registry.applied(&self.ticket, sequence, newest.revision, 0);
         }
     }
@@ -144,7 +167,13 @@ impl Stream<'_> {
     ) -> Result<End, Status> {
         let mut renew = self.control.renew.subscribe();
         loop {
-            let behind = self.newest.borrow_and_update().sequence > self.last;
+            let newest = self.newest.borrow_and_update().clone();
+            let next = if self.told.is_behind(&newest) { self.next(&newest) } else { Next::Nothing };
+            if let Next::Later = next {
+                self.reconnect(answers, LATER_MS).await;
+                return Ok(End::Deferred);
+            }
+            let ready = matches!(next, Next::Send(_));
             tokio::select! {
                 request = requests.message() => match request? {
                     None => return Ok(End::Closed),
@@ -154,10 +183,14 @@ impl Stream<'_> {
                         }
                     }
                 },
-                slot = answers.reserve(), if behind => {
+                slot = answers.reserve(), if ready => {
                     let slot = slot.map_err(|_| Status::cancelled("the router is gone"))?;
-                    slot.send(Ok(self.snapshot()));
+                    if let Next::Send(message) = next {
+                        self.sent(&newest, &message);
+                        slot.send(Ok(pb::WatchResponse { message: Some(message) }));
+                    }
                 }
+                () = self.turn.turns() => {}
                 _ = self.newest.changed() => {}
                 _ = renew.changed() => {
                     let trust_bundle =
@@ -169,45 +202,86 @@ impl Stream<'_> {
                 }
                 () = self.ticket.replaced() => return Ok(End::Replaced),
                 () = self.control.shutdown.requested() => {
+                    let routers = u32::try_from(self.control.registry.len()).unwrap_or(u32::MAX);
+                    let after = routers.clamp(*BACK_MS.start(), *BACK_MS.end());
+                    self.reconnect(answers, after).await;
                     return Err(Status::unavailable("the control plane is stopping; come back"));
                 }
             }
         }
     }
 
-    fn snapshot(&mut self) -> pb::WatchResponse {
-        let newest = self.newest.borrow_and_update().clone();
-        if self.sent.len() == UNANSWERED {
-            self.sent.pop_front();
+    /// What it is sent next: a delta at once, the whole in its turn.
+    fn next(&mut self, newest: &Published) -> Next {
+        if let Some(delta) = self.told.delta(newest) {
+            return Next::Send(watch_response::Message::Delta(delta));
         }
-        self.sent.push_back((newest.sequence, newest.revision));
-        self.last = newest.sequence;
-        let message = Some(watch_response::Message::Snapshot(newest.bytes.clone()));
-        pb::WatchResponse { message }
+        match self.turn {
+            Turn::Now(..) => Next::Send(watch_response::Message::Snapshot(newest.bytes.clone())),
+            Turn::Waiting(_) => Next::Nothing,
+            Turn::None => {
+                let wholes = &self.control.pace.wholes;
+                if self.told.is_new() && wholes.waiting() >= MAX_WAITING {
+                    return Next::Later;
+                }
+                self.turn = Turn::Waiting(Box::pin(wholes.clone().enter()));
+                Next::Nothing
+            }
+        }
     }
 
-    /// The desired state that a snapshot sent on this stream was made from.
-    fn revision(&self, sequence: u64) -> Option<Revision> {
-        self.sent.iter().find(|(sent, _)| *sent == sequence).map(|(_, revision)| *revision)
+    fn sent(&mut self, newest: &Published, message: &watch_response::Message) {
+        let costs = self.control.publisher.costs();
+        let (bytes, whole) = match message {
+            watch_response::Message::Snapshot(bytes) => (bytes, true),
+            watch_response::Message::Delta(bytes) => (bytes, false),
+            _ => return,
+        };
+        costs.bytes.add(bytes.len() as u64);
+        if whole { &costs.wholes } else { &costs.deltas }.inc();
+        self.told.sent(newest, whole);
+        if let Turn::Now(_, until) = &mut self.turn {
+            *until = Instant::now() + WHOLE;
+        }
+    }
+
+    /// Asks a router that understands it to come back, if it listens.
+    async fn reconnect(&mut self, answers: &Answers, after_ms: u32) {
+        if !self.told.is_new() {
+            return;
+        }
+        self.control.publisher.costs().told_to_wait.inc();
+        let message = Some(watch_response::Message::Reconnect(pb::Reconnect { after_ms }));
+        let told = answers.send(Ok(pb::WatchResponse { message }));
+        let _ = tokio::time::timeout(GOODBYE, told).await;
     }
 
     /// True: the router leaves.
-    fn hear(&self, request: pb::WatchRequest) -> Result<bool, Status> {
+    fn hear(&mut self, request: pb::WatchRequest) -> Result<bool, Status> {
         let registry = &self.control.registry;
         match request.message {
             Some(Message::Applied(applied)) => {
+                self.turn.answered();
                 // An answer to what was never sent, or too long ago, says nothing.
-                if let Some(revision) = self.revision(applied.sequence) {
+                if let About::Snapshot(revision) = self.told.applied(applied.sequence) {
                     let micros = applied.apply_micros;
                     registry.applied(&self.ticket, applied.sequence, revision, micros);
                 }
             }
             Some(Message::Refused(refused)) => {
+                self.turn.answered();
                 let reason: String = refused.reason.chars().take(MAX_REASON).collect();
-                tracing::warn!(router = %self.ticket.id, reason, "a snapshot was refused");
-                if let Some(revision) = self.revision(refused.sequence) {
-                    let sequence = refused.sequence;
-                    registry.refused(&self.ticket, Refusal { sequence, revision, reason });
+                match self.told.refused(refused.sequence) {
+                    About::Snapshot(revision) => {
+                        tracing::warn!(router = %self.ticket.id, reason, "a snapshot was refused");
+                        let sequence = refused.sequence;
+                        registry.refused(&self.ticket, Refusal { sequence, revision, reason });
+                    }
+                    About::Delta => {
+                        tracing::info!(router = %self.ticket.id, reason, "a delta was refused");
+                        self.control.publisher.costs().refused.inc();
+                    }
+                    About::Nothing => {}
                 }
             }
             Some(Message::Health(health)) => {
@@ -218,6 +292,7 @@ impl Stream<'_> {
             Some(Message::Report(report)) => {
                 self.control.edges.record(&self.service, &report);
                 self.control.rollouts.feed.report(&report);
+                self.control.edges.measured(&self.ticket.id, &report);
             }
             Some(Message::Leave(_)) => return Ok(true),
             Some(Message::Hello(_)) => {
@@ -227,6 +302,38 @@ impl Stream<'_> {
             None => {}
         }
         Ok(false)
+    }
+}
+
+/// What comes next on a stream.
+enum Next {
+    Nothing,
+    Send(watch_response::Message),
+    /// There is no room in the line.
+    Later,
+}
+
+impl Turn {
+    /// Completes when the turn has come, or is over.
+    async fn turns(&mut self) {
+        match self {
+            Self::None => std::future::pending().await,
+            Self::Waiting(turn) => {
+                let permit = turn.await;
+                *self = Self::Now(permit, Instant::now() + WHOLE);
+            }
+            Self::Now(_, until) => {
+                tokio::time::sleep_until(*until).await;
+                *self = Self::None;
+            }
+        }
+    }
+
+    /// The router answered: the next one's turn.
+    fn answered(&mut self) {
+        if let Self::Now(..) = self {
+            *self = Self::None;
+        }
     }
 }
 

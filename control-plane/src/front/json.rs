@@ -6,20 +6,15 @@ use http::{HeaderValue, Method, Request, Response, StatusCode, Version};
 use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
 use tonic::Code;
 use tonic::body::Body;
-use tonic::service::Routes;
 use weir_mesh::transcode::{Call, Deframer, Found, GrpcStatus, Transcoder, frame, http_status};
 
-use super::{answer as reply, method_not_allowed, refuse};
+use super::{Inner, answer as reply, method_not_allowed, refuse};
 use crate::api::{IDEMPOTENCY_KEY, MAX_MESSAGE};
-use crate::serve::call;
 
 const JSON: &str = "application/json";
 
-pub(super) async fn answer(
-    transcoder: &Transcoder,
-    routes: &Routes,
-    request: Request<Body>,
-) -> Response<Body> {
+pub(super) async fn answer(front: &Inner, request: Request<Body>) -> Response<Body> {
+    let transcoder = &front.transcoder;
     let found = match transcoder.find(request.method(), request.uri().path()) {
         Found::Call(call) => call,
         Found::MethodNotAllowed(allowed) => return method_not_allowed(&allowed),
@@ -56,7 +51,7 @@ pub(super) async fn answer(
         Ok(uri) => *inner.uri_mut() = uri,
         Err(_) => return broken(),
     }
-    let mut answer = finish(transcoder, &found, call(routes.clone(), inner).await).await;
+    let mut answer = finish(transcoder, &found, front.dispatch(inner).await).await;
     if head {
         *answer.body_mut() = Body::default();
     }

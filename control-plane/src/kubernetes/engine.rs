@@ -15,7 +15,7 @@ use super::objects::{Kind, Objects};
 use super::translate::{Settings, Translated, translate};
 use crate::control::{Author, Control};
 use crate::store::{
-    Action, ClusterStore, Commit, Desired, Edit, Entry, Object, ObjectKey, StoreError,
+    Action, ClusterStore, Commit, Desired, Edit, Entry, Object, ObjectKey, Store as _, StoreError,
 };
 use crate::text;
 
@@ -149,6 +149,8 @@ impl Engine {
     /// Says in which revision each object last changed.
     fn number(&self, desired: &mut Desired, kept: &[(ObjectKey, Object)]) {
         desired.revision = self.store.revision();
+        // A history that cannot be read is told where it is read.
+        desired.newest_change = self.store.newest_change().unwrap_or(desired.revision);
         for (key, object) in kept {
             let revision = self.store.recorded(key, object).unwrap_or(desired.revision);
             match key {

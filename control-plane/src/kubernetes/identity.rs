@@ -5,21 +5,29 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use k8s_openapi::api::authentication::v1::{TokenReview, TokenReviewSpec};
+use aws_lc_rs::digest::{SHA256, digest};
+use k8s_openapi::api::authentication::v1::{TokenReview, TokenReviewSpec, TokenReviewStatus};
 use kube::api::{Api, PostParams};
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 use tonic::Status;
 use weir_mesh::identity::SpiffeId;
 
-use super::cluster::Cluster;
+use super::cluster::{Cluster, ClusterError};
 use super::mirror::Mirror;
 use super::objects::Kind;
+use crate::access::Reviews;
 use crate::api::Attest;
 use crate::registry::Role;
 
 /// Whom a token must be for.
 const AUDIENCE: &str = "weir";
+/// Whom a token of a caller of the API must be for: no router's token is.
+const API_AUDIENCE: &str = "weir-api";
+/// How long an answer about a caller's token is believed.
+const BELIEVED: Duration = Duration::from_secs(30);
+/// Answers that are remembered.
+const MAX_BELIEVED: usize = 1000;
 /// Questions to the API server at once.
 const REVIEWS: usize = 32;
 /// How long a router waits for its turn.
@@ -73,21 +81,11 @@ impl Attest for Tokens {
         }
         let turn = tokio::time::timeout(TURN, self.turns.acquire()).await;
         let _turn = turn.map_err(|_| Status::resource_exhausted("too many routers ask at once"))?;
-        let review = TokenReview {
-            spec: TokenReviewSpec {
-                audiences: Some(vec![AUDIENCE.to_owned()]),
-                token: Some(token.trim().to_owned()),
-            },
-            ..Default::default()
-        };
-        let api: Api<TokenReview> = Api::all(self.cluster.client.clone());
-        let params = PostParams::default();
-        let review = self.cluster.call("TokenReview", api.create(&params, &review)).await;
-        let review = review.map_err(|error| {
+        let review = ask(&self.cluster, AUDIENCE, token).await;
+        let status = review.map_err(|error| {
             tracing::error!(%error, "a token cannot be checked");
             Status::unavailable("the Kubernetes API did not check the token; come back")
         })?;
-        let status = review.status.unwrap_or_default();
         if status.authenticated != Some(true) {
             let why = status.error.unwrap_or_else(|| "it is not valid".to_owned());
             return Err(refused(&format!("Kubernetes refuses the token: {why}")));
@@ -151,4 +149,73 @@ impl Attest for Tokens {
 fn refused(why: &str) -> Status {
     tracing::warn!(why, "a router was not believed");
     Status::unauthenticated(why)
+}
+
+async fn ask(
+    cluster: &Cluster,
+    audience: &str,
+    token: &str,
+) -> Result<TokenReviewStatus, ClusterError> {
+    let review = TokenReview {
+        spec: TokenReviewSpec {
+            audiences: Some(vec![audience.to_owned()]),
+            token: Some(token.trim().to_owned()),
+        },
+        ..Default::default()
+    };
+    let api: Api<TokenReview> = Api::all(cluster.client.clone());
+    let params = PostParams::default();
+    let review = cluster.call("TokenReview", api.create(&params, &review)).await?;
+    Ok(review.status.unwrap_or_default())
+}
+
+/// Callers of the API by their service accounts' tokens.
+pub struct Callers {
+    cluster: Cluster,
+    turns: Semaphore,
+    /// By SHA-256 of the token: whose it is, and since when that is known.
+    believed: Mutex<BTreeMap<[u8; 32], (Instant, String)>>,
+}
+
+impl Callers {
+    /// Asks `cluster` about tokens.
+    #[must_use]
+    pub fn new(cluster: Cluster) -> Self {
+        Self { cluster, turns: Semaphore::new(REVIEWS), believed: Mutex::default() }
+    }
+}
+
+#[tonic::async_trait]
+impl Reviews for Callers {
+    async fn review(&self, token: &str) -> Result<String, String> {
+        let mut hash = [0; 32];
+        hash.copy_from_slice(digest(&SHA256, token.as_bytes()).as_ref());
+        {
+            let mut believed = self.believed.lock().unwrap_or_else(PoisonError::into_inner);
+            believed.retain(|_, (since, _)| since.elapsed() < BELIEVED);
+            if let Some((_, username)) = believed.get(&hash) {
+                return Ok(username.clone());
+            }
+        }
+        let turn = tokio::time::timeout(TURN, self.turns.acquire()).await;
+        let _turn = turn.map_err(|_| "too many callers ask at once; come back".to_owned())?;
+        let status = ask(&self.cluster, API_AUDIENCE, token).await.map_err(|error| {
+            tracing::error!(%error, "a token cannot be checked");
+            "the Kubernetes API did not check the token; come back".to_owned()
+        })?;
+        if status.authenticated != Some(true) {
+            let why = status.error.unwrap_or_else(|| "it is not valid".to_owned());
+            return Err(format!("Kubernetes refuses the token: {why}"));
+        }
+        // A server that does not know audiences would accept any token.
+        if !status.audiences.iter().flatten().any(|audience| audience == API_AUDIENCE) {
+            return Err(format!("the token is not for audience `{API_AUDIENCE}`"));
+        }
+        let username = status.user.unwrap_or_default().username.unwrap_or_default();
+        let mut believed = self.believed.lock().unwrap_or_else(PoisonError::into_inner);
+        if believed.len() < MAX_BELIEVED {
+            believed.insert(hash, (Instant::now(), username.clone()));
+        }
+        Ok(username)
+    }
 }

@@ -108,7 +108,7 @@ impl Resources for Engine {
         }
         Ok(match entry {
             Some(entry) => Made::of(entry.revision, false, entry.changes),
-            None => Made::of(before.revision, true, Vec::new()),
+            None => Made::of(before.newest_change, true, Vec::new()),
         })
     }
 }

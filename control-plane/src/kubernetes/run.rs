@@ -11,7 +11,7 @@ use weir_mesh::shutdown::Shutdown;
 
 use super::cluster::Cluster;
 use super::engine::Engine;
-use super::identity::Tokens;
+use super::identity::{Callers, Tokens};
 use super::lease::Lease;
 use super::mirror::Mirror;
 use super::secrets::{self, CaSecret};
@@ -19,6 +19,7 @@ use super::standby::Door;
 use super::webhook::Webhook;
 use super::webhook_tls::WebhookTls;
 use super::{leader, status, trust, watches};
+use crate::access::Access;
 use crate::app::{self, Config, Listeners, Parts, Running, StartError};
 use crate::ca::{Authority, JoinTokens, OwnCertificate};
 use crate::inject::InjectConfig;
@@ -63,6 +64,11 @@ pub async fn run(args: &Args, shutdown: Shutdown) -> Result<(), RunError> {
     }
     if args.consul.consul.is_some() {
         let why = "--consul: a control plane on Kubernetes asks no Consul yet; leave it out";
+        return Err(StartError::Option(why.to_owned()).into());
+    }
+    if args.access.api_tls_cert.is_some() {
+        let why = "--api-tls-cert: a control plane on Kubernetes serves no TLS at the API yet; \
+                   leave it out";
         return Err(StartError::Option(why.to_owned()).into());
     }
     let config = args.config();
@@ -241,7 +247,10 @@ impl Replica<'_> {
         let control = Arc::new(control);
         let id = SpiffeId::control_plane(&config.trust_domain)?;
         let certificate = Arc::new(OwnCertificate::new(&control.authority, id)?);
-        let front = app::front(&control, token).await?;
+        let access = Access::open(token, &config.access).map_err(StartError::Option)?;
+        let callers = Arc::new(Callers::new(self.cluster.clone()));
+        let access = Arc::new(access.with_reviews(callers));
+        let front = app::front(&control, access.clone()).await?;
         let listeners = Listeners::bind(config).await?;
         let running = listeners.serve(config, control.clone(), sequences, certificate)?;
         let mut tasks = JoinSet::new();
@@ -252,6 +261,7 @@ impl Replica<'_> {
         }
         let own = control.clone();
         tasks.spawn(async move { engine.keep(&own).await });
+        tasks.spawn(access.keep());
         self.door.lead(front);
         Ok((running, tasks))
     }

@@ -175,11 +175,7 @@ fn write_edit(
     Ok(ChangeRecord { object: key, before, after })
 }
 
-fn write_head(
-    write: &WriteTransaction,
-    revision: Revision,
-    hash: &Hash,
-) -> Result<(), StoreError> {
+fn write_head(write: &WriteTransaction, revision: Revision, hash: &Hash) -> Result<(), StoreError> {
     let mut meta = write.open_table(META)?;
     meta.insert(HEAD_REVISION, u64::from(revision))?;
     for (name, part) in HEAD.iter().zip(hash.chunks_exact(8)) {

@@ -4,8 +4,11 @@
 // Helpers of tests are tests too, which the lint cannot see.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+mod access;
 mod api;
 mod certificates;
+mod confirm;
+mod deltas;
 mod durability;
 mod guarded;
 #[cfg(feature = "kubernetes")]

@@ -54,6 +54,7 @@ pub fn config(data: &Path, lifetime: Duration) -> Config {
         trust_domain: "weir.local".into(),
         certificate_lifetime: lifetime,
         consul: weir_control_plane::ConsulArgs::default(),
+        access: weir_control_plane::AccessArgs::default(),
     }
 }
 
@@ -71,6 +72,21 @@ impl Plane {
     /// One on data that is there already.
     pub async fn over(data: &Path) -> Self {
         Self::at(Dir::Given(data.to_owned()), Duration::from_secs(3600)).await
+    }
+
+    /// One with this file for `--access`, and whatever else `tune` sets.
+    pub async fn with_access(access: &str, tune: impl FnOnce(&mut Config)) -> Self {
+        let lifetime = Duration::from_secs(3600);
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("join.json"), JOIN_TOKENS).unwrap();
+        let file = dir.path().join("access.yaml");
+        std::fs::write(&file, access).unwrap();
+        let mut config = config(dir.path(), lifetime);
+        config.access.access = Some(file);
+        tune(&mut config);
+        let running = start(config, Shutdown::new()).await.unwrap();
+        let token = std::fs::read_to_string(dir.path().join("token")).unwrap().trim().to_owned();
+        Self { dir: Dir::Own(dir), running, token, lifetime }
     }
 
     async fn at(dir: Dir, lifetime: Duration) -> Self {
@@ -96,7 +112,17 @@ impl Plane {
     }
 
     pub async fn http(&self, method: &str, path: &str, body: Value) -> (u16, Value) {
-        let auth = format!("Bearer {}", self.token);
+        self.http_as(&self.token, method, path, body).await
+    }
+
+    pub async fn http_as(
+        &self,
+        token: &str,
+        method: &str,
+        path: &str,
+        body: Value,
+    ) -> (u16, Value) {
+        let auth = format!("Bearer {token}");
         let headers = [("authorization", auth.as_str())];
         let body = if body.is_null() { String::new() } else { body.to_string() };
         let (status, text) = self.raw(method, path, &headers, body).await;

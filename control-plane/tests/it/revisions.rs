@@ -74,8 +74,10 @@ async fn two_revisions_are_compared_in_both_directions() {
     assert_eq!(after["versions"][1]["weight"], 10);
     let (status, refused) =
         plane.http("GET", "/v1/revisions/1/diff/2?object=nonsense", Value::Null).await;
-    assert_eq!((status, &refused["details"][0]["fieldViolations"][0]["field"]),
-        (400, &json!("object")));
+    assert_eq!(
+        (status, &refused["details"][0]["fieldViolations"][0]["field"]),
+        (400, &json!("object"))
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -101,8 +103,7 @@ async fn a_history_is_verified_and_kept_hashes_are_looked_for() {
     let answer = plane.get(&format!("/v1/history/verify?hashes={wrong}")).await;
     assert_eq!(answer["ok"], false);
     assert!(answer["faults"][0]["description"].as_str().unwrap().contains(&wrong), "{answer}");
-    let (status, refused) =
-        plane.http("GET", "/v1/history/verify?hashes=xyz", Value::Null).await;
+    let (status, refused) = plane.http("GET", "/v1/history/verify?hashes=xyz", Value::Null).await;
     assert_eq!(
         (status, &refused["details"][0]["fieldViolations"][0]["field"]),
         (400, &json!("hashes[0]"))

@@ -14,13 +14,14 @@ use tonic::{Code, Status};
 use weir_mesh::identity::{
     ALPN_H2, SpiffeId, Svid, TrustBundle, bootstrap_client_config, client_config, connect_tls,
 };
+use weir_mesh::wire::digest::{digest, patch};
 use weir_proto::weir::mesh::v1::hello::Role;
 use weir_proto::weir::mesh::v1::identity_service_client::IdentityServiceClient;
 use weir_proto::weir::mesh::v1::mesh_service_client::MeshServiceClient;
 use weir_proto::weir::mesh::v1::watch_request::Message;
 use weir_proto::weir::mesh::v1::watch_response::Message as Answer;
 use weir_proto::weir::mesh::v1::{
-    Applied, Hello, Instance, Refused, SignRequest, SignResponse, Snapshot, WatchRequest,
+    Applied, Delta, Hello, Instance, Refused, SignRequest, SignResponse, Snapshot, WatchRequest,
 };
 
 use crate::plane::Plane;
@@ -108,6 +109,19 @@ pub enum Manner {
     RefusesChanges,
     /// Never answers.
     Silent,
+    /// Refuses every delta.
+    RefusesDeltas,
+}
+
+/// What came.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Came {
+    pub wholes: u32,
+    pub deltas: u32,
+    /// Of the newest message.
+    pub bytes: usize,
+    /// Milliseconds after which it was told to come back.
+    pub reconnect: Option<u32>,
 }
 
 pub struct Router {
@@ -116,6 +130,8 @@ pub struct Router {
     pub snapshot: watch::Receiver<Snapshot>,
     /// How often it was asked to renew.
     pub renewals: watch::Receiver<u32>,
+    /// How it got what it got.
+    pub came: watch::Receiver<Came>,
     task: tokio::task::JoinHandle<Status>,
 }
 
@@ -126,13 +142,25 @@ impl Router {
     }
 
     pub async fn with(door: &Door, svid: &Svid, hello: Hello, manner: Manner) -> Self {
+        Self::resume(door, svid, hello, manner, Snapshot::default()).await
+    }
+
+    /// One that has a snapshot already.
+    pub async fn resume(
+        door: &Door,
+        svid: &Svid,
+        hello: Hello,
+        manner: Manner,
+        had: Snapshot,
+    ) -> Self {
         let mut client = MeshServiceClient::new(door.channel(Some(svid)).await)
             .max_decoding_message_size(usize::MAX);
         let (requests, stream) = mpsc::channel(16);
         let first = WatchRequest { message: Some(Message::Hello(hello)) };
         requests.send(first).await.unwrap();
-        let (snapshots, snapshot) = watch::channel(Snapshot::default());
+        let (snapshots, snapshot) = watch::channel(had);
         let (renewed, renewals) = watch::channel(0);
+        let (coming, came) = watch::channel(Came::default());
         let answers = requests.clone();
         let task = tokio::spawn(async move {
             let mut stream = match client.watch(ReceiverStream::new(stream)).await {
@@ -145,8 +173,33 @@ impl Router {
                     Ok(None) => return Status::ok(""),
                     Ok(Some(response)) => match response.message.unwrap() {
                         Answer::Renew(_) => renewed.send_modify(|count| *count += 1),
-                        Answer::Delta(_) | Answer::Reconnect(_) => panic!("nobody asked"),
+                        Answer::Reconnect(told) => {
+                            coming.send_modify(|came| came.reconnect = Some(told.after_ms));
+                        }
+                        Answer::Delta(bytes) => {
+                            let length = bytes.len();
+                            let mut new = snapshots.borrow().clone();
+                            let base = digest(&mut new);
+                            let delta = Delta::decode(bytes).unwrap();
+                            let (first, sequence) = (false, delta.sequence);
+                            if manner == Manner::RefusesDeltas {
+                                let reason = "another base".into();
+                                let refused = Message::Refused(Refused { sequence, reason });
+                                let _ = answers.send(WatchRequest { message: Some(refused) }).await;
+                            } else {
+                                patch(&mut new, &base, delta).unwrap();
+                                snapshots.send_replace(new);
+                                let _ = answers.send(reply(manner, first, sequence)).await;
+                            }
+                            coming.send_modify(|came| {
+                                (came.deltas, came.bytes) = (came.deltas + 1, length);
+                            });
+                        }
                         Answer::Snapshot(bytes) => {
+                            let length = bytes.len();
+                            coming.send_modify(|came| {
+                                (came.wholes, came.bytes) = (came.wholes + 1, length);
+                            });
                             let new = Snapshot::decode(bytes).unwrap();
                             let first = snapshots.borrow().sequence == 0;
                             let sequence = new.sequence;
@@ -157,7 +210,7 @@ impl Router {
                 }
             }
         });
-        Self { requests, snapshot, renewals, task }
+        Self { requests, snapshot, renewals, came, task }
     }
 
     pub async fn send(&self, message: Message) {
@@ -191,7 +244,7 @@ impl Router {
 
 fn reply(manner: Manner, first: bool, sequence: u64) -> WatchRequest {
     let message = match manner {
-        Manner::Applies => Some(Message::Applied(Applied { sequence, apply_micros: 7 })),
+        Manner::Applies | Manner::RefusesDeltas => Some(Message::Applied(Applied { sequence, apply_micros: 7 })),
         Manner::RefusesChanges if first => {
             Some(Message::Applied(Applied { sequence, apply_micros: 7 }))
         }

@@ -59,20 +59,39 @@ pub fn patch(
     if delta.base_digest != base {
         return Err(DeltaError::Base);
     }
-    (snapshot.sequence, snapshot.revision) = (delta.sequence, delta.revision);
-    if delta.instances.is_empty() && delta.gone.is_empty() && delta.digest == base {
+    let numbers = (delta.sequence, delta.revision);
+    (snapshot.sequence, snapshot.revision) = numbers;
+    if delta.digest == base && only_numbers(&delta) {
         return Ok(*base);
     }
-    let gone: HashSet<&str> = delta.gone.iter().map(String::as_str).collect();
-    let mut new: HashMap<String, pb::Instance> =
-        delta.instances.into_iter().map(|instance| (instance.id.clone(), instance)).collect();
-    snapshot.instances.retain(|instance| !gone.contains(instance.id.as_str()));
-    for instance in &mut snapshot.instances {
-        if let Some(new) = new.remove(&instance.id) {
-            *instance = new;
-        }
+    if let Some(mut rest) = delta.rest {
+        rest.services = std::mem::take(&mut snapshot.services);
+        rest.instances = std::mem::take(&mut snapshot.instances);
+        (rest.sequence, rest.revision) = numbers;
+        *snapshot = rest;
     }
-    snapshot.instances.extend(new.into_values());
+    replace(&mut snapshot.instances, delta.instances, &delta.gone, |instance| &instance.id);
+    replace(&mut snapshot.services, delta.services, &delta.gone_services, |service| &service.name);
+    snapshot.services.sort_by(|a, b| a.name.cmp(&b.name));
     let digest = digest(snapshot);
     if delta.digest != digest { Err(DeltaError::Result) } else { Ok(digest) }
+}
+
+fn only_numbers(delta: &pb::Delta) -> bool {
+    delta.rest.is_none()
+        && (delta.instances.is_empty() && delta.gone.is_empty())
+        && (delta.services.is_empty() && delta.gone_services.is_empty())
+}
+
+/// Takes out what is gone, and puts what is new or changed in its place.
+fn replace<T>(all: &mut Vec<T>, new: Vec<T>, gone: &[String], name: fn(&T) -> &String) {
+    let gone: HashSet<&str> = gone.iter().map(String::as_str).collect();
+    let mut new: HashMap<String, T> = new.into_iter().map(|t| (name(&t).clone(), t)).collect();
+    all.retain(|old| !gone.contains(name(old).as_str()));
+    for old in all.iter_mut() {
+        if let Some(new) = new.remove(name(old)) {
+            *old = new;
+        }
+    }
+    all.extend(new.into_values());
 }

@@ -235,7 +235,9 @@ fn to_fits(to: &To, subject: &Subject<'_>) -> bool {
         && (to.grpc.is_empty() || any(&to.grpc, subject.grpc))
 }
 
-fn claim_fits(wanted: &ClaimMatch, claims: Option<&Map<String, Value>>) -> bool {
+/// Whether the claims of a verified token have what is wanted.
+#[must_use]
+pub fn claim_fits(wanted: &ClaimMatch, claims: Option<&Map<String, Value>>) -> bool {
     let Some(value) = claims.and_then(|claims| claims::find(claims, &wanted.name)) else {
         return false;
     };

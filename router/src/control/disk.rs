@@ -5,12 +5,14 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use bytes::Bytes;
 use prost::Message as _;
 use weir_mesh::identity::{SpiffeId, Svid, TrustBundle};
 use weir_mesh::{file, wire};
 use weir_proto::weir::mesh::v1 as pb;
 
 use super::Control;
+use super::apply::Kept;
 use crate::table::Builder;
 
 /// A directory, if there is one.
@@ -41,7 +43,8 @@ impl Disk {
             _ => {}
         }
         let Ok(bytes) = fs::read(dir.join("snapshot.pb")) else { return };
-        let table = pb::Snapshot::decode(bytes.as_slice())
+        let bytes = Bytes::from(bytes);
+        let table = pb::Snapshot::decode(bytes.clone())
             .map_err(|error| error.to_string())
             .and_then(|message| wire::snapshot(&message).map_err(|error| error.to_string()))
             .and_then(|snapshot| builder.build(&snapshot).map_err(|error| error.to_string()));
@@ -49,6 +52,7 @@ impl Disk {
             Ok(table) => {
                 tracing::info!(sequence = table.sequence(), "serving by the kept snapshot");
                 control.shared.install(table.into());
+                control.applied.send_replace(Kept::new(bytes));
             }
             Err(error) => tracing::warn!(%error, "kept snapshot is not usable"),
         }
@@ -90,9 +94,11 @@ impl Control {
     pub(super) async fn keep_snapshots(self: Arc<Self>) {
         let mut applied = self.applied.subscribe();
         while applied.changed().await.is_ok() {
-            let bytes = applied.borrow_and_update().clone();
+            let kept = applied.borrow_and_update().clone();
             let control = self.clone();
-            let kept = tokio::task::spawn_blocking(move || control.disk.keep_snapshot(&bytes));
+            let kept = tokio::task::spawn_blocking(move || {
+                control.disk.keep_snapshot(&kept.serialized());
+            });
             if let Err(error) = kept.await {
                 tracing::error!(%error, "snapshot is not kept");
             }

@@ -3,26 +3,28 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
-use prost::Message as _;
 use tokio::sync::mpsc;
 use tokio::time::{MissedTickBehavior, timeout};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::Endpoint;
 use weir_mesh::identity::{ALPN_H2, SpiffeId, TrustBundle, client_config};
 use weir_mesh::shutdown::Shutdown;
-use weir_mesh::wire;
 use weir_proto::weir::mesh::v1 as pb;
 use weir_proto::weir::mesh::v1::mesh_service_client::MeshServiceClient;
 use weir_proto::weir::mesh::v1::watch_request::Message as Out;
 use weir_proto::weir::mesh::v1::watch_response::Message as In;
 
-use super::Control;
 use super::connect::connect;
+use super::{Control, apply};
 use crate::config::Role;
 use crate::table::Builder;
 
 const BACKOFF: Duration = Duration::from_millis(100);
+/// Most before the first try after a stream that had lasted: all of a mesh's routers
+/// lose a control plane at the same moment, and each comes back at its own.
+const SPREAD: Duration = Duration::from_secs(1);
+/// Most that a control plane may keep a router waiting.
+const RECONNECT_MAX: Duration = Duration::from_secs(60);
 const BACKOFF_MAX: Duration = Duration::from_secs(5);
 const CONNECT: Duration = Duration::from_secs(5);
 const REPORT: Duration = Duration::from_secs(1);
@@ -49,19 +51,47 @@ pub(super) async fn run(control: &Arc<Control>, mut builder: Builder, shutdown: 
         if shutdown.is_requested() {
             return;
         }
-        if let Err(error) = ended {
-            tracing::warn!(%error, retry_in = ?backoff, "not connected to the control plane");
+        let had_lasted = began.elapsed() > BACKOFF_MAX;
+        let wait = match ended {
+            Ok(Ended::Leaving) => return,
+            Ok(Ended::Reconnect(after)) => {
+                backoff = BACKOFF;
+                spread(after)
+            }
+            Err(_) if had_lasted => {
+                backoff = BACKOFF;
+                SPREAD.mul_f64(fastrand::f64())
+            }
+            Err(_) => {
+                let wait = spread(backoff);
+                backoff = (backoff * 2).min(BACKOFF_MAX);
+                wait
+            }
+        };
+        match ended {
+            Ok(_) => tracing::info!(retry_in = ?wait, "asked to come back to the control plane"),
+            Err(error) => {
+                tracing::warn!(%error, retry_in = ?wait, "not connected to the control plane");
+            }
         }
-        if began.elapsed() > BACKOFF_MAX {
-            backoff = BACKOFF;
-        }
-        // Jitter, so that a mesh does not come back all at once.
         tokio::select! {
-            () = tokio::time::sleep(backoff.mul_f64(0.5 + fastrand::f64())) => {}
+            () = tokio::time::sleep(wait) => {}
             () = shutdown.requested() => return,
         }
-        backoff = (backoff * 2).min(BACKOFF_MAX);
     }
+}
+
+/// How a stream ended that did not break.
+enum Ended {
+    /// The router goes.
+    Leaving,
+    /// The control plane wants it to come back after about so long.
+    Reconnect(Duration),
+}
+
+/// A half to one and a half times as long, by chance.
+fn spread(time: Duration) -> Duration {
+    time.mul_f64(0.5 + fastrand::f64())
 }
 
 async fn after(shutdown: &Shutdown, time: Duration) {
@@ -80,7 +110,7 @@ async fn stream(
     control: &Arc<Control>,
     builder: &mut Builder,
     shutdown: &Shutdown,
-) -> Result<(), Error> {
+) -> Result<Ended, Error> {
     let config = &control.shared.config;
     let (svid, bundle) = control.shared.identity.current().ok_or("no certificate yet")?;
     let peer = SpiffeId::control_plane(&config.args.trust_domain)?;
@@ -113,14 +143,20 @@ async fn stream(
                 let _ = timeout(GOODBYE, async {
                     while incoming.message().await.is_ok_and(|m| m.is_some()) {}
                 }).await;
-                return Ok(());
+                return Ok(Ended::Leaving);
             }
             message = incoming.message() => match message?.and_then(|m| m.message) {
                 None => return Err("the control plane closed the stream".into()),
-                Some(In::Snapshot(bytes)) => say(apply(control, builder, bytes)).await?,
+                Some(In::Snapshot(bytes)) => {
+                    say(apply::snapshot(control, builder, bytes)).await?;
+                }
+                Some(In::Delta(bytes)) => say(apply::delta(control, builder, bytes)).await?,
                 Some(In::Renew(renew)) => trust(control, &renew)?,
-                Some(In::Delta(_)) => return Err("a delta that was not asked for".into()),
-                Some(In::Reconnect(_)) => return Err("asked to come back".into()),
+                // Without a word of leaving: its instance stays where it is.
+                Some(In::Reconnect(reconnect)) => {
+                    let after = Duration::from_millis(reconnect.after_ms.into());
+                    return Ok(Ended::Reconnect(after.min(RECONNECT_MAX)));
+                }
             },
             Ok(()) = healthy.changed() => say(Out::Health(health(control, 0))).await?,
             Ok(()) = renewed.changed() => {
@@ -155,51 +191,24 @@ fn hello(control: &Control) -> pb::Hello {
         plain: false,
         identity: String::new(),
     });
+    let table = control.shared.table.load();
+    let (sequence, revision) =
+        table.as_ref().map_or((0, 0), |table| (table.sequence(), table.revision()));
     pb::Hello {
         router_id: config.instance_id.to_string(),
         role: role.into(),
         instance,
         admin_address: control.addresses.admin.map(|a| a.to_string()).unwrap_or_default(),
-        sequence: control.shared.table.load().as_ref().map_or(0, |table| table.sequence()),
+        sequence,
         certificate_not_after: *control.renewed.borrow(),
         service: config.service.to_string(),
-        ..Default::default()
+        revision,
+        digest: apply::current_digest(control).map(Vec::from).unwrap_or_default(),
     }
 }
 
 fn health(control: &Control, certificate_not_after: i64) -> pb::Health {
     pb::Health { healthy: *control.healthy.borrow(), certificate_not_after }
-}
-
-/// Puts a snapshot into use, whole or not at all (invariant 2).
-fn apply(control: &Arc<Control>, builder: &mut Builder, bytes: Bytes) -> Out {
-    let began = Instant::now();
-    let message = match pb::Snapshot::decode(bytes.clone()) {
-        Ok(message) => message,
-        Err(error) => return refuse(control, 0, error.to_string()),
-    };
-    let sequence = message.sequence;
-    let snapshot = match wire::snapshot(&message) {
-        Ok(snapshot) => snapshot,
-        Err(error) => return refuse(control, sequence, error.to_string()),
-    };
-    let table = match builder.build(&snapshot) {
-        Ok(table) => table,
-        Err(error) => return refuse(control, sequence, error.to_string()),
-    };
-    control.shared.install(Arc::new(table));
-    let took = began.elapsed();
-    control.shared.metrics.applied.set(i64::try_from(sequence).unwrap_or(i64::MAX));
-    tracing::debug!(sequence, revision = snapshot.revision, ?took, "applied");
-    control.applied.send_replace(bytes);
-    let apply_micros = u32::try_from(took.as_micros()).unwrap_or(u32::MAX);
-    Out::Applied(pb::Applied { sequence, apply_micros })
-}
-
-fn refuse(control: &Control, sequence: u64, reason: String) -> Out {
-    tracing::error!(sequence, reason, "snapshot refused; the one in use stays");
-    control.shared.metrics.refused.inc();
-    Out::Refused(pb::Refused { sequence, reason })
 }
 
 /// Trusts the given roots from now on, and has the certificate renewed.

@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use http::HeaderMap;
 use weir_mesh::model::{RouteRule, Snapshot, Sticky};
 
+use super::audience::{self, Known, Taken, audience};
 use super::tell::{BackendTold, GetsTold, InstanceTold, StickyTold, VersionTold};
 use crate::connection::Connected;
 use crate::request::choose::{self, By};
@@ -56,48 +57,60 @@ pub fn name(target: &Target) -> String {
 pub fn destination<'a>(
     connected: &Connected,
     action: &'a Action,
-    headers: &HeaderMap,
+    known: Known<'_>,
 ) -> Option<(&'a Target, Option<(usize, &'static str)>)> {
-    if let Some((target, version, by)) = choose::asked(connected, action, headers) {
-        let by = match by {
-            By::Force => "forced",
-            By::Pin => "pinned",
-            By::Session => "session",
+    if let Some((target, version, by)) = choose::asked(connected, action, known.headers) {
+        let asked = match by {
+            By::Force => Some((version, "forced")),
+            By::Pin => Some((version, "pinned")),
+            By::Session if target.version.is_some() => Some((version, "session")),
+            By::Session => match audience(action, target, known) {
+                Taken::By(version) => Some((version, "audience")),
+                Taken::Maybe => None,
+                Taken::No => Some((version, "session")),
+            },
         };
-        return Some((target, Some((version, by))));
+        return Some((target, asked));
     }
     let weights = action.splitter.weights();
     let mut some = action.backends.iter().zip(weights).filter(|(_, weight)| **weight > 0);
     match (some.next(), some.next()) {
-        (Some((Backend::Service(target), _)), None) => {
-            Some((target, fixed(action, target, headers)))
-        }
+        (Some((Backend::Service(target), _)), None) => Some((target, fixed(action, target, known))),
         _ => None,
     }
 }
 
 /// The version of a backend that a request gets, and why, where that is no
 /// matter of turns.
-fn fixed(action: &Action, target: &Target, headers: &HeaderMap) -> Option<(usize, &'static str)> {
+fn fixed(action: &Action, target: &Target, known: Known<'_>) -> Option<(usize, &'static str)> {
     let service = &target.service;
     if let Some(version) = target.version {
         return Some((version, "named"));
     }
-    match place(action, target, headers) {
+    match audience(action, target, known) {
+        Taken::By(version) => return Some((version, "audience")),
+        Taken::Maybe => return None,
+        Taken::No => {}
+    }
+    match place(action, target, known.headers) {
         Some(place) => Some((service.splitter.sticky(place), "sticky")),
         None => (service.versions.len() == 1).then_some((0, "only")),
     }
 }
 
-/// The place of whoever sends it on the line that is divided: filters may have
-/// changed what it is found by.
+/// The place of whoever sends it on the line that is divided.
 fn place(action: &Action, target: &Target, headers: &HeaderMap) -> Option<u64> {
     let sticky = target.service.sticky.as_ref()?;
+    choose::key(sticky, &filtered(action, target, headers))
+}
+
+/// Headers as versions are chosen by: filters may have changed them.
+pub(super) fn filtered(action: &Action, target: &Target, headers: &HeaderMap) -> HeaderMap {
     let mut headers = headers.clone();
     for filters in [action.filters.as_deref(), target.filters.as_deref()].into_iter().flatten() {
         headers::modify(&mut headers, &filters.request_headers);
     }
-    choose::key(sticky, &headers)
+    headers
 }
 
 /// The version that a request gets, if that is known.
@@ -115,7 +128,7 @@ pub fn backends(
     action: &Action,
     rule: Option<&RouteRule>,
     snapshot: &Snapshot,
-    headers: &HeaderMap,
+    known: Known<'_>,
 ) -> Vec<BackendTold> {
     let weights = action.splitter.weights();
     let total: u64 = weights.iter().map(|weight| u64::from(*weight)).sum();
@@ -124,7 +137,7 @@ pub fn backends(
         .map(|(i, (backend, weight))| {
             let share = (*weight, percent(*weight, total));
             match backend {
-                Backend::Service(target) => told(action, target, share, snapshot, headers),
+                Backend::Service(target) => told(action, target, share, snapshot, known),
                 Backend::Invalid(why) => {
                     let written = rule.and_then(|rule| rule.backends.get(i));
                     BackendTold {
@@ -136,6 +149,8 @@ pub fn backends(
                         sticky: None,
                         gets: None,
                         versions: Vec::new(),
+                        audiences: Vec::new(),
+                        mirror: None,
                     }
                 }
             }
@@ -148,11 +163,11 @@ fn told(
     target: &Target,
     (weight, share_percent): (u32, f64),
     snapshot: &Snapshot,
-    headers: &HeaderMap,
+    known: Known<'_>,
 ) -> BackendTold {
     let service = &target.service;
     let sticky = target.version.is_none().then_some(service.sticky.as_ref()).flatten();
-    let fixed = fixed(action, target, headers).map(|(version, _)| version);
+    let fixed = fixed(action, target, known).map(|(version, _)| version);
     let name = |version: usize| service.versions[version].name.to_string();
     BackendTold {
         service: service.name.to_string(),
@@ -166,8 +181,10 @@ fn told(
                 Sticky::Cookie(name) => format!("cookie {name}"),
                 Sticky::User => "user (sub of the bearer token)".to_owned(),
             },
-            known: place(action, target, headers).is_some(),
+            known: place(action, target, known.headers).is_some(),
         }),
+        audiences: audience::told(action, target, known),
+        mirror: audience::mirror(service),
         gets: fixed.map(name),
         versions: versions(service, fixed, target.version, snapshot),
     }

@@ -4,6 +4,7 @@
 use http::{Request, Version, request};
 use weir_mesh::identity::SpiffeId;
 
+use super::audience::{Claims, Known};
 use super::doing::{self, Doing};
 use super::tell::{Answer, Explanation, Redirected};
 use super::upstream::{self, Ended};
@@ -33,9 +34,16 @@ impl Compiled {
         let (mut parts, ()) = request.clone().into_parts();
         parts.version = Version::HTTP_2;
         headers::forwarded(&mut parts, connected);
-        told.backends = act::backends(action, rule, &self.snapshot, &parts.headers);
         let claims = asking.claims.as_ref();
         let asked = auth::told::outgoing(&self.table, connected, action, &mut parts, claims);
+        let are_verified = asked.as_ref().is_some_and(|asked| asked.tokens.is_some());
+        let claims = match claims {
+            Some(claims) if are_verified => Claims::Are(claims),
+            None if are_verified => Claims::Unknown,
+            _ => Claims::No,
+        };
+        let known = Known { headers: &parts.headers, claims };
+        told.backends = act::backends(action, rule, &self.snapshot, known);
         if let Some(asked) = asked {
             let at = if asking.caller == Caller::Gateway { "gateway" } else { "caller" };
             told.verdicts.push(Verdict::of(at, &asked));
@@ -45,7 +53,7 @@ impl Compiled {
             told.answer = fault(action);
         }
         if told.answer.is_none() {
-            self.sent_on(told, connected, asking, request, action, parts);
+            self.sent_on(told, connected, asking, request, action, (parts, claims));
         }
     }
 
@@ -77,7 +85,7 @@ impl Compiled {
         asking: &Asking,
         request: &Request<()>,
         action: &Action,
-        parts: request::Parts,
+        (parts, claims): (request::Parts, Claims<'_>),
     ) {
         let ended = |told: &mut Explanation, why: Ended| match why {
             Ended::Redirect(status, location) => {
@@ -88,7 +96,8 @@ impl Compiled {
         if let Err(why) = upstream::redirect(action.filters.as_deref(), &parts) {
             return ended(told, why);
         }
-        let destination = act::destination(connected, action, &parts.headers);
+        let known = Known { headers: &parts.headers, claims };
+        let destination = act::destination(connected, action, known);
         told.gets = destination.and_then(|(target, version)| act::gets(target, version));
         let target = destination.map(|(target, _)| target).or_else(|| heaviest(action));
         let Some(target) = target else {

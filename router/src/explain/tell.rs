@@ -136,7 +136,7 @@ pub struct GetsTold {
     /// Its version.
     pub version: String,
     /// What decides: `forced` (the request names it), `pinned` (its chain of
-    /// calls has it), `session`, `sticky`, `named` (by the route), or `only`
+    /// calls has it), `audience`, `session`, `sticky`, `named` (by the route), or `only`
     /// (there is no other).
     pub by: &'static str,
 }
@@ -161,6 +161,32 @@ pub struct BackendTold {
     pub gets: Option<String>,
     /// In the order of the split.
     pub versions: Vec<VersionTold>,
+    /// Who gets a version of it whatever the weights, in order.
+    pub audiences: Vec<AudienceTold>,
+    /// Where copies go, from the service itself.
+    pub mirror: Option<OwnMirrorTold>,
+}
+
+/// Who gets a version whatever the weights.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct AudienceTold {
+    /// In words.
+    pub who: String,
+    /// What it gets.
+    pub version: String,
+    /// Whether the request is of it; null: that hinges on claims of its token.
+    pub takes: Option<bool>,
+}
+
+/// Copies of a service's requests to one of its versions.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct OwnMirrorTold {
+    /// Which.
+    pub version: String,
+    /// 0 to 100, of requests that go to other versions.
+    pub percent: f64,
 }
 
 /// Stickiness.

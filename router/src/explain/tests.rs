@@ -343,3 +343,37 @@ proptest! {
         prop_assert_eq!(told.label, label.unwrap_or_default());
     }
 }
+
+#[test]
+fn an_audience_is_told_with_its_reason() {
+    let audience = |by, version: &str| pb::Audience { by: Some(by), version: version.into() };
+    let headers = [("x-beta".to_owned(), "yes".to_owned())].into();
+    let by_header = pb::audience::By::Headers(pb::HeaderAudience { headers });
+    let by_claim =
+        pb::audience::By::Claim(pb::ClaimAudience { name: "g".into(), values: vec!["x".into()] });
+    let mut shop = service("shop", &[("v1", 1), ("v2", 0), ("v3", 0)], Some("x-user"));
+    shop.audiences = vec![audience(by_header, "v2"), audience(by_claim, "v3")];
+    shop.mirror = Some(pb::VersionMirror { version: "v3".into(), per_million: 250_000 });
+    let mut snapshot = snapshot(vec![]);
+    let shop = wire::service(&shop, "").unwrap();
+    snapshot.services.insert(shop.name.clone(), shop);
+    let compiled = Compiled::new(snapshot).unwrap();
+    let asking = Asking {
+        claims: serde_json::json!({"g": "x"}).as_object().cloned(),
+        ..Caller::Service(None).into()
+    };
+    let ask = |headers: &[(&str, &str)]| {
+        let mut told = compiled.explain(&asking, &request("GET", "http://shop/", headers));
+        (told.gets.unwrap(), told.backends.remove(0))
+    };
+    let (gets, backend) = ask(&[("x-beta", "yes"), ("x-user", "me")]);
+    assert_eq!((&*gets.version, gets.by), ("v2", "audience"));
+    let audiences: Vec<_> = backend.audiences.iter().map(|a| (&*a.who, a.takes)).collect();
+    // Nobody verifies tokens there.
+    let wanted = [("header x-beta: yes", Some(true)), ("claim g is x", Some(false))];
+    assert_eq!(audiences, wanted);
+    let mirror = backend.mirror.unwrap();
+    assert_eq!((&*mirror.version, mirror.percent), ("v3", 25.0));
+    let (gets, _) = ask(&[("x-beta", "no"), ("x-user", "me")]);
+    assert_eq!((&*gets.version, gets.by), ("v1", "sticky"));
+}

@@ -85,9 +85,12 @@ impl Counts {
 /// Service and version.
 type Name = (String, String);
 
+/// Counters, by revision.
+type Revisions = Vec<(u32, Arc<Counts>)>;
+
 /// The counters of all workers.
 #[derive(Default)]
-pub(super) struct Edges(Mutex<HashMap<Name, Vec<(u32, Arc<Counts>)>>>);
+pub(super) struct Edges(Mutex<HashMap<Name, Revisions>>);
 
 impl Edges {
     /// The counters of an edge while `revision` was in use.

@@ -194,6 +194,12 @@ impl Call {
         self.revision = revision;
     }
 
+    /// The same.
+    #[must_use]
+    pub fn revision(&self) -> u32 {
+        self.revision
+    }
+
     /// The rule that takes it.
     pub fn matched(&mut self, action: &Arc<Action>) {
         self.action = Some(action.clone());
@@ -408,12 +414,7 @@ impl Call {
     }
 
     fn read_grpc_status(&mut self, headers: &HeaderMap) {
-        // Here and below: in the few headers of an answer, or where there is none,
-        // a look at each name costs less than a hash.
-        if let Some((_, value)) = headers.iter().find(|(name, _)| **name == GRPC_STATUS) {
-            let code = value.to_str().ok().and_then(|value| value.parse().ok());
-            self.grpc = Some(code.unwrap_or(grpc::UNKNOWN));
-        }
+        self.grpc = grpc_status(headers).or(self.grpc);
     }
 
     /// Bytes of the answer's body went out.
@@ -446,6 +447,34 @@ impl Call {
     /// Ends it. `whole` is false when the client went before it had everything.
     pub fn end(mut self: Box<Self>, whole: bool) {
         self.record(whole);
+    }
+}
+
+/// The gRPC status of an answer's headers or trailers; 2 (UNKNOWN) when it is no
+/// number.
+#[must_use]
+pub fn grpc_status(headers: &HeaderMap) -> Option<u8> {
+    // In the few headers of an answer, or where there is none, a look at each name
+    // costs less than a hash.
+    let (_, value) = headers.iter().find(|(name, _)| **name == GRPC_STATUS)?;
+    let code = value.to_str().ok().and_then(|value| value.parse().ok());
+    Some(code.unwrap_or(grpc::UNKNOWN))
+}
+
+/// HTTP 5xx, or a gRPC status that is not the client's doing.
+#[must_use]
+pub fn is_server_fault(status: StatusCode, grpc: Option<u8>) -> bool {
+    match grpc {
+        Some(code) => matches!(
+            code,
+            grpc::UNKNOWN
+                | grpc::DEADLINE_EXCEEDED
+                | grpc::UNIMPLEMENTED
+                | grpc::INTERNAL
+                | grpc::UNAVAILABLE
+                | grpc::DATA_LOSS
+        ),
+        None => status.is_server_error(),
     }
 }
 

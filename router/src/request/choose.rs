@@ -6,11 +6,11 @@ use std::rc::Rc;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use http::{HeaderMap, HeaderName, HeaderValue, Response, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Response, header, request};
 use weir_mesh::model::{ForceVersion, Sticky};
 
-use super::baggage;
 use super::session::{self, Held};
+use super::{audience, baggage};
 use crate::connection::{Connected, Side};
 use crate::error::RouterError;
 use crate::table::{Action, Backend, Rare, Target, point};
@@ -180,27 +180,44 @@ fn versions(action: &Action) -> impl Iterator<Item = (u32, &Target, usize)> {
     }))
 }
 
-/// The version for a request with these headers. Where its chain of calls is
-/// pinned, the headers tell the next ones.
+/// The version for a request. Where its chain of calls is pinned, its headers tell
+/// the next ones.
 pub fn version(
     worker: &Rc<Worker>,
     connected: &Connected,
     picked: &Picked<'_>,
-    headers: &mut HeaderMap,
+    parts: &mut request::Parts,
 ) -> Choice {
     let service = &picked.backend.service;
-    let mut choice = by_weight(worker, picked, headers);
+    let audience = by_audience(picked, parts);
+    let mut choice = match audience {
+        Some(version) => Choice::of(version, true),
+        None => by_weight(worker, picked, &parts.headers),
+    };
+    // What an audience gets is not the client's to keep; a seat that it has is.
     if let Some(session) = picked.rare.and_then(|rare| rare.session.as_ref())
         && !picked.forced
+        && (audience.is_none() || picked.held.is_some())
     {
         let id = session::id(service, choice.version);
         choice.session = session::renew(session, picked.held, id).map(Box::new);
     }
     let begins = connected.side == Side::Gateway && picked.rare.is_some_and(|rare| rare.pin);
     if begins || picked.pinned {
-        baggage::carry(headers, &service.name, service.versions[choice.version].name.as_str());
+        let version = service.versions[choice.version].name.as_str();
+        baggage::carry(&mut parts.headers, &service.name, version);
     }
     choice
+}
+
+/// The version of the audience that a request is of: where neither the request nor
+/// its chain of calls nor the route names another.
+fn by_audience(picked: &Picked<'_>, parts: &request::Parts) -> Option<usize> {
+    let is_named = picked.version.is_some() && picked.held.is_none();
+    if is_named || picked.backend.version.is_some() {
+        return None;
+    }
+    audience::version(&picked.backend.service, parts)
 }
 
 fn by_weight(worker: &Rc<Worker>, picked: &Picked<'_>, headers: &HeaderMap) -> Choice {
@@ -304,6 +321,11 @@ mod tests {
     /// A service of versions with these weights, and a rule for everything with
     /// `backends` and sessions.
     fn table(weights: &[i32], backends: Vec<pb::BackendRef>) -> Table {
+        let message = message(weights, backends);
+        Builder::default().build(&wire::snapshot(&message).unwrap()).unwrap()
+    }
+
+    fn message(weights: &[i32], backends: Vec<pb::BackendRef>) -> pb::Snapshot {
         let names = (1..).map(|n| format!("v{n}"));
         let versions = names.clone().zip(weights).map(|(version, weight)| pb::VersionWeight {
             version,
@@ -336,7 +358,7 @@ mod tests {
             }),
             ..Default::default()
         };
-        let message = pb::Snapshot {
+        pb::Snapshot {
             trust_domain: "weir.local".into(),
             services: vec![pb::Service {
                 name: "web".into(),
@@ -347,8 +369,7 @@ mod tests {
             instances: instances.collect(),
             routes: vec![route],
             ..Default::default()
-        };
-        Builder::default().build(&wire::snapshot(&message).unwrap()).unwrap()
+        }
     }
 
     fn backend_ref(version: &str, weight: i32) -> pb::BackendRef {
@@ -450,5 +471,34 @@ mod tests {
         assert_eq!(cookie(&headers, "weir"), Some("xyz"));
         assert_eq!(cookie(&headers, "b"), Some("2"));
         assert_eq!(cookie(&headers, "c"), None);
+    }
+
+    #[test]
+    fn an_audience_goes_before_a_session_and_after_what_is_named() {
+        let mut message = message(&[1, 0, 0], vec![backend_ref("", 1)]);
+        let headers = [("x-beta".to_owned(), "yes".to_owned())].into();
+        let by = pb::audience::By::Headers(pb::HeaderAudience { headers });
+        message.services[0].audiences = vec![pb::Audience { by: Some(by), version: "v3".into() }];
+        let table = Builder::default().build(&wire::snapshot(&message).unwrap()).unwrap();
+        let chosen = |headers: &HeaderMap| {
+            let action = action(&table);
+            let picked = wanted(action, headers, false).unwrap_or_else(|| {
+                let Some(Backend::Service(backend)) = action.backends.first() else {
+                    panic!("no backend")
+                };
+                let (version, forced, held, pinned, rare) = (None, false, None, false, None);
+                Picked { backend, version, forced, held, pinned, rare }
+            });
+            let mut request = http::Request::builder();
+            request.headers_mut().unwrap().clone_from(headers);
+            by_audience(&picked, &request.body(()).unwrap().into_parts().0)
+        };
+        assert_eq!(chosen(&HeaderMap::new()), None);
+        let mut headers = seat(&table, 0);
+        assert_eq!(chosen(&headers), None);
+        headers.insert("x-beta", HeaderValue::from_static("yes"));
+        assert_eq!(chosen(&headers), Some(2));
+        headers.insert("x-want", HeaderValue::from_static("v2"));
+        assert_eq!(chosen(&headers), None, "the request names another");
     }
 }

@@ -111,12 +111,13 @@ async fn steps(
         true => Box::pin(adapt::request(service, &mut parts, body, call.deadline())).await?,
         false => (Adapter::None, Payload::stream(body)),
     };
-    let version = choose::version(worker, connected, &picked, &mut parts.headers);
+    let version = choose::version(worker, connected, &picked, &mut parts);
     if let Some(guards) = auth::in_place_of(&table, service) {
         let asking = auth::stand_in(worker, connected, guards, service, &mut parts, call);
         Box::pin(asking).await?;
     }
-    mirror::send(worker, [of_rule, of_backend], &parts, &mut payload, call);
+    let own = (service, version.version);
+    mirror::send(worker, [of_rule, of_backend], own, &parts, &mut payload, call);
     if let Some(filtering) = &filtering {
         payload = filtering.payload(payload);
     }

@@ -1,13 +1,15 @@
-//! Copies of requests to other backends (RequestMirror). Nobody waits for them:
-//! a copy is sent once the client's body is whole, its answer is thrown away,
-//! and whatever happens to it is a counter alone.
+//! Copies of requests to other backends (RequestMirror), or to another version of
+//! the service itself (its `mirror`). Nobody waits for them: a copy is sent once
+//! the client's body is whole, its answer is thrown away, and whatever happens to it
+//! is a counter alone. A version that gets a service's own copies is judged by them,
+//! so they count as its requests in what is reported of edges.
 
 use std::cell::Cell;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 use http::{Request, request};
@@ -16,7 +18,7 @@ use http_body_util::BodyExt as _;
 use tokio::time::timeout;
 
 use super::body::{BodyError, UpBody};
-use super::call::Call;
+use super::call::{Call, grpc_status, is_server_fault};
 use super::forward::{Payload, formed};
 use crate::auth;
 use crate::table::{Filters, ServiceEntry};
@@ -83,17 +85,49 @@ impl Drop for Place {
     }
 }
 
-/// Sends the copies that filters ask for.
+/// Sends the copies that filters ask for, and those that the service does: `own` is
+/// it, and the version that the request itself goes to.
 pub fn send(
     worker: &Rc<Worker>,
     filters: [Option<&Filters>; 2],
+    own: (&Arc<ServiceEntry>, usize),
     parts: &request::Parts,
     payload: &mut Payload,
     call: &Call,
 ) {
-    if filters.iter().flatten().all(|filters| filters.mirrors.is_empty()) {
+    let (service, version) = own;
+    let none = filters.iter().flatten().all(|filters| filters.mirrors.is_empty());
+    if none && service.mirror.is_none() {
         return;
     }
+    let mut copies = of_filters(worker, filters);
+    copies.extend(of_service(worker, service, version, call.revision()));
+    if copies.is_empty() {
+        return;
+    }
+    let mut parts = parts.clone();
+    call.inject(&mut parts.headers);
+    let (body, held) = (BytesMut::new(), Held::default());
+    payload.copy_to(Copying { worker: worker.clone(), parts, copies, body, held });
+}
+
+/// The copy of a request to `version` that its service asks for. Whoever stands
+/// before the service has let the request through already.
+fn of_service(
+    worker: &Rc<Worker>,
+    service: &Arc<ServiceEntry>,
+    version: usize,
+    revision: u32,
+) -> Option<Copy> {
+    let mirror = service.mirror.as_ref().filter(|mirror| mirror.version != version)?;
+    if mirror.part.as_ref().is_some_and(|part| worker.next_of(part) != 0) {
+        return None;
+    }
+    let (service, version) = (service.clone(), mirror.version);
+    Copy { service, version, judged: Some(revision), _place: None }.admitted(worker)
+}
+
+fn of_filters(worker: &Rc<Worker>, filters: [Option<&Filters>; 2]) -> Vec<Copy> {
     let table = worker.table();
     let mut copies = Vec::new();
     for mirror in filters.into_iter().flatten().flat_map(|filters| &filters.mirrors) {
@@ -105,34 +139,39 @@ pub fn send(
             1 => 0,
             _ => mirror.service.splitter.sticky(fastrand::u64(..)),
         });
-        let copy = Copy { service: mirror.service.clone(), version, _place: None };
+        let service = mirror.service.clone();
+        let copy = Copy { service, version, judged: None, _place: None };
         // Nobody would ask whether this copy may go there.
         if table.as_ref().is_some_and(|t| auth::in_place_of(t, &copy.service).is_some()) {
             copy.count(worker, "denied");
             continue;
         }
-        match Place::take() {
-            Some(place) => copies.push(Copy { _place: Some(place), ..copy }),
-            None => copy.count(worker, "overflow"),
-        }
+        copies.extend(copy.admitted(worker));
     }
-    if copies.is_empty() {
-        return;
-    }
-    let mut parts = parts.clone();
-    call.inject(&mut parts.headers);
-    let (body, held) = (BytesMut::new(), Held::default());
-    payload.copy_to(Copying { worker: worker.clone(), parts, copies, body, held });
+    copies
 }
 
 /// One copy and where it goes.
 struct Copy {
     service: Arc<ServiceEntry>,
     version: usize,
+    /// The revision that sends it, when its version is judged by it.
+    judged: Option<u32>,
     _place: Option<Place>,
 }
 
 impl Copy {
+    /// It, if there is room for one more.
+    fn admitted(self, worker: &Worker) -> Option<Self> {
+        match Place::take() {
+            Some(place) => Some(Self { _place: Some(place), ..self }),
+            None => {
+                self.count(worker, "overflow");
+                None
+            }
+        }
+    }
+
     fn count(&self, worker: &Worker, outcome: &str) {
         let version = &self.service.versions[self.version].name;
         let labels = [
@@ -150,27 +189,70 @@ impl Copy {
     }
 
     async fn go(self, worker: &Rc<Worker>, parts: &request::Parts, body: Bytes) {
+        let began = Instant::now();
         let sending = timeout(TIME, self.ask(worker, parts, body));
-        let outcome = sending.await.unwrap_or("timeout");
-        self.count(worker, outcome);
+        let outcome = sending.await.unwrap_or(Outcome::Timeout);
+        self.count(worker, outcome.name());
+        if let Some((revision, failed)) = self.judged.zip(outcome.failed()) {
+            let (service, version) = (&*self.service, &self.service.versions[self.version]);
+            let edge = (service.name.as_str(), version.name.as_str(), revision);
+            let metrics = &worker.shared.metrics;
+            worker.bound.borrow_mut().count_edge(metrics, edge, failed, began.elapsed());
+        }
     }
 
-    async fn ask(&self, worker: &Rc<Worker>, parts: &request::Parts, body: Bytes) -> &'static str {
+    async fn ask(&self, worker: &Rc<Worker>, parts: &request::Parts, body: Bytes) -> Outcome {
         let version = &self.service.versions[self.version];
         let picked = pick(version, &[], |endpoint| worker.upstream(endpoint));
-        let (Pick::Good(upstream) | Pick::Panic(upstream)) = picked else { return "no_instance" };
+        let (Pick::Good(upstream) | Pick::Panic(upstream)) = picked else {
+            return Outcome::NoInstance;
+        };
         let body = if body.is_empty() { UpBody::Empty } else { UpBody::Full(Some(body)) };
         let request: Request<UpBody> = formed(parts, body, upstream.reach);
         let _pending = Pending::new(upstream.clone());
-        let Ok(sent) = upstream.pool.send(request).await else { return "failed" };
+        let Ok(sent) = upstream.pool.send(request).await else { return Outcome::Failed };
+        let status = sent.response.status();
+        let mut grpc = grpc_status(sent.response.headers());
         // Read to its end, so that the connection can be used again.
         let mut answer = sent.response.into_body();
         while let Some(frame) = answer.frame().await {
-            if frame.is_err() {
-                return "failed";
+            match frame {
+                Ok(frame) => {
+                    grpc = frame.trailers_ref().and_then(grpc_status).or(grpc);
+                }
+                Err(_) => return Outcome::Failed,
             }
         }
-        "answered"
+        Outcome::Answered { fault: is_server_fault(status, grpc) }
+    }
+}
+
+/// What became of a copy.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Outcome {
+    Answered { fault: bool },
+    Failed,
+    Timeout,
+    NoInstance,
+}
+
+impl Outcome {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Answered { .. } => "answered",
+            Self::Failed => "failed",
+            Self::Timeout => "timeout",
+            Self::NoInstance => "no_instance",
+        }
+    }
+
+    /// Whether it is a failure of the version; none: the version never had it.
+    fn failed(self) -> Option<bool> {
+        match self {
+            Self::Answered { fault } => Some(fault),
+            Self::Failed | Self::Timeout => Some(true),
+            Self::NoInstance => None,
+        }
     }
 }
 

@@ -15,7 +15,7 @@ use super::build_route::Parents;
 use super::reflection::Reflection;
 use super::{
     Action, Destination, Endpoint, Extensions, Interner, Listeners, Map, Matcher, Numbers,
-    ServiceEntry, Splitter, Table, TrafficBuilder, VersionEntry, places,
+    ServiceEntry, Splitter, Table, TrafficBuilder, VersionEntry, audience, places,
 };
 use crate::auth::{self, Guards};
 use crate::config::Pod;
@@ -171,6 +171,8 @@ impl Builder {
         }
         let weights: Vec<u32> = versions.iter().map(|v| v.weight).collect();
         let split = self.splits.number(&format!("service/{}", service.name));
+        let mirror =
+            audience::mirror(service, || self.splits.number(&format!("mirror/{}", service.name)));
         Ok(ServiceEntry {
             name: service.name.clone(),
             protocol: service.protocol,
@@ -179,6 +181,8 @@ impl Builder {
             versions,
             splitter: Splitter::new(split, weights),
             sticky: service.split.sticky.clone(),
+            audiences: audience::audiences(service),
+            mirror,
             transcoder: self.transcoder(service).map_err(at)?,
         })
     }

@@ -128,6 +128,8 @@ impl Places {
             }],
             splitter: self.splitter(),
             sticky: None,
+            audiences: Vec::new(),
+            mirror: None,
             traffic: service.traffic.clone(),
             transcoder: None,
         })

@@ -1,10 +1,14 @@
-//! A control plane: it signs for service accounts, and gives every router the same
-//! snapshot.
+//! A control plane: it signs for service accounts, gives every router the same
+//! snapshot, and keeps what it hears.
+
+// Not all that use it need all of it.
+#![allow(dead_code)]
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 use std::{fs, io};
@@ -44,8 +48,22 @@ pub struct Plane {
 struct Inner {
     ca: Ca,
     snapshot: watch::Sender<pb::Snapshot>,
-    /// By router: what it said at first, and what it applied last.
-    routers: Arc<Mutex<BTreeMap<String, (pb::Hello, u64)>>>,
+    /// Streams begin without a snapshot.
+    quiet: AtomicBool,
+    /// By router.
+    routers: Arc<Mutex<BTreeMap<String, Known>>>,
+}
+
+/// What is known of a router.
+struct Known {
+    /// Of its newest stream.
+    hello: pb::Hello,
+    /// What it applied last.
+    applied: u64,
+    /// All that it said since its first stream.
+    heard: Vec<In>,
+    /// To its newest stream.
+    out: mpsc::Sender<Result<pb::WatchResponse, Status>>,
 }
 
 pub fn identity(account: &str) -> String {
@@ -80,7 +98,8 @@ impl Plane {
         let listener = TcpListener::bind(address).await.unwrap();
         let address = listener.local_addr().unwrap();
         let snapshot = watch::Sender::new(pb::Snapshot::default());
-        let inner = Arc::new(Inner { ca, snapshot, routers: Arc::default() });
+        let (quiet, routers) = (AtomicBool::new(false), Arc::default());
+        let inner = Arc::new(Inner { ca, snapshot, quiet, routers });
         let (accepted, incoming) = mpsc::channel(16);
         tokio::spawn(async move {
             let acceptor = TlsAcceptor::from(tls);
@@ -109,7 +128,7 @@ impl Plane {
         self.inner.snapshot.send_replace(snapshot);
         eventually("the snapshot is applied", || {
             let known = self.inner.routers.lock().unwrap();
-            let applied = |name: &&str| known.get(*name).is_some_and(|(_, at)| *at >= sequence);
+            let applied = |name: &&str| known.get(*name).is_some_and(|it| it.applied >= sequence);
             let all = routers.iter().all(applied);
             async move { all.then_some(()) }
         })
@@ -117,7 +136,29 @@ impl Plane {
     }
 
     pub fn hello(&self, router: &str) -> pb::Hello {
-        self.inner.routers.lock().unwrap()[router].0.clone()
+        self.inner.routers.lock().unwrap()[router].hello.clone()
+    }
+
+    /// The snapshot that is published.
+    pub fn snapshot(&self) -> pb::Snapshot {
+        self.inner.snapshot.borrow().clone()
+    }
+
+    /// From now on streams begin without a snapshot.
+    pub fn be_quiet(&self) {
+        self.inner.quiet.store(true, Relaxed);
+    }
+
+    /// Says something to a router.
+    pub async fn say(&self, router: &str, message: Out) {
+        let out = self.inner.routers.lock().unwrap()[router].out.clone();
+        out.send(Ok(pb::WatchResponse { message: Some(message) })).await.unwrap();
+    }
+
+    /// All that a router has said.
+    pub fn heard(&self, router: &str) -> Vec<In> {
+        let known = self.inner.routers.lock().unwrap();
+        known.get(router).map(|known| known.heard.clone()).unwrap_or_default()
     }
 }
 
@@ -156,10 +197,21 @@ impl MeshService for Inner {
         let (out, outgoing) = mpsc::channel(4);
         let mut snapshots = self.snapshot.subscribe();
         let name = hello.router_id.clone();
-        self.routers.lock().unwrap().insert(name.clone(), (hello, 0));
+        {
+            let mut routers = self.routers.lock().unwrap();
+            let mut heard = routers.remove(&name).map(|known| known.heard).unwrap_or_default();
+            heard.push(In::Hello(hello.clone()));
+            let out = out.clone();
+            routers.insert(name.clone(), Known { hello, applied: 0, heard, out });
+        }
         let routers = self.routers.clone();
+        if self.quiet.load(Relaxed) {
+            snapshots.mark_unchanged();
+        } else {
+            snapshots.mark_changed();
+        }
         tokio::spawn(async move {
-            loop {
+            while snapshots.changed().await.is_ok() {
                 let snapshot = snapshots.borrow_and_update().clone();
                 if snapshot.sequence > 0 {
                     let bytes = snapshot.encode_to_vec().into();
@@ -168,22 +220,20 @@ impl MeshService for Inner {
                         return;
                     }
                 }
-                if snapshots.changed().await.is_err() {
-                    return;
-                }
             }
         });
         tokio::spawn(async move {
             while let Ok(Some(message)) = incoming.message().await {
-                match message.message {
-                    Some(In::Applied(said)) => {
-                        if let Some(known) = routers.lock().unwrap().get_mut(&name) {
-                            known.1 = said.sequence;
-                        }
-                    }
-                    Some(In::Refused(refused)) => panic!("{}: {}", name, refused.reason),
+                let mut routers = routers.lock().unwrap();
+                let (Some(known), Some(said)) = (routers.get_mut(&name), message.message) else {
+                    continue;
+                };
+                match &said {
+                    In::Applied(applied) => known.applied = applied.sequence,
+                    In::Refused(refused) => eprintln!("{name} refused: {}", refused.reason),
                     _ => {}
                 }
+                known.heard.push(said);
             }
         });
         Ok(Response::new(ReceiverStream::new(outgoing)))

@@ -185,6 +185,7 @@ impl Story {
             let by = match gets.by {
                 "forced" => "the request names it",
                 "pinned" => "its chain of calls has it",
+                "audience" => "it is of the version's audience",
                 "session" => "its session has it",
                 "sticky" => "its user sticks to it",
                 "named" => "the route names it",
@@ -251,6 +252,19 @@ impl Story {
                 _ => format!("sticky by {}, which the request does not have", sticky.by),
             };
             self.line(2, &text);
+        }
+        for audience in &backend.audiences {
+            let this = match audience.takes {
+                Some(true) => "this one is of it",
+                Some(false) => "this one is not",
+                None => "whether this one is, its token's claims say",
+            };
+            let (who, version) = (&audience.who, &audience.version);
+            self.line(2, &format!("audience: {who} gets {version}; {this}"));
+        }
+        if let Some(mirror) = &backend.mirror {
+            let share = percent(mirror.percent);
+            self.line(2, &format!("copies of {share} go to {} as well", mirror.version));
         }
         for version in &backend.versions {
             self.version(version);

@@ -13,9 +13,7 @@ use weir_proto::weir::control::v1 as pb;
 
 use super::managed;
 use super::warnings::warnings;
-use super::{
-    answer, check_backends, check_reason, check_sent, check_wait, guard, replayed,
-};
+use super::{answer, check_backends, check_reason, check_sent, check_wait, guard, replayed};
 use crate::api::{error, read};
 use crate::control::{Author, ChangeError, Control, Plan};
 use crate::rollout::Act;

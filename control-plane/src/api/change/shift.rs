@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tonic::Status;
 use weir_mesh::model::{
@@ -10,11 +11,12 @@ use weir_mesh::model::{
 use weir_mesh::wire;
 use weir_proto::weir::control::v1 as pb;
 
+use super::confirm::{check_confirm, measure};
 use super::{
     answer, check_manager, check_reason, check_service, check_wait, guard, no_service, replayed,
 };
 use crate::api::error;
-use crate::control::{Author, ChangeError, Control, Plan};
+use crate::control::{Author, ChangeError, Control, Made, Plan};
 use crate::guard::Scope;
 use crate::store::{Action, Desired, Edit, Object, ObjectKey, Store};
 
@@ -42,10 +44,13 @@ pub(in crate::api) async fn shift(
 ) -> Result<pb::ChangeResponse, Status> {
     let mut bad = Violations::new();
     let guard = guard(&mut request, &actor, &mut bad);
-    let wait = check_wait(request.wait, request.wait_seconds, &mut bad);
+    let confirm = check_confirm(request.confirm, request.confirm_seconds, &mut bad);
+    let wait = request.wait || request.confirm;
+    let wait = check_wait(wait, request.wait_seconds, &mut bad);
     check_reason(&request.reason, &mut bad);
     if let Some(made) = replayed(control, &guard).await? {
-        return Ok(answer(control, made, wait).await);
+        let service = request.service.parse().ok();
+        return Ok(told(control, service.as_ref(), made, wait, confirm).await);
     }
     // A shift of a service that is not there is NOT_FOUND whatever else is wrong, and
     // a known service makes better errors: each weight is looked at in its light.
@@ -63,12 +68,29 @@ pub(in crate::api) async fn shift(
     let key = ObjectKey::Service(shift.service.clone());
     let guard = guard.expecting(Scope::Object(key), request.expected_revision);
     let author = Author { actor, reason: request.reason };
-    let (known, asked) = (control.clone(), author.clone());
+    let (known, service, asked) = (control.clone(), shift.service.clone(), author.clone());
     let plan = move |desired: &Desired, _: &dyn Store| {
         plan(&shift, &asked, desired, &known.instances())
     };
     let made = control.change_guarded(author, guard, plan).await.map_err(error::change)?;
-    Ok(answer(control, made, wait).await)
+    Ok(told(control, Some(&service), made, wait, confirm).await)
+}
+
+/// The answer, once routers have the shift and requests have been counted.
+async fn told(
+    control: &Arc<Control>,
+    service: Option<&ServiceName>,
+    made: Made,
+    wait: Option<Duration>,
+    confirm: Option<Duration>,
+) -> pb::ChangeResponse {
+    let revision = made.revision;
+    let answer = answer(control, made, wait).await;
+    let measured = match (service, confirm) {
+        (Some(service), Some(time)) => Some(measure(control, service, revision, time).await),
+        _ => None,
+    };
+    pb::ChangeResponse { measured, ..answer }
 }
 
 fn read(

@@ -83,10 +83,11 @@ fn meta(
     if head.is_none() && parts.iter().all(Option::is_none) {
         return Ok(());
     }
-    let noted: Option<Vec<u8>> =
-        parts.into_iter().map(|part| part.map(u64::to_be_bytes)).collect::<Option<Vec<_>>>().map(
-            |parts| parts.concat(),
-        );
+    let noted: Option<Vec<u8>> = parts
+        .into_iter()
+        .map(|part| part.map(u64::to_be_bytes))
+        .collect::<Option<Vec<_>>>()
+        .map(|parts| parts.concat());
     let head = head.and_then(|head| Revision::try_from(head).ok()).unwrap_or(0);
     match hashes.get(&head) {
         Some(hash) if noted.as_deref() == Some(hash) => {}

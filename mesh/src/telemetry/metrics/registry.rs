@@ -134,6 +134,23 @@ impl Registry {
         }
     }
 
+    /// Like [`Registry::histogram`], but shows `histogram`, which exists already.
+    /// Gives the one that was bound before, if there was one.
+    pub fn bind_histogram(
+        &self,
+        name: &str,
+        help: &str,
+        unit: &str,
+        labels: &[(&str, &str)],
+        histogram: &Histogram,
+    ) -> Histogram {
+        let make = || Instrument::Histogram(histogram.clone());
+        match self.bind(Kind::Histogram, name, help, unit, labels, make) {
+            Some(Instrument::Histogram(bound)) => bound,
+            _ => histogram.clone(),
+        }
+    }
+
     fn bind(
         &self,
         kind: Kind,

@@ -39,6 +39,7 @@ fn delta(before: &Members, after: &Members) -> pb::Delta {
         revision: 1,
         instances: changed.map(instance).collect(),
         gone: gone.map(|id| format!("web-{id}")).collect(),
+        ..Default::default()
     }
 }
 
@@ -94,4 +95,40 @@ fn an_empty_delta_only_renumbers() {
     assert_eq!(have, snapshot(&members, 7, 3));
     let bytes = snapshot(&members, 1, 1).encode_to_vec().into();
     assert_eq!(pb::Snapshot::decode(renumbered(&bytes, 7, 3)), Ok(have));
+}
+
+#[test]
+fn services_and_all_the_rest_change_by_deltas_too() {
+    let service = |name: &str, weight| pb::Service {
+        name: name.into(),
+        versions: vec![pb::VersionWeight { weight, ..Default::default() }],
+        ..Default::default()
+    };
+    let before = pb::Snapshot {
+        services: vec![service("a", 1), service("b", 1), service("c", 1)],
+        trust_domain: "weir.local".into(),
+        ..snapshot(&Members::from([(1, 1)]), 1, 1)
+    };
+    let rest = pb::Snapshot { trust_domain: "other".into(), ..Default::default() };
+    let after = pb::Snapshot {
+        sequence: 2,
+        services: vec![service("aa", 1), service("b", 2), service("c", 1)],
+        instances: before.instances.clone(),
+        revision: 5,
+        ..rest.clone()
+    };
+    let base = digest(&mut before.clone());
+    let delta = pb::Delta {
+        base_digest: base.to_vec(),
+        digest: digest(&mut after.clone()).to_vec(),
+        sequence: 2,
+        revision: 5,
+        services: vec![service("b", 2), service("aa", 1)],
+        gone_services: vec!["a".into()],
+        rest: Some(rest),
+        ..Default::default()
+    };
+    let mut have = before;
+    patch(&mut have, &base, delta).unwrap();
+    assert_eq!(have, after);
 }

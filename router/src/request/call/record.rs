@@ -2,7 +2,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use super::{Call, Speaks};
+use super::{Call, Speaks, is_server_fault};
 use crate::access_log::Line;
 use crate::connection::Side;
 use crate::error::grpc;
@@ -18,7 +18,7 @@ impl Call {
             }
         }
         let took = self.began.elapsed();
-        let failed = self.is_server_fault();
+        let failed = is_server_fault(self.status, self.grpc);
         let worker = self.worker.clone();
         // One that its client gave up, or gave no time, says nothing of the instance.
         let late = self.grpc == Some(grpc::DEADLINE_EXCEEDED) && self.is_hurried();
@@ -83,22 +83,6 @@ impl Call {
             error: self.error.as_deref(),
             audit: self.audit.as_deref(),
         });
-    }
-
-    /// HTTP 5xx, or a gRPC status that is not the client's doing.
-    fn is_server_fault(&self) -> bool {
-        match self.grpc {
-            Some(code) => matches!(
-                code,
-                grpc::UNKNOWN
-                    | grpc::DEADLINE_EXCEEDED
-                    | grpc::UNIMPLEMENTED
-                    | grpc::INTERNAL
-                    | grpc::UNAVAILABLE
-                    | grpc::DATA_LOSS
-            ),
-            None => self.status.is_server_error(),
-        }
     }
 
     fn finish_spans(&mut self, failed: bool) {

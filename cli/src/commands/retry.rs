@@ -1,0 +1,61 @@
+//! Changes that are safe to send again: each has an idempotency key, so that a
+//! control plane that dies in between does the change once.
+
+use std::error::Error as _;
+use std::future::Future;
+use std::time::Duration;
+
+use tokio::time::Instant;
+use tonic::{Code, Status};
+
+use crate::Error;
+use crate::client::{Client, Connect};
+
+/// How long a control plane may be away.
+const LIMIT: Duration = Duration::from_secs(10);
+const PAUSE: Duration = Duration::from_millis(200);
+
+/// The key that was given, or a new one that nobody else has.
+#[must_use]
+pub fn key(given: Option<String>) -> String {
+    given.unwrap_or_else(|| format!("weir-{:032x}", fastrand::u128(..)))
+}
+
+/// Calls until there is an answer, also a refusal. Only what has a key may be called
+/// again: whether a lost call was done is not known.
+///
+/// # Errors
+/// The refusal, or that of the last try.
+pub async fn call<T, F>(connect: &Connect, ask: impl Fn(Client) -> F) -> Result<T, Error>
+where
+    F: Future<Output = Result<tonic::Response<T>, Status>>,
+{
+    let mut client = connect.client().await?;
+    let mut deadline = None;
+    loop {
+        let status = match ask(client.clone()).await {
+            Ok(answer) => return Ok(answer.into_inner()),
+            Err(status) => status,
+        };
+        // It may have waited long already: the time to come back begins now.
+        let until = *deadline.get_or_insert_with(|| Instant::now() + LIMIT);
+        if !is_lost(&status) || Instant::now() >= until {
+            return Err(status.into());
+        }
+        client = loop {
+            tokio::time::sleep(PAUSE).await;
+            match connect.client().await {
+                Ok(client) => break client,
+                Err(error) if Instant::now() >= until => return Err(error),
+                Err(_) => {}
+            }
+        };
+    }
+}
+
+/// Whether the connection broke, so that nothing is known of the call. What the API
+/// itself says has no cause in this process.
+fn is_lost(status: &Status) -> bool {
+    status.source().is_some()
+        || (status.code() == Code::Unavailable && status.message().contains("is stopping"))
+}
