@@ -85,7 +85,12 @@ pub enum Method {
 }
 
 impl Method {
-    fn as_str(self) -> &'static str {
+    /// Every one.
+    pub const ALL: [Self; 3] = [Self::Token, Self::Certificate, Self::Oidc];
+
+    /// As the API writes it.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
         match self {
             Self::Token => "token",
             Self::Certificate => "certificate",

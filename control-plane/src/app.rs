@@ -1,6 +1,8 @@
 //! Wires everything: opens the data directory, binds the listeners, starts the
 //! background tasks, and stops them in order.
 
+mod shared;
+
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -14,7 +16,7 @@ use tonic::service::Routes;
 use tonic_health::ServingStatus;
 use tonic_health::pb::health_server::HealthServer;
 use tonic_health::server::{HealthReporter, HealthService};
-use weir_mesh::identity::{SpiffeId, SpiffeIdError};
+use weir_mesh::identity::{Secret, SpiffeId, SpiffeIdError};
 use weir_mesh::shutdown::Shutdown;
 use weir_mesh::transcode::{BuildError, Transcoder};
 use weir_proto::descriptors;
@@ -22,11 +24,12 @@ use weir_proto::otlp::trace_service_server::TraceServiceServer;
 use weir_proto::weir::control::v1::control_service_server::ControlServiceServer;
 use weir_proto::weir::mesh::v1::identity_service_server::IdentityServiceServer;
 use weir_proto::weir::mesh::v1::mesh_service_server::MeshServiceServer;
+use weir_proto::weir::mesh::v1::peer_service_server::PeerServiceServer;
 
 use crate::access::{Access, AccessArgs, Refusals};
 use crate::api::{Api, Attest, Identity, MAX_MESSAGE, Watch};
 use crate::ca::{Authority, CaError, JoinTokens, JoinTokensError, OwnCertificate};
-use crate::consul::{Consul, ConsulArgs, ConsulConfigError, Settings};
+use crate::consul::{Consul, ConsulArgs, ConsulConfigError, Settings, StoreArgs, StoreKind};
 use crate::control::{Control, Resources};
 use crate::edges::Edges;
 use crate::files;
@@ -36,7 +39,7 @@ use crate::metrics::Metrics;
 use crate::pace::{Limit, Pace};
 use crate::publish::{Publisher, Sequences};
 use crate::registry::{self, Registry};
-use crate::replica::Replica;
+use crate::replica::{self, MeshDoor, Replica, Tell};
 use crate::rollout::{self, Rollouts};
 use crate::serve::{Grpc, Tls, serve};
 use crate::store::{Desired, Embedded, Store, StoreError};
@@ -70,6 +73,8 @@ pub struct Config {
     pub consul: ConsulArgs,
     /// Who may use the API, and whether by TLS.
     pub access: AccessArgs,
+    /// Where the desired state is kept.
+    pub store: StoreArgs,
 }
 
 /// Why a control plane does not start.
@@ -129,10 +134,10 @@ pub struct Running {
     pub mesh: SocketAddr,
     /// Where spans are sent to.
     pub otlp: SocketAddr,
-    control: Arc<Control>,
-    servers: JoinSet<()>,
+    pub(crate) control: Arc<Control>,
+    pub(crate) servers: JoinSet<()>,
     /// Aborted when this is dropped.
-    background: JoinSet<()>,
+    pub(crate) background: JoinSet<()>,
     saved: PathBuf,
 }
 
@@ -164,18 +169,33 @@ pub async fn start(config: Config, shutdown: Shutdown) -> Result<Running, StartE
     let own_id = SpiffeId::control_plane(&config.trust_domain)?;
     files::directory(&config.data)?;
     let token = files::token(&config.token_file)?;
+    let listeners = Listeners::bind(&config).await?;
+    if config.store.store == StoreKind::Consul {
+        return shared::start(&config, listeners, token, own_id, shutdown).await;
+    }
     // Opening reads and checks the whole history; nothing else runs yet, so it may block.
-    let (control, sequences) = open(&config, shutdown.clone())?.assemble()?;
-    let control = Arc::new(control);
-    let certificate = Arc::new(OwnCertificate::new(&control.authority, own_id)?);
+    let parts = open(&config, shutdown)?;
+    serve_parts(&config, parts, listeners, token, own_id).await
+}
 
+/// Serves what was opened.
+pub(crate) async fn serve_parts(
+    config: &Config,
+    parts: Parts,
+    listeners: Listeners,
+    token: Secret,
+    own_id: SpiffeId,
+) -> Result<Running, StartError> {
+    let (control, sequences) = parts.assemble()?;
+    let control = Arc::new(control);
+    let shutdown = control.shutdown.clone();
+    let certificate = Arc::new(OwnCertificate::new(&control.authority, own_id)?);
     let api = bind("--api-listen", config.api_listen).await?;
     let api_address = api.local_addr()?;
-    let listeners = Listeners::bind(&config).await?;
     let access = Access::open(token, &config.access).map_err(StartError::Option)?;
     let access = Arc::new(access);
     let front = front(&control, access.clone()).await?;
-    let mut running = listeners.serve(&config, control.clone(), sequences, certificate)?;
+    let mut running = listeners.serve(config, control.clone(), sequences, certificate)?;
     running.api = api_address;
     if let Some(consul) = &control.consul {
         running.background.spawn(consul.clone().run(control.clone()));
@@ -288,6 +308,11 @@ impl Listeners {
         })
     }
 
+    /// Where routers and other control planes connect to.
+    pub(crate) fn mesh(&self) -> io::Result<SocketAddr> {
+        self.mesh.local_addr()
+    }
+
     /// Serves routers, and starts what runs beside. The API is the caller's to serve.
     pub(crate) fn serve(
         self,
@@ -301,8 +326,12 @@ impl Listeners {
         let mut servers = JoinSet::new();
         let handshakes = control.pace.handshakes.clone();
         let tls: Arc<dyn Tls> = Arc::new(Paced { certificate: certificate.clone(), handshakes });
-        let routes = Grpc(mesh_routes(&control));
-        servers.spawn(serve(self.mesh, Some(tls), routes, shutdown.clone()));
+        let door = MeshDoor {
+            control: control.clone(),
+            mesh: mesh_routes(&control),
+            api: Routes::new(control_service(&control)).prepare(),
+        };
+        servers.spawn(serve(self.mesh, Some(tls), door, shutdown.clone()));
         let receiver = TraceServiceServer::new(Receiver(control.clone()));
         let routes = Routes::new(receiver.max_decoding_message_size(MAX_MESSAGE));
         servers.spawn(serve(self.otlp, None, Grpc(routes.prepare()), shutdown));
@@ -359,20 +388,26 @@ async fn api_routes(control: &Arc<Control>) -> Result<Routes, StartError> {
             .register_encoded_file_descriptor_set(descriptors::CONTROL)
             .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
     };
-    let api = ControlServiceServer::new(Api(control.clone()))
-        .max_decoding_message_size(MAX_MESSAGE)
-        .max_encoding_message_size(usize::MAX);
-    let routes = Routes::new(api)
+    let routes = Routes::new(control_service(control))
         .add_service(health)
         .add_service(reflection().build_v1()?)
         .add_service(reflection().build_v1alpha()?);
     Ok(routes.prepare())
 }
 
+fn control_service(control: &Arc<Control>) -> ControlServiceServer<Api> {
+    ControlServiceServer::new(Api(control.clone()))
+        .max_decoding_message_size(MAX_MESSAGE)
+        .max_encoding_message_size(usize::MAX)
+}
+
 fn mesh_routes(control: &Arc<Control>) -> Routes {
     Routes::new(IdentityServiceServer::new(Identity(control.clone())))
         .add_service(
             MeshServiceServer::new(Watch(control.clone())).max_encoding_message_size(usize::MAX),
+        )
+        .add_service(
+            PeerServiceServer::new(Tell(control.clone())).max_encoding_message_size(usize::MAX),
         )
         .prepare()
 }
@@ -400,6 +435,9 @@ fn background(
     });
     let own = control.clone();
     tasks.spawn(async move { keep_saved(&own, saved).await });
+    tasks.spawn(replica::follow(control.clone()));
+    let own = control.clone();
+    tasks.spawn(async move { own.follow_store().await });
     tasks
 }
 

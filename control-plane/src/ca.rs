@@ -183,6 +183,11 @@ impl Authority {
             return Ok(());
         }
         self.save(&roots)?;
+        self.show(&mut held, roots);
+        Ok(())
+    }
+
+    fn show(&self, held: &mut Roots, roots: Roots) {
         self.bundle.send_if_modified(|bundle| {
             let new = roots.bundle();
             let changed = *bundle != new;
@@ -190,6 +195,18 @@ impl Authority {
             changed
         });
         *held = roots;
+    }
+
+    /// Takes in what somebody else has made of the roots since they were read.
+    ///
+    /// # Errors
+    /// [`CaError`]; nothing has changed then.
+    pub fn reload(&self) -> Result<(), CaError> {
+        let mut held = self.lock();
+        let Some(contents) = self.vault.load()? else { return Ok(()) };
+        let roots = Roots::parse(&contents, &self.trust_domain)
+            .map_err(|source| CaError::Roots { path: self.vault.name(), source })?;
+        self.show(&mut held, roots);
         Ok(())
     }
 

@@ -5,16 +5,24 @@
 //! comes; `damp` decides what of it is believed, and when; `state` holds that;
 //! `register` writes. Consul away changes nothing: what is known stays, also across a
 //! restart of the control plane (`saved`).
+//!
+//! Where Consul is the store of several control planes as well: `kv` reads and writes
+//! keys, `election` decides who leads and knows who is there, `vault` keeps the
+//! authority's key.
 
 mod answer;
 mod client;
 mod config;
 mod cursor;
 mod damp;
+pub mod election;
 mod follow;
+pub mod kv;
 mod register;
 mod saved;
 mod state;
+mod store_args;
+pub mod vault;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -29,8 +37,10 @@ use answer::Reading;
 use damp::Graces;
 use state::State;
 
-pub use config::{ConsulArgs, ConsulConfigError, Settings};
+pub use client::ConsulError;
+pub use config::{ConsulArgs, ConsulConfigError, Endpoint, Settings};
 pub use state::Status;
+pub use store_args::{StoreArgs, StoreKind};
 
 /// Changes of Consul's come in bursts; they are gathered for so long.
 const GATHER: Duration = Duration::from_millis(20);
@@ -41,7 +51,7 @@ const MAX_HELD: usize = 100;
 /// What finds services in Consul.
 pub struct Consul {
     settings: Settings,
-    endpoint: Arc<config::Endpoint>,
+    endpoint: Arc<Endpoint>,
     reading: Reading,
     state: State,
     held: Semaphore,

@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio::time::Instant;
-use weir_mesh::model::{Instance, Invalid};
+use weir_mesh::model::{Instance, Invalid, ServiceName};
 use weir_mesh::shutdown::Shutdown;
+use weir_proto::weir::mesh::v1 as pb;
 
 use crate::access::Refusals;
 use crate::api::Attest;
@@ -17,8 +18,8 @@ use crate::edges::Edges;
 use crate::guard::{Answers, Guard};
 use crate::pace::Pace;
 use crate::publish::Publisher;
-use crate::registry::Registry;
-use crate::replica::Replica;
+use crate::registry::{Registry, Router};
+use crate::replica::{self, Replica};
 use crate::rollout::Rollouts;
 use crate::snapshot::{self, policies};
 use crate::store::{
@@ -29,6 +30,9 @@ use crate::traces::Traces;
 
 /// How long a new root has to reach every router before it may sign.
 const ROOT_SPREAD: Duration = Duration::from_secs(10);
+
+/// After a newer state could not be read.
+const FOLLOW_RETRY: Duration = Duration::from_millis(500);
 
 /// Who asks for a change, and why.
 #[derive(Debug, Clone)]
@@ -255,6 +259,9 @@ impl Control {
         plan: impl FnOnce(&Desired, &dyn Store) -> Result<Plan, ChangeError>,
     ) -> Result<Made, ChangeError> {
         let _one_at_a_time = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
+        if !self.replica.leads() {
+            return Err(StoreError::NotLeading.into());
+        }
         let desired = self.desired.borrow().clone();
         if let Some(made) = self.replayed_blocking(guard, desired.revision)? {
             return Ok(made);
@@ -375,6 +382,57 @@ impl Control {
         });
     }
 
+    /// Takes in what the store has that is newer than what is shown: another control
+    /// plane made it, or the answer to one of ours was lost. Blocks.
+    ///
+    /// # Errors
+    /// When it cannot be read; what is shown stays.
+    pub fn catch_up(&self) -> Result<Revision, StoreError> {
+        let _one_at_a_time = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
+        let newest = self.store.refresh()?;
+        if newest > self.desired.borrow().revision {
+            let mut next = self.store.load()?;
+            next.discover(self.desired.borrow().found());
+            self.desired.send_replace(Arc::new(next));
+        }
+        Ok(newest)
+    }
+
+    /// Follows a store that others write to as well. Never returns if it is one.
+    pub async fn follow_store(self: &Arc<Self>) {
+        let Some(mut newest) = self.store.follow() else { return };
+        loop {
+            if *newest.borrow_and_update() > self.desired.borrow().revision {
+                let control = self.clone();
+                let done = tokio::task::spawn_blocking(move || control.catch_up()).await;
+                if let Ok(Err(error)) = done {
+                    tracing::warn!(%error, "a newer state is not taken in yet; trying again");
+                    tokio::time::sleep(FOLLOW_RETRY).await;
+                    continue;
+                }
+            }
+            if newest.changed().await.is_err() {
+                return;
+            }
+        }
+    }
+
+    /// Counts what a router reports, whichever control plane it is connected to.
+    pub fn take_report(&self, router: &str, service: &ServiceName, report: &pb::Report) {
+        self.edges.record(service, report);
+        self.edges.measured(router, report);
+        self.rollouts.feed.report(report);
+    }
+
+    /// Counts what a router of this control plane reports, and tells the others.
+    pub fn report(&self, router: &str, service: &ServiceName, report: pb::Report) {
+        self.take_report(router, service, &report);
+        let service = service.to_string();
+        let message = pb::PeerReport { router: router.to_owned(), service, report: Some(report) };
+        // Nobody may follow.
+        let _ = self.replica.reports.send(Arc::new(message));
+    }
+
     /// Waits for a change to reach every live router.
     pub async fn converged(&self, made: &Made, limit: Duration) -> Converged {
         converge::wait(&self.registry, made.revision, made.at, limit).await
@@ -403,6 +461,7 @@ impl Control {
     /// Waits until every live router uses a snapshot that has the newest roots.
     async fn root_spread(&self) -> Result<(), RotateError> {
         let bundle = self.authority.bundle();
+        let roots = replica::roots_digest(&bundle);
         let mut published = self.publisher.watch_bundle();
         let mut progress = self.registry.watch_progress();
         let deadline = Instant::now() + ROOT_SPREAD;
@@ -413,11 +472,15 @@ impl Control {
                 let newest = published.borrow();
                 (newest.bundle == bundle).then_some(newest.since)
             };
+            let trusts = |router: &Router| match &router.remote {
+                Some(remote) => remote.roots == roots,
+                None => since.is_some_and(|since| router.acks.sequence >= since),
+            };
             let behind: Vec<String> = self
                 .registry
                 .routers()
                 .iter()
-                .filter(|r| r.awaited() && since.is_none_or(|since| r.acks.sequence < since))
+                .filter(|r| r.awaited() && !trusts(r))
                 .map(|r| r.registration.id.to_string())
                 .collect();
             if since.is_some() && behind.is_empty() {

@@ -84,7 +84,7 @@ fn told(
         let reason = match refusal {
             Some(refusal) => format!("refused: {}", refusal.reason),
             None if router.presence == Presence::Restored => {
-                "has not come back since the control plane restarted".to_owned()
+                "has not come back since its control plane went away".to_owned()
             }
             None if router.acks.sequence == 0 => "has applied nothing yet".to_owned(),
             None => format!("is at revision {}", router.acks.revision),

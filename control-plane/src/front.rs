@@ -24,6 +24,7 @@ use weir_mesh::transcode::{Deframer, Transcoder, error_json};
 use crate::access::{self, Access, Caller, Denial};
 use crate::control::Control;
 use crate::metrics::Metrics;
+use crate::replica;
 use crate::serve::{Handler, RemoteAddress, call};
 
 const PAGE: &str = include_str!("front/page.html");
@@ -123,7 +124,7 @@ impl Inner {
         let least = access::least(path);
         let caller = request.extensions().get::<Caller>().cloned().unwrap_or_default();
         if caller.role >= least {
-            return call(self.routes.clone(), request).await;
+            return replica::call(&self.control, &self.routes, request).await;
         }
         let (method, path) = (access::method_name(path), path.to_owned());
         let object = match message(request.into_body()).await {

@@ -44,7 +44,7 @@ use weir_mesh::telemetry::log;
 
 pub use access::AccessArgs;
 pub use app::{Config, Running, StartError, start};
-pub use consul::ConsulArgs;
+pub use consul::{ConsulArgs, StoreArgs, StoreKind};
 
 /// Options of `weir control-plane`.
 #[derive(Debug, Clone, clap::Args)]
@@ -89,6 +89,9 @@ pub struct Args {
     /// Who may use the API, and whether by TLS.
     #[command(flatten)]
     pub access: AccessArgs,
+    /// Where the desired state is kept.
+    #[command(flatten)]
+    pub store: StoreArgs,
     /// File to write what was really bound to, as JSON, once serving.
     #[arg(long, value_name = "FILE")]
     pub ready_file: Option<PathBuf>,
@@ -142,6 +145,7 @@ impl Args {
             certificate_lifetime: self.certificate_lifetime,
             consul: self.consul.clone(),
             access: self.access.clone(),
+            store: self.store.clone(),
         }
     }
 }

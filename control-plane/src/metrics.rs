@@ -4,7 +4,7 @@ use weir_mesh::telemetry::metrics::Registry;
 
 use crate::consul::Status;
 use crate::control::Control;
-use crate::registry::Presence;
+use crate::registry::{Presence, Router};
 
 /// The control plane's metrics. What can be counted from its state is counted when
 /// it is asked for.
@@ -36,7 +36,11 @@ impl Metrics {
         let refused = routers.iter().filter(|r| r.acks.refusal.is_some()).count() as u64;
         let help = "Routers that refused a snapshot newer than the one they use.";
         self.set("weir.control.routers.refused", help, &[], number(refused));
-        let lag = routers.iter().map(|r| control.publisher.lag(r.acks.sequence)).max();
+        let lag = |r: &Router| match &r.remote {
+            Some(remote) => remote.lag,
+            None => control.publisher.lag(r.acks.sequence),
+        };
+        let lag = routers.iter().map(lag).max();
         let help = "Snapshots that the slowest router is behind.";
         self.set("weir.control.lag", help, &[], number(lag.unwrap_or(0)));
         for (name, healthy) in [("true", true), ("false", false)] {
@@ -60,7 +64,8 @@ impl Metrics {
         let count = |name, help, unit, labels: &[_], counter| {
             let _ = self.registry.bind_counter(name, help, unit, labels, counter);
         };
-        let help = "Messages that brought routers to a newer snapshot: the whole of it, or a delta.";
+        let help =
+            "Messages that brought routers to a newer snapshot: the whole of it, or a delta.";
         for (kind, counter) in [("whole", &costs.wholes), ("delta", &costs.deltas)] {
             count("weir.control.snapshots.sent", help, "{message}", &[("kind", kind)], counter);
         }
@@ -79,7 +84,12 @@ impl Metrics {
             ("signature", &control.pace.signatures),
         ] {
             let help = "Routers in line, by what for.";
-            self.set("weir.control.waiting", help, &[("for", what)], number(limit.waiting() as u64));
+            self.set(
+                "weir.control.waiting",
+                help,
+                &[("for", what)],
+                number(limit.waiting() as u64),
+            );
         }
     }
 

@@ -282,7 +282,9 @@ impl Publisher {
 async fn quiet(members: &mut watch::Receiver<u64>) {
     let end = Instant::now() + GATHER_MAX;
     while Instant::now() < end
-        && tokio::time::timeout(GATHER, members.changed()).await.is_ok_and(|changed| changed.is_ok())
+        && tokio::time::timeout(GATHER, members.changed())
+            .await
+            .is_ok_and(|changed| changed.is_ok())
     {}
 }
 

@@ -6,8 +6,10 @@
 //! | the router said it leaves | not at all |
 //! | its stream broke | [`LOST_GRACE`] |
 //! | the control plane restarted | [`RESTORED_GRACE`], until the router is back |
+//! | the control plane that it was connected to is gone | the same |
 
 mod acks;
+mod peers;
 mod saved;
 
 use std::collections::BTreeMap;
@@ -19,6 +21,7 @@ use tokio::time::Instant;
 use weir_mesh::model::{Instance, ServiceName};
 
 pub use acks::{Acks, Refusal};
+pub use peers::Remote;
 pub use saved::{SAVED_FILE, load, save};
 
 use crate::store::Revision;
@@ -72,7 +75,8 @@ pub enum Presence {
     Connected,
     /// Its stream broke.
     Lost,
-    /// It was there before the control plane restarted.
+    /// It was there before the control plane restarted, or before the one that it was
+    /// connected to went away.
     Restored,
 }
 
@@ -85,6 +89,10 @@ pub struct Router {
     pub presence: Presence,
     /// What it answered to snapshots.
     pub acks: Acks,
+    /// Orders its streams at several control planes: the highest is the newest.
+    pub opened: u64,
+    /// It is connected to another control plane.
+    pub remote: Option<Remote>,
 }
 
 impl Router {
@@ -111,6 +119,21 @@ struct Inner {
     next_stream: u64,
     /// Found by somebody else than routers: Kubernetes.
     discovered: Vec<Instance>,
+}
+
+impl Inner {
+    /// A broken stream's instance whose place or name is taken is gone for good.
+    fn make_room(&mut self, id: &str, instance: &Instance) {
+        self.slots.retain(|other, slot| {
+            let same = slot
+                .router
+                .registration
+                .instance
+                .as_ref()
+                .is_some_and(|gone| gone.id == instance.id || gone.address == instance.address);
+            **other == *id || slot.until.is_none() || !same
+        });
+    }
 }
 
 /// A router's right to speak: lost when another stream registers the same router.
@@ -157,8 +180,13 @@ impl Registry {
         let until = Some(Instant::now() + RESTORED_GRACE);
         for registration in routers {
             let id = registration.id.clone();
-            let router =
-                Router { registration, presence: Presence::Restored, acks: Acks::default() };
+            let router = Router {
+                registration,
+                presence: Presence::Restored,
+                acks: Acks::default(),
+                opened: 0,
+                remote: None,
+            };
             let slot = Slot { router, stream: 0, replaced: Arc::default(), until };
             registry.lock().slots.insert(id, slot);
         }
@@ -187,11 +215,18 @@ impl Registry {
         self.progress.subscribe()
     }
 
-    /// Takes a router in. An older stream of the same router is told to end.
+    /// [`Registry::register_at`], by a router that does not say when.
+    #[cfg(test)]
+    pub fn register(&self, registration: Registration) -> Result<Ticket, Taken> {
+        self.register_at(registration, 0)
+    }
+
+    /// Takes a router in. An older stream of the same router is told to end. `opened`
+    /// is when it opened this one, by its own clock.
     ///
     /// # Errors
     /// [`Taken`]: the id is another service's router.
-    pub fn register(&self, registration: Registration) -> Result<Ticket, Taken> {
+    pub fn register_at(&self, registration: Registration, opened: u64) -> Result<Ticket, Taken> {
         let mut inner = self.lock();
         let id = registration.id.clone();
         if let Some(old) = inner.slots.get(&id) {
@@ -203,20 +238,18 @@ impl Registry {
             old.replaced.notify_one();
         }
         if let Some(instance) = &registration.instance {
-            // A broken stream's instance whose place or name is taken is gone for good.
-            inner.slots.retain(|other, slot| {
-                let same =
-                    slot.router.registration.instance.as_ref().is_some_and(|gone| {
-                        gone.id == instance.id || gone.address == instance.address
-                    });
-                *other == id || slot.until.is_none() || !same
-            });
+            inner.make_room(&id, instance);
         }
         inner.next_stream += 1;
         let stream = inner.next_stream;
         let replaced = Arc::new(Notify::new());
-        let acks = inner.slots.remove(&id).map(|slot| slot.router.acks).unwrap_or_default();
-        let router = Router { registration, presence: Presence::Connected, acks };
+        let old = inner.slots.remove(&id).map(|slot| slot.router);
+        // A stream that comes here is newer than all that is known, whatever clocks say.
+        let opened = old.as_ref().map_or(opened, |old| opened.max(old.opened + 1));
+        // Numbers of snapshots compare only within one control plane.
+        let acks = old.filter(|old| old.remote.is_none()).map(|old| old.acks).unwrap_or_default();
+        let presence = Presence::Connected;
+        let router = Router { registration, presence, acks, opened, remote: None };
         let slot = Slot { router, stream, replaced: replaced.clone(), until: None };
         inner.slots.insert(id.clone(), slot);
         drop(inner);

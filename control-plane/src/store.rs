@@ -4,6 +4,7 @@
 //! one before it. A backend acknowledges a commit only when state and history
 //! are durable, together.
 
+mod consul;
 mod discovered;
 mod embedded;
 #[cfg(feature = "kubernetes")]
@@ -17,10 +18,12 @@ use std::ops::Range;
 use std::str::FromStr;
 use std::sync::Arc;
 
+use tokio::sync::watch;
 use weir_mesh::model::{Instance, Listener, Options, Route, Service, ServiceName, TcpRoute};
 use weir_mesh::policy::{Policy, PolicyKind};
 use weir_mesh::rollout::Rollout;
 
+pub use consul::ConsulStore;
 pub use discovered::{Discovered, Found};
 pub use embedded::Embedded;
 #[cfg(feature = "kubernetes")]
@@ -140,13 +143,6 @@ impl Desired {
         }
     }
 
-    /// The rollout that owns the weights of a service, if one does.
-    #[must_use]
-    pub fn rollout_of(&self, service: &ServiceName) -> Option<&Held<Rollout>> {
-        let mut rollouts = self.rollouts.values();
-        rollouts.find(|held| held.value.spec.service == *service && held.value.owns())
-    }
-
     /// The same after an entry that changes nothing.
     #[must_use]
     pub fn noted(&self, revision: Revision) -> Self {
@@ -162,6 +158,13 @@ impl Desired {
                 self.newest_change == other.newest_change && self.noted(other.revision) == *other
             }
         }
+    }
+
+    /// The rollout that owns the weights of a service, if one does.
+    #[must_use]
+    pub fn rollout_of(&self, service: &ServiceName) -> Option<&Held<Rollout>> {
+        let mut rollouts = self.rollouts.values();
+        rollouts.find(|held| held.value.spec.service == *service && held.value.owns())
     }
 
     /// The revision of an object's last change; none: it is not there. Of mesh-wide
@@ -451,14 +454,25 @@ pub enum StoreError {
         /// Of this program.
         known: u64,
     },
+    /// Nothing has changed: another control plane leads, or none does.
+    #[error("this control plane does not lead now; nothing was changed, try again")]
+    NotLeading,
+    /// The store did not say whether it took a change.
+    #[error("the store did not say whether it has the change ({0}); look at the history")]
+    Unclear(String),
     /// The work was lost with its thread.
     #[error("the store did not answer: {0}")]
     Task(String),
-    /// The Kubernetes API failed.
+    /// The Kubernetes API or Consul failed.
     #[error("the store failed: {0}")]
     Cluster(String),
-    /// The backend failed.
-    #[error("the store failed: {0}")]
+    /// The backend failed. Whether the last change is on disk is not known; nothing more
+    /// is written until the file has been opened, and checked, again.
+    #[error(
+        "the store failed: {0}; no change is made until the control plane is restarted: make \
+         room on its disk, or replace it, then restart. Whether the change that failed was made, \
+         the history says then"
+    )]
     Backend(Box<redb::Error>),
 }
 
@@ -514,6 +528,20 @@ pub trait Store: Send + Sync + 'static {
                 _ => limit *= 16,
             }
         }
+    }
+
+    /// Takes in what other processes have made since; the newest revision then. A store
+    /// of one process has nothing to take in.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    fn refresh(&self) -> Result<Revision, StoreError> {
+        Ok(self.load()?.revision)
+    }
+
+    /// Follows the newest revision that is known, where other processes make some too.
+    fn follow(&self) -> Option<watch::Receiver<Revision>> {
+        None
     }
 
     /// Numbers that were never given out before and never will be again, above all

@@ -64,7 +64,6 @@ impl Plane {
         Sample::take(self.child.id()).map_err(|e| e.to_string())
     }
 
-
     /// Resident bytes: now, and the most so far.
     pub fn memory(&self) -> (u64, u64) {
         let path = format!("/proc/{}/status", self.child.id());

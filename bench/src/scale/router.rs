@@ -220,6 +220,7 @@ impl Router<'_> {
             deltas: self.fleet.deltas,
             certificate_not_after: 1,
             service,
+            ..Default::default()
         }
     }
 }

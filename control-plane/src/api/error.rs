@@ -6,6 +6,7 @@ use weir_mesh::model::Invalid;
 use weir_proto::google::rpc;
 
 use crate::control::{ChangeError, RotateError};
+use crate::replica::not_leading;
 use crate::store::StoreError;
 use crate::traces::FindError;
 
@@ -47,6 +48,7 @@ pub(super) fn change(error: ChangeError) -> Status {
 pub(super) fn store(error: &StoreError) -> Status {
     tracing::error!(%error, "the store failed");
     match error {
+        StoreError::NotLeading => not_leading(),
         StoreError::Conflict { .. } => Status::aborted(error.to_string()),
         StoreError::Damaged { .. } => Status::data_loss(error.to_string()),
         _ => Status::unavailable(error.to_string()),

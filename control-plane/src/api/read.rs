@@ -266,7 +266,8 @@ pub(super) fn routers(control: &Control) -> pb::ListRoutersResponse {
 }
 
 fn router(control: &Control, router: Router) -> pb::RouterStatus {
-    let Router { registration, presence, acks } = router;
+    let Router { registration, presence, acks, remote, .. } = router;
+    let lag = remote.map_or_else(|| control.publisher.lag(acks.sequence), |remote| remote.lag);
     let version = registration.instance.map(|i| i.version.to_string()).unwrap_or_default();
     pb::RouterStatus {
         router: registration.id.to_string(),
@@ -276,7 +277,7 @@ fn router(control: &Control, router: Router) -> pb::RouterStatus {
         live: presence == Presence::Connected,
         applied_revision: acks.revision,
         applied_sequence: acks.sequence,
-        lag: control.publisher.lag(acks.sequence),
+        lag,
         refused: acks.refusal.map(|refusal| refusal.reason).unwrap_or_default(),
         apply_micros: acks.apply_micros,
         certificate_not_after: registration.certificate_not_after,

@@ -24,6 +24,7 @@ use crate::control::Control;
 use crate::pace::Permit;
 use crate::publish::Published;
 use crate::registry::{Refusal, Registration, Role, Ticket};
+use crate::store::Revision;
 use told::{About, Told};
 
 /// How long a router may take to say who it is.
@@ -95,7 +96,7 @@ async fn serve(
     let (role, service) = (registration.role, registration.service.clone());
     let ticket = control
         .registry
-        .register(registration)
+        .register_at(registration, hello.opened)
         .map_err(|taken| Status::permission_denied(taken.to_string()))?;
     tracing::info!(router = %ticket.id, role = role.as_str(), %service, "a router is here");
     let mut stream = Stream {
@@ -105,6 +106,8 @@ async fn serve(
         newest: control.publisher.watch(role),
         told: Told::new(&hello),
         turn: Turn::None,
+        floor: hello.revision,
+        settled: control.replica.settled.subscribe(),
     };
     stream.resume(hello.sequence);
     let ended = stream.run(&mut requests, answers).await;
@@ -149,6 +152,10 @@ struct Stream<'a> {
     newest: watch::Receiver<Arc<Published>>,
     told: Told,
     turn: Turn,
+    /// What it runs already, perhaps from another control plane: nothing older is sent.
+    floor: Revision,
+    /// Whether what is published is of the whole mesh.
+    settled: watch::Receiver<bool>,
 }
 
 impl Stream<'_> {
@@ -167,8 +174,10 @@ impl Stream<'_> {
     ) -> Result<End, Status> {
         let mut renew = self.control.renew.subscribe();
         loop {
+            let settled = *self.settled.borrow_and_update();
             let newest = self.newest.borrow_and_update().clone();
-            let next = if self.told.is_behind(&newest) { self.next(&newest) } else { Next::Nothing };
+            let behind = settled && newest.revision >= self.floor && self.told.is_behind(&newest);
+            let next = if behind { self.next(&newest) } else { Next::Nothing };
             if let Next::Later = next {
                 self.reconnect(answers, LATER_MS).await;
                 return Ok(End::Deferred);
@@ -192,6 +201,7 @@ impl Stream<'_> {
                 }
                 () = self.turn.turns() => {}
                 _ = self.newest.changed() => {}
+                _ = self.settled.changed(), if !settled => {}
                 _ = renew.changed() => {
                     let trust_bundle =
                         self.control.authority.bundle().iter().map(|der| der.to_vec()).collect();
@@ -290,9 +300,7 @@ impl Stream<'_> {
                 registry.health(&self.ticket, health.healthy, not_after);
             }
             Some(Message::Report(report)) => {
-                self.control.edges.record(&self.service, &report);
-                self.control.rollouts.feed.report(&report);
-                self.control.edges.measured(&self.ticket.id, &report);
+                self.control.report(&self.ticket.id, &self.service, report);
             }
             Some(Message::Leave(_)) => return Ok(true),
             Some(Message::Hello(_)) => {

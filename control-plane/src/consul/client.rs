@@ -189,6 +189,21 @@ impl Client {
         self.call(Method::PUT, path, body, ANSWER, WRITE_RULES).await.map(drop)
     }
 
+    /// Asks anything, and gives whatever is answered: a status too may be an answer.
+    ///
+    /// # Errors
+    /// [`ConsulError`], when there is none.
+    pub async fn ask(
+        &mut self,
+        method: Method,
+        target: &str,
+        body: Bytes,
+        limit: Duration,
+    ) -> Result<(StatusCode, Reply), ConsulError> {
+        self.read_token()?;
+        self.exchange(method, target, body, limit).await
+    }
+
     /// True: it is the one of the last question.
     fn read_token(&mut self) -> Result<bool, ConsulError> {
         let read = |file| Secret::read(file).map_err(|e| ConsulError::Token(e.to_string()));
@@ -214,29 +229,46 @@ impl Client {
         limit: Duration,
         needed: &'static str,
     ) -> Result<Reply, ConsulError> {
+        let (status, reply) = self.exchange(method, target, body, limit).await?;
+        match status {
+            StatusCode::OK => Ok(reply),
+            _ => Err(self.refusal(status, &reply, needed)),
+        }
+    }
+
+    /// What an answer with another status than 200 says.
+    pub(super) fn refusal(
+        &self,
+        status: StatusCode,
+        reply: &Reply,
+        needed: &'static str,
+    ) -> ConsulError {
+        let url = self.url();
+        let told = String::from_utf8_lossy(&reply.body);
+        let told: String = told.trim().chars().take(MAX_WORDS).collect();
+        match status {
+            StatusCode::FORBIDDEN => ConsulError::Denied { url, told, needed },
+            _ => ConsulError::Status { url, status, told },
+        }
+    }
+
+    async fn exchange(
+        &mut self,
+        method: Method,
+        target: &str,
+        body: Bytes,
+        limit: Duration,
+    ) -> Result<(StatusCode, Reply), ConsulError> {
         let request = self.request(method, target, body)?;
         let called = tokio::time::timeout(limit, self.send(request)).await;
         let slow =
             || ConsulError::Slow { url: self.endpoint.url.clone(), seconds: limit.as_secs() };
         let called = called.map_err(|_| slow()).flatten();
-        let (status, reply) = match called {
-            Ok(answer) => answer,
-            Err(error) => {
-                // An answer may still be under way in it.
-                self.connection = None;
-                return Err(error);
-            }
-        };
-        if status == StatusCode::OK {
-            return Ok(reply);
+        if called.is_err() {
+            // An answer may still be under way in it.
+            self.connection = None;
         }
-        let url = self.url();
-        let told = String::from_utf8_lossy(&reply.body);
-        let told: String = told.trim().chars().take(MAX_WORDS).collect();
-        Err(match status {
-            StatusCode::FORBIDDEN => ConsulError::Denied { url, told, needed },
-            _ => ConsulError::Status { url, status, told },
-        })
+        called
     }
 
     fn request(

@@ -87,7 +87,7 @@ impl Consul {
         written: &mut Written,
         pass: bool,
     ) -> Result<(), ConsulError> {
-        let instances = control.registry.instances();
+        let instances = control.registry.own_instances();
         let instances = instances.iter().filter(|i| i.transport == Transport::Mesh);
         let wanted: BTreeMap<String, &Instance> = instances.map(|i| (id(i), i)).collect();
         let gone: Vec<_> =

@@ -41,7 +41,7 @@ pub fn load(path: &Path) -> io::Result<Vec<Registration>> {
     Ok(saved.routers.iter().filter_map(registration).collect())
 }
 
-fn hello(registration: &Registration) -> pb::Hello {
+pub(super) fn hello(registration: &Registration) -> pb::Hello {
     let role = match registration.role {
         Role::Sidecar => pb::hello::Role::Sidecar,
         Role::Gateway => pb::hello::Role::Gateway,
@@ -58,7 +58,7 @@ fn hello(registration: &Registration) -> pb::Hello {
     }
 }
 
-fn registration(hello: &pb::Hello) -> Option<Registration> {
+pub(super) fn registration(hello: &pb::Hello) -> Option<Registration> {
     let instance = match &hello.instance {
         Some(instance) => Some(wire::instance(instance, "").ok()?),
         None => None,

@@ -44,7 +44,8 @@ impl Feed {
             let of = report.edges.iter().filter(|edge| *edge.destination == **service);
             let edges: Edges = of.cloned().collect();
             // Full: see WAITING. Closed: nobody wants it any more.
-            edges.is_empty() || !matches!(tap.try_send(edges), Err(mpsc::error::TrySendError::Closed(_)))
+            edges.is_empty()
+                || !matches!(tap.try_send(edges), Err(mpsc::error::TrySendError::Closed(_)))
         });
     }
 }

@@ -144,9 +144,7 @@ impl Routers {
             .map(|metric| metrics::judged(metric, &self.canary, &self.baseline))
             .collect();
         let (verdict, message, more) = match self.analysis.verdict() {
-            Decision::Promote => {
-                (Verdict::Promote, "the canary is good enough".to_owned(), None)
-            }
+            Decision::Promote => (Verdict::Promote, "the canary is good enough".to_owned(), None),
             Decision::NotEnough { more, why } => {
                 let about = more.map_or(String::new(), |more| {
                     format!("; about {more} requests of the canary more are needed")

@@ -199,9 +199,8 @@ impl Runner {
         let mut after = LOOK;
         if state.phase == Phase::Progressing {
             after = after.min(spec.deadline.saturating_sub(self.clock.elapsed));
-            if let Some(
-                Step::Pause(Some(time)) | Step::Analyze { duration: Some(time), .. },
-            ) = spec.steps.get(state.step)
+            if let Some(Step::Pause(Some(time)) | Step::Analyze { duration: Some(time), .. }) =
+                spec.steps.get(state.step)
             {
                 let left = time.saturating_sub(self.clock.step);
                 after = if left.is_zero() { after } else { after.min(left) };

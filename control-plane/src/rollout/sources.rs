@@ -89,7 +89,8 @@ impl Running {
 }
 
 fn judged(bounds: &Bounds, value: f64) -> Heard {
-    let good = bounds.min.is_none_or(|min| value >= min) && bounds.max.is_none_or(|max| value <= max);
+    let good =
+        bounds.min.is_none_or(|min| value >= min) && bounds.max.is_none_or(|max| value <= max);
     if good { Heard::Good(Some(value)) } else { Heard::Bad(Some(value)) }
 }
 
@@ -178,7 +179,9 @@ mod tests {
         let scalar = br#"{"status":"success","data":{"resultType":"scalar","result":[1,"2.5"]}}"#;
         assert_eq!(sample(scalar), Ok(2.5));
         let vector = |samples: &str| {
-            format!(r#"{{"status":"success","data":{{"resultType":"vector","result":[{samples}]}}}}"#)
+            format!(
+                r#"{{"status":"success","data":{{"resultType":"vector","result":[{samples}]}}}}"#
+            )
         };
         let one = r#"{"metric":{},"value":[1,"0.99"]}"#;
         assert_eq!(sample(vector(one).as_bytes()), Ok(0.99));

@@ -142,6 +142,12 @@ fn named(desired: &Desired) -> impl Iterator<Item = Named<'_>> {
 }
 
 impl Desired {
+    /// What another catalogue has, as it was last taken in.
+    #[must_use]
+    pub fn found(&self) -> Discovered {
+        (*self.found).clone()
+    }
+
     /// Takes in what another catalogue has now, in place of what it had.
     ///
     /// A catalogue outside of the mesh must not be able to stop it: what a route

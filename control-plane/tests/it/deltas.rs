@@ -30,10 +30,7 @@ async fn watchers(plane: &Plane) -> (Door, Router, Router) {
     plane.seed().await;
     crowd(plane).await;
     let door = Door::of(plane);
-    let gateway = Hello {
-        role: Role::Sidecar.into(),
-        ..takes_deltas("watcher", "gateway", "", 0)
-    };
+    let gateway = Hello { role: Role::Sidecar.into(), ..takes_deltas("watcher", "gateway", "", 0) };
     let plain = Hello { deltas: false, router_id: "old".into(), ..gateway.clone() };
     let mut watcher = Router::connect(&door, gateway, Manner::Applies).await;
     let mut old = Router::connect(&door, plain, Manner::Applies).await;

@@ -55,6 +55,7 @@ pub fn config(data: &Path, lifetime: Duration) -> Config {
         certificate_lifetime: lifetime,
         consul: weir_control_plane::ConsulArgs::default(),
         access: weir_control_plane::AccessArgs::default(),
+        store: weir_control_plane::StoreArgs::default(),
     }
 }
 

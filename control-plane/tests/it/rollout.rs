@@ -126,10 +126,10 @@ async fn what_cannot_start_is_refused_with_what_to_do() {
     let mut same = plan("products", json!([{"setWeight": 1}]));
     same["rollout"]["spec"]["canary"] = json!("v1");
     let (code, refused) = plane.http("POST", "/v1/rollouts", same).await;
-    assert_eq!((code, &refused["message"]), (
-        400,
-        &json!("v1 serves already; name another version as canary"),
-    ));
+    assert_eq!(
+        (code, &refused["message"]),
+        (400, &json!("v1 serves already; name another version as canary"),)
+    );
     plane.post("/v1/rollouts", plan("products", json!([{"pause": {}}]))).await;
     let mut second = plan("products", json!([{"pause": {}}]));
     second["rollout"]["name"] = json!("another");
@@ -150,7 +150,8 @@ async fn people_pause_resume_promote_and_abort() {
     let paused = phase(&plane, "products-v2", "PAUSED").await;
     assert_eq!(paused["message"], "waits until somebody resumes or aborts it");
     act("resume", json!({})).await;
-    eventually("step 4", async || (status(&plane, "products-v2").await["step"] == 3).then_some(())).await;
+    eventually("step 4", async || (status(&plane, "products-v2").await["step"] == 3).then_some(()))
+        .await;
     assert_eq!(weights(&plane, "products").await, [50, 50]);
     let aborted = act("abort", json!({"reason": "no"})).await;
     assert_eq!((&aborted["phase"], &aborted["weight"]), (&json!("ABORTED"), &json!(0.0)));
@@ -206,7 +207,8 @@ async fn its_weights_are_its_own() {
 async fn applying_its_document_starts_it_once() {
     let plane = Plane::start().await;
     let mut all = mesh();
-    all["rollouts"] = json!([plan("products", json!([{"setWeight": 10}, {"pause": {}}]))["rollout"]]);
+    all["rollouts"] =
+        json!([plan("products", json!([{"setWeight": 10}, {"pause": {}}]))["rollout"]]);
     let applied = plane.post("/v1/apply", all.clone()).await;
     assert_eq!(applied["revision"], 1, "{applied}");
     phase(&plane, "products-v2", "PAUSED").await;
@@ -235,7 +237,8 @@ async fn without_a_canary_that_is_well_it_waits_and_the_deadline_ends_it() {
     })
     .await;
     let door = Door::of(&plane);
-    let _router = Router::connect(&door, hello("p2", "products", "v2", 1002), Manner::Applies).await;
+    let _router =
+        Router::connect(&door, hello("p2", "products", "v2", 1002), Manner::Applies).await;
     eventually("it begins", async || (weights(&plane, "products").await == [90, 10]).then_some(()))
         .await;
     let ended = phase(&plane, "products-v2", "ROLLED_BACK").await;
@@ -249,7 +252,8 @@ async fn a_router_that_refuses_holds_it_up() {
     let plane = Plane::start().await;
     plane.post("/v1/apply", mesh()).await;
     let door = Door::of(&plane);
-    let mut bad = Router::connect(&door, hello("g1", "gateway", "", 0), Manner::RefusesChanges).await;
+    let mut bad =
+        Router::connect(&door, hello("g1", "gateway", "", 0), Manner::RefusesChanges).await;
     bad.sees("its first", |s| s.sequence > 0).await;
     plane.post("/v1/rollouts", plan("products", json!([{"setWeight": 10}]))).await;
     eventually("the reason", async || {
@@ -259,7 +263,10 @@ async fn a_router_that_refuses_holds_it_up() {
     })
     .await;
     assert_eq!(weights(&plane, "products").await, [90, 10]);
-    assert_eq!(plane.post("/v1/rollouts/products-v2/abort", json!({})).await["status"]["weight"], 0.0);
+    assert_eq!(
+        plane.post("/v1/rollouts/products-v2/abort", json!({})).await["status"]["weight"],
+        0.0
+    );
 }
 
 /// A webhook: it says nothing until it is told what.
@@ -409,7 +416,9 @@ async fn two_operators_and_a_rollout_write_at_once() {
         .iter()
         .rev()
         .filter(|entry| entry["actor"] == "rollout/products-v2")
-        .filter_map(|entry| entry["reason"].as_str().unwrap().strip_prefix("step ").map(str::to_owned))
+        .filter_map(|entry| {
+            entry["reason"].as_str().unwrap().strip_prefix("step ").map(str::to_owned)
+        })
         .collect();
     let numbers: Vec<u32> =
         entered.iter().map(|text| text.split_once(' ').unwrap().0.parse().unwrap()).collect();

@@ -244,7 +244,9 @@ impl Router {
 
 fn reply(manner: Manner, first: bool, sequence: u64) -> WatchRequest {
     let message = match manner {
-        Manner::Applies | Manner::RefusesDeltas => Some(Message::Applied(Applied { sequence, apply_micros: 7 })),
+        Manner::Applies | Manner::RefusesDeltas => {
+            Some(Message::Applied(Applied { sequence, apply_micros: 7 }))
+        }
         Manner::RefusesChanges if first => {
             Some(Message::Applied(Applied { sequence, apply_micros: 7 }))
         }

@@ -259,12 +259,8 @@ fn prometheus(sent: &[PrometheusDocument], reader: &mut Reader<'_>) -> Vec<Prome
             at.bad("", "has no bounds; set min, or max, or both");
         }
         let address = at.take("address", Url::parse(&one.address));
-        let bounds = bounds(
-            (one.min, one.max),
-            one.interval,
-            (one.failure_limit, one.passes),
-            &mut at,
-        );
+        let bounds =
+            bounds((one.min, one.max), one.interval, (one.failure_limit, one.passes), &mut at);
         let timeout = webhook::timeout(one.timeout, &mut at);
         let headers = webhook::headers(&one.headers, &mut at);
         if let (Some(address), Some(headers)) = (address, headers) {
@@ -281,12 +277,8 @@ fn hooks(sent: &[MetricHookDocument], reader: &mut Reader<'_>) -> Vec<MetricHook
     for (i, one) in sent.iter().enumerate() {
         let mut at = reader.at(&format!("webhooks[{i}]"));
         let webhook = webhook::read(&one.webhook, &mut at.at("webhook"));
-        let bounds = bounds(
-            (one.min, one.max),
-            one.interval,
-            (one.failure_limit, one.passes),
-            &mut at,
-        );
+        let bounds =
+            bounds((one.min, one.max), one.interval, (one.failure_limit, one.passes), &mut at);
         read.extend(webhook.map(|webhook| MetricHook { name: one.name.clone(), webhook, bounds }));
     }
     read

@@ -152,11 +152,7 @@ fn version(field: &str, sent: Option<&str>, reader: &mut Reader<'_>) -> Option<V
     sent.and_then(|name| reader.take(field, name.parse()))
 }
 
-fn steps(
-    sent: Option<&[StepDocument]>,
-    strategy: Strategy,
-    reader: &mut Reader<'_>,
-) -> Vec<Step> {
+fn steps(sent: Option<&[StepDocument]>, strategy: Strategy, reader: &mut Reader<'_>) -> Vec<Step> {
     let mut steps: Vec<Step> = match (sent, strategy) {
         (None, Strategy::Canary) => DEFAULT_WEIGHTS.into_iter().map(Step::SetWeight).collect(),
         (None, Strategy::BlueGreen) => vec![Step::Pause(None)],
@@ -195,7 +191,8 @@ fn step(sent: &StepDocument, reader: &mut Reader<'_>) -> Option<Step> {
         analyze.is_some(),
     ];
     if count.into_iter().filter(|set| *set).count() != 1 {
-        let why = "must have exactly one of setWeight, setAudience, setMirror, pause, gate, analyze";
+        let why =
+            "must have exactly one of setWeight, setAudience, setMirror, pause, gate, analyze";
         reader.bad("", why);
         return None;
     }

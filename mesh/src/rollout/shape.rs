@@ -35,11 +35,13 @@ impl Spec {
     /// from.
     pub fn begin(&self, service: &Service) -> Result<(VersionName, Before), ShapeError> {
         let versions = service.split.versions();
-        let known = |name: &VersionName| *name == self.canary || self.baseline.as_ref() == Some(name);
+        let known =
+            |name: &VersionName| *name == self.canary || self.baseline.as_ref() == Some(name);
         let stable = match &self.stable {
             Some(stable) => stable.clone(),
             None => {
-                let others = versions.iter().filter(|(name, weight)| !known(name) && weight.get() > 0);
+                let others =
+                    versions.iter().filter(|(name, weight)| !known(name) && weight.get() > 0);
                 let most = others.max_by_key(|(_, weight)| weight.get());
                 let canary_serves = || match service.split.weight(self.canary.as_str()) {
                     Some(weight) if weight.get() > 0 => ShapeError::Same(self.canary.clone()),

@@ -36,7 +36,8 @@ impl Url {
     pub(super) fn parse(text: &str) -> Result<Self, String> {
         let why = "is not a URL; write one such as http://checks.example:8080/canary";
         let uri: Uri = text.parse().map_err(|_| why.to_owned())?;
-        if !matches!(uri.scheme_str(), Some("http" | "https")) || uri.host().is_none_or(str::is_empty)
+        if !matches!(uri.scheme_str(), Some("http" | "https"))
+            || uri.host().is_none_or(str::is_empty)
         {
             return Err(why.to_owned());
         }
@@ -100,10 +101,7 @@ pub(super) fn timeout(sent: Option<DurationText>, reader: &mut Reader<'_>) -> Du
 }
 
 /// Headers by name; none only after noting why.
-pub(super) fn headers(
-    sent: &BTreeMap<String, String>,
-    reader: &mut Reader<'_>,
-) -> Option<Headers> {
+pub(super) fn headers(sent: &BTreeMap<String, String>, reader: &mut Reader<'_>) -> Option<Headers> {
     if sent.len() > MAX_HEADERS {
         let count = sent.len();
         reader.bad("headers", format_args!("has {count} headers; at most {MAX_HEADERS}"));

@@ -18,29 +18,47 @@ pub enum PlatformArg {
     Kubernetes,
 }
 
-/// A listener elsewhere: `IP:PORT`, or a name, which is looked up at each connection.
+/// A listener elsewhere: `IP:PORT`, or a name, which is looked up at each connection;
+/// several, separated by commas, where any of them will do.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Remote {
+pub struct Remote(Vec<Place>);
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Place {
     host: Arc<str>,
     port: u16,
 }
 
 impl Remote {
-    /// Where it is now; never empty.
+    /// Where it is now; never empty. Places come in an order of chance, so that many
+    /// who ask spread over them.
     ///
     /// # Errors
-    /// When the name leads nowhere.
+    /// When no name leads anywhere.
     pub async fn resolve(&self) -> io::Result<Vec<SocketAddr>> {
-        let found = tokio::net::lookup_host((&*self.host, self.port)).await?;
-        let found: Vec<_> = found.collect();
-        if found.is_empty() {
-            return Err(io::Error::new(io::ErrorKind::NotFound, "the name has no address"));
+        let mut places: Vec<_> = self.0.iter().collect();
+        fastrand::shuffle(&mut places);
+        let mut found = Vec::new();
+        let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
+        for Place { host, port } in places {
+            match tokio::net::lookup_host((&**host, *port)).await {
+                Ok(more) => found.extend(more),
+                Err(error) => last = error,
+            }
         }
-        Ok(found)
+        if found.is_empty() { Err(last) } else { Ok(found) }
     }
 }
 
 impl FromStr for Remote {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        text.split(',').map(str::parse).collect::<Result<_, _>>().map(Self)
+    }
+}
+
+impl FromStr for Place {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
@@ -59,6 +77,15 @@ impl FromStr for Remote {
 }
 
 impl fmt::Display for Remote {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (i, place) in self.0.iter().enumerate() {
+            write!(f, "{}{place}", if i == 0 { "" } else { "," })?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { host, port } = self;
         if host.contains(':') { write!(f, "[{host}]:{port}") } else { write!(f, "{host}:{port}") }

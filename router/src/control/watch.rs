@@ -204,7 +204,15 @@ fn hello(control: &Control) -> pb::Hello {
         service: config.service.to_string(),
         revision,
         digest: apply::current_digest(control).map(Vec::from).unwrap_or_default(),
+        opened: opened(),
+        ..Default::default()
     }
+}
+
+/// Now, by this machine's clock, in nanoseconds since the Unix epoch.
+fn opened() -> u64 {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    since.ok().and_then(|since| u64::try_from(since.as_nanos()).ok()).unwrap_or(0)
 }
 
 fn health(control: &Control, certificate_not_after: i64) -> pb::Health {

@@ -51,9 +51,8 @@ fn kept(there: &Service, sent: &Service) -> Service {
 /// Whether weights, audiences or mirror are sent that are others than there are.
 fn moved(there: &Service, sent: &Service) -> bool {
     let all = there.split.versions().iter().chain(sent.split.versions());
-    let weight = |split: &Split, version: &VersionName| {
-        split.weight(version.as_str()).unwrap_or_default()
-    };
+    let weight =
+        |split: &Split, version: &VersionName| split.weight(version.as_str()).unwrap_or_default();
     let mut versions = all.map(|(version, _)| version);
     versions.any(|version| weight(&there.split, version) != weight(&sent.split, version))
         || there.audiences != sent.audiences

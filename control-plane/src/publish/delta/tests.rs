@@ -22,7 +22,8 @@ fn message(state: &State, sequence: u64) -> pb::Snapshot {
         ..Default::default()
     };
     // Large, so that every delta is worth it.
-    let large = pb::Instance { id: "large".into(), zone: "z".repeat(100_000), ..Default::default() };
+    let large =
+        pb::Instance { id: "large".into(), zone: "z".repeat(100_000), ..Default::default() };
     pb::Snapshot {
         sequence,
         revision: 1,

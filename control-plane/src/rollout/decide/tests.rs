@@ -8,9 +8,8 @@ use weir_mesh::rollout::{Spec, State};
 use super::*;
 
 fn service(weights: &[(&str, i32)]) -> Service {
-    let weight = |(name, weight): &(&str, i32)| {
-        (name.parse().unwrap(), Weight::try_from(*weight).unwrap())
-    };
+    let weight =
+        |(name, weight): &(&str, i32)| (name.parse().unwrap(), Weight::try_from(*weight).unwrap());
     Service {
         name: "web".parse().unwrap(),
         protocol: Protocol::Http1,

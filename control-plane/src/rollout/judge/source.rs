@@ -61,7 +61,10 @@ impl Source {
             };
             let value = self.last.map_or(String::new(), |value| format!("{value} is "));
             let failed = self.failed;
-            (Verdict::RollBack, format!("{value}{bounds}; {failed} failures, {failure_limit} may be"))
+            (
+                Verdict::RollBack,
+                format!("{value}{bounds}; {failed} failures, {failure_limit} may be"),
+            )
         } else if self.passed >= passes {
             (Verdict::Promote, format!("good {} times", self.passed))
         } else {

@@ -108,7 +108,8 @@ async fn a_failing_canary_goes_back_in_one_revision_with_the_evidence() {
     let mut callers = Callers::connect(&plane).await;
     callers.failing = 200_000;
     plane.post("/v1/rollouts", judged()).await;
-    eventually("it begins", async || (weights(&plane, "products").await == [90, 10]).then_some(())).await;
+    eventually("it begins", async || (weights(&plane, "products").await == [90, 10]).then_some(()))
+        .await;
     callers.router.sees("the weights", |s| crate::router::versions(s, "products")[1].1 == 10).await;
     let (ended, seconds) = callers.until(&plane, "ROLLED_BACK").await;
     println!("20 %-failing: rolled back after {seconds} reports");
@@ -116,7 +117,9 @@ async fn a_failing_canary_goes_back_in_one_revision_with_the_evidence() {
     assert!(message.starts_with("success-rate: 80.00 % against 100.00 %"), "{message}");
     let entry = plane.get("/v1/history?limit=1").await["entries"][0].clone();
     assert_eq!(entry["reason"], message, "{entry}");
-    assert!(entry["changes"][0].as_str().unwrap().starts_with("products: v1=90 v2=10 -> v1=100 v2=0"));
+    assert!(
+        entry["changes"][0].as_str().unwrap().starts_with("products: v1=90 v2=10 -> v1=100 v2=0")
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -161,7 +164,10 @@ async fn a_prometheus_that_has_no_answer_holds_it_up_and_a_bad_one_ends_it() {
     assert_eq!(text, "errors: not enough data: answered 503 Service Unavailable");
     assert_eq!(weights(&plane, "products").await, [90, 10]);
     let asked = hook.heard.borrow()[0].clone();
-    assert!(asked.starts_with("GET /api/v1/query?query=sum%28rate%28errors%5B1m%5D%29%29 "), "{asked}");
+    assert!(
+        asked.starts_with("GET /api/v1/query?query=sum%28rate%28errors%5B1m%5D%29%29 "),
+        "{asked}"
+    );
     hook.says.send_replace(Some(concat!(
         "HTTP/1.1 200 OK\r\ncontent-length: 79\r\n\r\n",
         r#"{"status":"success","data":{"resultType":"scalar","result":[1790000000,"2.5"]}}"#,
