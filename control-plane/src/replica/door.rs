@@ -82,6 +82,6 @@ impl MeshDoor {
             return not_leading().into_http();
         }
         request.extensions_mut().insert(caller);
-        call(self.api, request).await
+        access::call(&self.control, &self.api, request).await
     }
 }

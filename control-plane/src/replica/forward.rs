@@ -24,10 +24,9 @@ use weir_proto::weir::mesh::v1::peer_service_client::PeerServiceClient;
 
 use super::door::NOT_LEADING;
 use super::{Lead, Peer, caller, link, methods};
-use crate::access::Caller;
+use crate::access::{self, Caller};
 use crate::api::MAX_MESSAGE;
 use crate::control::{Author, Control};
-use crate::serve;
 use crate::store::StoreError;
 
 /// How long a write waits for somebody to lead, in all.
@@ -48,7 +47,7 @@ pub async fn call(
     request: Request<Body>,
 ) -> Response<Body> {
     if !methods::writes(request.uri().path()) {
-        return serve::call(routes.clone(), request).await;
+        return access::call(control, routes, request).await;
     }
     match Write::read(request).await {
         Ok(write) => write.answer(control, routes).await,
@@ -133,7 +132,7 @@ impl Write {
         loop {
             let now = lead.borrow_and_update().clone();
             let sent = match now {
-                Lead::Own => collected(serve::call(routes.clone(), self.local()).await).await,
+                Lead::Own => collected(access::call(control, routes, self.local()).await).await,
                 Lead::Other(peer) => self.send(control, &peer).await,
                 Lead::Nobody => Sent::Nothing("no control plane leads now".to_owned()),
             };

@@ -19,5 +19,6 @@ mod plane;
 mod process;
 mod replicas;
 mod revisions;
+mod rollout;
 mod router;
 mod watch;
