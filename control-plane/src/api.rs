@@ -274,7 +274,7 @@ impl ControlService for Api {
         request: Request<StartRolloutRequest>,
     ) -> Result<Response<Rollout>, Status> {
         let caller = caller(&request);
-        rollout::start(&self.0, caller, request.into_inner()).await.map(Response::new)
+        rollout::start(&self.0, caller, change::taken(request)).await.map(Response::new)
     }
 
     async fn pause_rollout(
@@ -282,7 +282,7 @@ impl ControlService for Api {
         request: Request<ChangeRolloutRequest>,
     ) -> Result<Response<Rollout>, Status> {
         let caller = caller(&request);
-        rollout::pause(&self.0, caller, request.into_inner()).await.map(Response::new)
+        rollout::pause(&self.0, caller, change::taken(request)).await.map(Response::new)
     }
 
     async fn resume_rollout(
@@ -290,7 +290,7 @@ impl ControlService for Api {
         request: Request<ChangeRolloutRequest>,
     ) -> Result<Response<Rollout>, Status> {
         let caller = caller(&request);
-        rollout::resume(&self.0, caller, request.into_inner()).await.map(Response::new)
+        rollout::resume(&self.0, caller, change::taken(request)).await.map(Response::new)
     }
 
     async fn promote_rollout(
@@ -298,7 +298,7 @@ impl ControlService for Api {
         request: Request<PromoteRolloutRequest>,
     ) -> Result<Response<Rollout>, Status> {
         let caller = caller(&request);
-        rollout::promote(&self.0, caller, request.into_inner()).await.map(Response::new)
+        rollout::promote(&self.0, caller, change::taken(request)).await.map(Response::new)
     }
 
     async fn abort_rollout(
@@ -306,7 +306,7 @@ impl ControlService for Api {
         request: Request<ChangeRolloutRequest>,
     ) -> Result<Response<Rollout>, Status> {
         let caller = caller(&request);
-        rollout::abort(&self.0, caller, request.into_inner()).await.map(Response::new)
+        rollout::abort(&self.0, caller, change::taken(request)).await.map(Response::new)
     }
 
     async fn delete_rollout(
@@ -314,7 +314,7 @@ impl ControlService for Api {
         request: Request<ChangeRolloutRequest>,
     ) -> Result<Response<ChangeResponse>, Status> {
         let caller = caller(&request);
-        rollout::delete(&self.0, caller, request.into_inner()).await.map(Response::new)
+        rollout::delete(&self.0, caller, change::taken(request)).await.map(Response::new)
     }
 
     type WatchRolloutStream = rollout::Watching;

@@ -31,6 +31,8 @@ pub use tls::OwnCertificate;
 use crate::{files, text};
 use roots::{Root, Roots, Stage};
 
+/// How often in a row somebody else may change the roots while this one does.
+const CONFLICTS: u32 = 5;
 /// How far clocks of routers may be behind.
 pub const CLOCK_SKEW: Duration = Duration::from_secs(60);
 /// Shortest and longest life of a certificate.
@@ -57,6 +59,9 @@ pub enum CaError {
     /// What was made cannot be used.
     #[error(transparent)]
     Identity(#[from] IdentityError),
+    /// Another control plane changed the roots since they were read.
+    #[error("the roots were changed by another control plane; try again")]
+    Conflict,
     /// The system's random source failed.
     #[error("no random numbers")]
     Random,
@@ -88,7 +93,8 @@ pub trait Vault: Send + Sync {
     /// returns, they are durable.
     ///
     /// # Errors
-    /// When they cannot be written.
+    /// When they cannot be written; [`CaError::Conflict`] when they are not as they were
+    /// loaded, and are to be loaded again.
     fn save(&self, authority: &str, bundle: &str) -> Result<(), CaError>;
 }
 
@@ -140,50 +146,46 @@ impl Authority {
         trust_domain: &str,
         lifetime: Duration,
     ) -> Result<Self, CaError> {
-        let mut roots = match vault.load()? {
-            Some(contents) => Roots::parse(&contents, trust_domain)
-                .map_err(|source| CaError::Roots { path: vault.name(), source })?,
+        let mut tries = 0;
+        let (vault, roots) = loop {
+            match Self::found(&*vault, trust_domain, lifetime) {
+                // Replicas that start together: one founds it, the others take it up.
+                Err(CaError::Conflict) if tries < CONFLICTS => tries += 1,
+                roots => break (vault, roots?),
+            }
+        };
+        Ok(Self {
+            vault,
+            trust_domain: trust_domain.into(),
+            lifetime,
+            bundle: watch::Sender::new(roots.bundle()),
+            roots: Mutex::new(roots),
+        })
+    }
+
+    fn found(vault: &dyn Vault, trust_domain: &str, lifetime: Duration) -> Result<Roots, CaError> {
+        let mut roots = match load(vault, trust_domain)? {
+            Some(roots) => roots,
             None => Roots(vec![Root::generate(trust_domain, Stage::Signing, lifetime)?]),
         };
         if let Some(root) = roots.signing_mut() {
             root.longest_lifetime = root.longest_lifetime.max(lifetime);
         }
         roots.expire(text::unix_seconds());
-        let authority = Self {
-            vault,
-            trust_domain: trust_domain.into(),
-            lifetime,
-            bundle: watch::Sender::new(roots.bundle()),
-            roots: Mutex::new(Roots(Vec::new())),
-        };
-        authority.save(&roots)?;
-        *authority.lock() = roots;
-        Ok(authority)
+        save(vault, &roots)?;
+        Ok(roots)
     }
 
-    fn lock(&self) -> MutexGuard<'_, Roots> {
-        // Every change replaces the whole value: a panic leaves none half done.
-        self.roots.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn save(&self, roots: &Roots) -> Result<(), CaError> {
-        let bundle = TrustBundle::from_der(&*roots.bundle())?.to_pem();
-        self.vault.save(&roots.to_json()?, &bundle)
-    }
-
-    /// Makes a change durable, then shows it.
-    fn update(
-        &self,
-        change: impl FnOnce(&mut Roots) -> Result<(), CaError>,
-    ) -> Result<(), CaError> {
+    /// Takes in what another control plane made of the roots. May block.
+    ///
+    /// # Errors
+    /// [`CaError`]; the roots stay as they are.
+    pub fn reload(&self) -> Result<(), CaError> {
         let mut held = self.lock();
-        let mut roots = held.clone();
-        change(&mut roots)?;
-        if *held == roots {
-            return Ok(());
+        // Whoever empties the vault does not end the mesh by it.
+        if let Some(roots) = load(&*self.vault, &self.trust_domain)? {
+            self.show(&mut held, roots);
         }
-        self.save(&roots)?;
-        self.show(&mut held, roots);
         Ok(())
     }
 
@@ -197,17 +199,35 @@ impl Authority {
         *held = roots;
     }
 
-    /// Takes in what somebody else has made of the roots since they were read.
-    ///
-    /// # Errors
-    /// [`CaError`]; nothing has changed then.
-    pub fn reload(&self) -> Result<(), CaError> {
+    fn lock(&self) -> MutexGuard<'_, Roots> {
+        // Every change replaces the whole value: a panic leaves none half done.
+        self.roots.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Makes a change durable, then shows it.
+    fn update(&self, change: impl Fn(&mut Roots) -> Result<(), CaError>) -> Result<(), CaError> {
         let mut held = self.lock();
-        let Some(contents) = self.vault.load()? else { return Ok(()) };
-        let roots = Roots::parse(&contents, &self.trust_domain)
-            .map_err(|source| CaError::Roots { path: self.vault.name(), source })?;
-        self.show(&mut held, roots);
-        Ok(())
+        let mut tries = 0;
+        loop {
+            let mut roots = held.clone();
+            change(&mut roots)?;
+            if *held == roots {
+                return Ok(());
+            }
+            match save(&*self.vault, &roots) {
+                Err(CaError::Conflict) if tries < CONFLICTS => {
+                    tries += 1;
+                    if let Some(roots) = load(&*self.vault, &self.trust_domain)? {
+                        self.show(&mut held, roots);
+                    }
+                }
+                Err(error) => return Err(error),
+                Ok(()) => {
+                    self.show(&mut held, roots);
+                    return Ok(());
+                }
+            }
+        }
     }
 
     /// Roots to trust, as DER: one, or more while roots are being changed.
@@ -307,6 +327,20 @@ impl Authority {
             Ok(())
         })
     }
+}
+
+fn load(vault: &dyn Vault, trust_domain: &str) -> Result<Option<Roots>, CaError> {
+    let contents = vault.load()?;
+    let roots = contents.map(|contents| {
+        Roots::parse(&contents, trust_domain)
+            .map_err(|source| CaError::Roots { path: vault.name(), source })
+    });
+    roots.transpose()
+}
+
+fn save(vault: &dyn Vault, roots: &Roots) -> Result<(), CaError> {
+    let bundle = TrustBundle::from_der(&*roots.bundle())?.to_pem();
+    vault.save(&roots.to_json()?, &bundle)
 }
 
 /// 127 random bits, never 0: RFC 5280 §4.1.2.2 wants a positive number.

@@ -20,9 +20,10 @@ use crate::pace::Pace;
 use crate::publish::Publisher;
 use crate::registry::{Registry, Router};
 use crate::replica::{self, Replica};
+use crate::rollout::Rollouts;
 use crate::snapshot::{self, policies};
 use crate::store::{
-    Action, Change, Commit, Desired, Discovered, Edit, Revision, Store, StoreError,
+    Action, Change, Commit, Desired, Discovered, Edit, Idempotency, Revision, Store, StoreError,
 };
 use crate::text;
 use crate::traces::Traces;
@@ -40,6 +41,17 @@ pub struct Author {
     pub actor: String,
     /// May be empty.
     pub reason: String,
+}
+
+/// What goes into the history beside the change itself.
+#[derive(Debug, Clone)]
+pub struct Asked {
+    /// Who, and why.
+    pub author: Author,
+    /// What kind of change it is.
+    pub action: Action,
+    /// By which a retry is known.
+    pub idempotency: Option<Idempotency>,
 }
 
 /// What is to be changed.
@@ -84,6 +96,9 @@ pub enum ChangeError {
     /// What it is about is not there.
     #[error("{0}")]
     NotFound(String),
+    /// Something of this name is there.
+    #[error("{0}")]
+    Exists(String),
     /// Someone else was faster.
     #[error("{0}")]
     Aborted(String),
@@ -127,13 +142,7 @@ pub trait Resources: Send + Sync {
     ///
     /// # Errors
     /// [`ChangeError`], which says what was changed nevertheless.
-    fn write(
-        &self,
-        control: &Control,
-        author: Author,
-        action: Action,
-        edits: &[Edit],
-    ) -> Result<Made, ChangeError>;
+    fn write(&self, control: &Control, asked: Asked, edits: &[Edit]) -> Result<Made, ChangeError>;
 }
 
 /// Everything that requests and background tasks share.
@@ -166,6 +175,8 @@ pub struct Control {
     pub renew: watch::Sender<u64>,
     /// Who calls whom.
     pub edges: Edges,
+    /// What is known of rollouts that run here.
+    pub rollouts: Rollouts,
     /// What was recorded.
     pub traces: Traces,
     /// Who was refused, as far as it is not in the history yet.
@@ -305,7 +316,8 @@ impl Control {
             return Ok(Made::of(desired.revision, false, changes));
         }
         if let Some(resources) = &self.resources {
-            return resources.write(self, author, action, &edits);
+            let asked = Asked { author, action, idempotency: guard.idempotency.clone() };
+            return resources.write(self, asked, &edits);
         }
         let entry = self.store.commit(&Commit {
             base: desired.revision,
@@ -329,16 +341,19 @@ impl Control {
     /// # Errors
     /// When it could not be stored.
     pub async fn note(self: &Arc<Self>, author: Author, action: Action) -> Result<(), StoreError> {
+        if action == Action::Refused && !self.replica.leads() {
+            return replica::note(self, &author).await;
+        }
         let control = self.clone();
         let done = tokio::task::spawn_blocking(move || control.note_blocking(author, action)).await;
         done.map_err(|lost| StoreError::Task(lost.to_string()))?
     }
 
     fn note_blocking(&self, author: Author, action: Action) -> Result<(), StoreError> {
-        if !self.replica.leads() {
-            return Err(StoreError::Task("another replica leads".to_owned()));
-        }
         let _one_at_a_time = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
+        if !self.replica.leads() {
+            return Err(StoreError::NotLeading);
+        }
         let entry = self.store.commit(&Commit {
             base: self.desired.borrow().revision,
             nanos: text::unix_nanos(),
@@ -385,9 +400,13 @@ impl Control {
         let _one_at_a_time = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
         let newest = self.store.refresh()?;
         if newest > self.desired.borrow().revision {
-            let mut next = self.store.load()?;
+            let mut next = self.store.newest()?;
             next.discover(self.desired.borrow().found());
-            self.desired.send_replace(Arc::new(next));
+            self.desired.send_if_modified(|desired| {
+                let changed = !desired.is_same(&next);
+                *desired = Arc::new(next);
+                changed
+            });
         }
         Ok(newest)
     }
@@ -414,7 +433,9 @@ impl Control {
     /// Counts what a router reports, whichever control plane it is connected to.
     pub fn take_report(&self, router: &str, service: &ServiceName, report: &pb::Report) {
         self.edges.record(service, report);
+        self.rollouts.feed.report(report);
         self.edges.measured(router, report);
+        self.rollouts.feed.report(report);
     }
 
     /// Counts what a router of this control plane reports, and tells the others.

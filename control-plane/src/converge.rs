@@ -46,6 +46,12 @@ pub async fn wait(
     }
 }
 
+/// How far a revision has come by now.
+#[must_use]
+pub fn now(registry: &Registry, revision: Revision) -> Converged {
+    registry.look(|routers| told(routers, revision, Instant::now()))
+}
+
 /// Whether waiting longer changes nothing. Asked after each answer of each router, so it
 /// makes nothing and ends at the first that is awaited.
 fn settled(routers: &mut dyn Iterator<Item = &Router>, revision: Revision) -> bool {

@@ -4,14 +4,15 @@
 //! In the order in which things flow: `watches` fill the `mirror` with `objects`;
 //! `translate` makes desired state, instances and status conditions of them, without
 //! doing anything; `engine` records and publishes that. `resources` are what the
-//! control-plane API writes. Beside that are the `lease` (one replica leads), the
-//! `secrets` it keeps, `identity` by service-account tokens, `status` and `trust`,
+//! control-plane API writes. Beside that are the `lease` and the `election` (one replica
+//! leads), the `secrets` and the `authority` that replicas share, `identity` by service-account tokens, `status` and `trust`,
 //! which write what others read, the `webhook`, and `run`, which wires all of it.
 
+mod authority;
 pub(crate) mod cluster;
+mod election;
 mod engine;
 mod identity;
-mod leader;
 mod lease;
 mod mirror;
 mod objects;

@@ -26,6 +26,7 @@ mod pace;
 mod publish;
 mod registry;
 mod replica;
+mod rollout;
 mod serve;
 mod snapshot;
 mod store;

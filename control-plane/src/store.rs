@@ -4,6 +4,8 @@
 //! one before it. A backend acknowledges a commit only when state and history
 //! are durable, together.
 
+#[cfg(test)]
+mod conformance;
 mod consul;
 mod discovered;
 mod embedded;
@@ -21,6 +23,7 @@ use std::sync::Arc;
 use tokio::sync::watch;
 use weir_mesh::model::{Instance, Listener, Options, Route, Service, ServiceName, TcpRoute};
 use weir_mesh::policy::{Policy, PolicyKind};
+use weir_mesh::rollout::Rollout;
 
 pub use consul::ConsulStore;
 pub use discovered::{Discovered, Found};
@@ -61,6 +64,8 @@ pub struct Desired {
     pub policies: BTreeMap<(PolicyKind, Arc<str>), Held<Policy>>,
     /// TCPRoutes and TLSRoutes, by name.
     pub tcp_routes: BTreeMap<Arc<str>, Held<TcpRoute>>,
+    /// Rollouts, by name. Routers never see them.
+    pub rollouts: BTreeMap<Arc<str>, Held<Rollout>>,
     /// Mesh-wide switches.
     pub options: Options,
     /// What gateways listen on: of the Kubernetes API alone, never of the store.
@@ -86,6 +91,9 @@ impl Desired {
             (ObjectKey::TcpRoute(name), Some(Object::TcpRoute(value))) => {
                 self.tcp_routes.insert(name.clone(), Held { value: value.clone(), revision });
             }
+            (ObjectKey::Rollout(name), Some(Object::Rollout(value))) => {
+                self.rollouts.insert(name.clone(), Held { value: value.clone(), revision });
+            }
             (ObjectKey::Options, Some(Object::Options(value))) => self.options = (**value).clone(),
             (ObjectKey::Service(name), _) => {
                 self.asked.remove(name);
@@ -96,6 +104,7 @@ impl Desired {
                 drop(self.policies.remove(&(*kind, name.clone())));
             }
             (ObjectKey::TcpRoute(name), _) => drop(self.tcp_routes.remove(name)),
+            (ObjectKey::Rollout(name), _) => drop(self.rollouts.remove(name)),
             (ObjectKey::Options, _) => self.options = Options::default(),
         }
         self.revision = self.revision.max(revision);
@@ -129,6 +138,9 @@ impl Desired {
             ObjectKey::TcpRoute(name) => {
                 self.tcp_routes.get(name).map(|held| Object::TcpRoute(held.value.clone()))
             }
+            ObjectKey::Rollout(name) => {
+                self.rollouts.get(name).map(|held| Object::Rollout(held.value.clone()))
+            }
             ObjectKey::Options => Some(Object::Options(Arc::new(self.options.clone()))),
         }
     }
@@ -150,6 +162,13 @@ impl Desired {
         }
     }
 
+    /// The rollout that owns the weights of a service, if one does.
+    #[must_use]
+    pub fn rollout_of(&self, service: &ServiceName) -> Option<&Held<Rollout>> {
+        let mut rollouts = self.rollouts.values();
+        rollouts.find(|held| held.value.spec.service == *service && held.value.owns())
+    }
+
     /// The revision of an object's last change; none: it is not there. Of mesh-wide
     /// switches it is not kept.
     #[must_use]
@@ -161,14 +180,18 @@ impl Desired {
                 self.policies.get(&(*kind, name.clone())).map(|held| held.revision)
             }
             ObjectKey::TcpRoute(name) => self.tcp_routes.get(name).map(|held| held.revision),
+            ObjectKey::Rollout(name) => self.rollouts.get(name).map(|held| held.revision),
             ObjectKey::Options => None,
         }
     }
 
-    /// Who changes the weights of a service, when only they may: what its `managedBy`
-    /// says.
+    /// Who changes the weights of a service, when only they may: a rollout that runs
+    /// (`rollout/NAME`), else what its `managedBy` says.
     #[must_use]
     pub fn manager(&self, service: &ServiceName) -> Option<String> {
+        if let Some(held) = self.rollout_of(service) {
+            return Some(format!("rollout/{}", held.value.name));
+        }
         self.services.get(service)?.value.managed_by.as_deref().map(ToOwned::to_owned)
     }
 
@@ -181,7 +204,8 @@ impl Desired {
             self.policies.keys().map(|(kind, name)| ObjectKey::Policy(*kind, name.clone()));
         let tcp_routes = self.tcp_routes.keys().cloned().map(ObjectKey::TcpRoute);
         let keys = services.chain(routes).chain(policies).chain(tcp_routes);
-        let keys = keys.chain([ObjectKey::Options]);
+        let rollouts = self.rollouts.keys().cloned().map(ObjectKey::Rollout);
+        let keys = keys.chain(rollouts).chain([ObjectKey::Options]);
         keys.filter_map(|key| self.get(&key).map(|object| (key, object))).collect()
     }
 
@@ -203,6 +227,8 @@ pub enum ObjectKey {
     Policy(PolicyKind, Arc<str>),
     /// A TCPRoute or a TLSRoute: `tcp-route/db`.
     TcpRoute(Arc<str>),
+    /// A rollout: `rollout/products-v2`.
+    Rollout(Arc<str>),
     /// The mesh-wide switches.
     Options,
 }
@@ -214,6 +240,7 @@ impl fmt::Display for ObjectKey {
             Self::Route(name) => write!(f, "route/{name}"),
             Self::Policy(kind, name) => write!(f, "policy/{kind}/{name}"),
             Self::TcpRoute(name) => write!(f, "tcp-route/{name}"),
+            Self::Rollout(name) => write!(f, "rollout/{name}"),
             Self::Options => f.write_str("options"),
         }
     }
@@ -238,6 +265,7 @@ impl FromStr for ObjectKey {
                 Ok(Self::Policy(kind, name.into()))
             }
             Some(("tcp-route", name)) => Ok(Self::TcpRoute(name.into())),
+            Some(("rollout", name)) => Ok(Self::Rollout(name.into())),
             None if text == "options" => Ok(Self::Options),
             _ => Err(error()),
         }
@@ -255,6 +283,8 @@ pub enum Object {
     Policy(Arc<Policy>),
     /// A TCPRoute or a TLSRoute.
     TcpRoute(Arc<TcpRoute>),
+    /// A rollout: its plan and how far it is.
+    Rollout(Arc<Rollout>),
     /// The mesh-wide switches.
     Options(Arc<Options>),
 }
@@ -480,6 +510,14 @@ pub trait Store: Send + Sync + 'static {
     /// # Errors
     /// When it cannot be read.
     fn last_change(&self, of: &ObjectKey, revision: Revision) -> Result<Option<Entry>, StoreError>;
+
+    /// The newest desired state, with the newest revision that changed something.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    fn newest(&self) -> Result<Desired, StoreError> {
+        Ok(Desired { newest_change: self.newest_change()?, ..self.load()? })
+    }
 
     /// The newest revision that changed something; 0: none did. Where older entries
     /// were forgotten, it is none before the oldest that is kept.

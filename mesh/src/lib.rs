@@ -13,6 +13,8 @@ pub mod jwt;
 pub mod model;
 pub mod policy;
 pub mod ready;
+#[cfg(feature = "gateway-api")]
+pub mod rollout;
 #[cfg(feature = "service")]
 pub mod server;
 pub mod shutdown;

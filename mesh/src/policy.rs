@@ -244,7 +244,7 @@ impl Policy {
 }
 
 /// Notes a name that is no DNS subdomain name (RFC 1123).
-fn check_name(name: &str, at: &str, bad: &mut Violations) {
+pub(crate) fn check_name(name: &str, at: &str, bad: &mut Violations) {
     let label = |label: &str| label.parse::<ServiceName>().is_ok();
     if name.is_empty() || name.len() > 253 || !name.split('.').all(label) {
         bad.add(at, format_args!("{name:?} is not a DNS subdomain name (RFC 1123)"));

@@ -1,7 +1,7 @@
 //! Between protobuf and the model. Wire types stop here: what comes in is
 //! checked whole, and every violation is named by its path.
 
-mod audience;
+pub(crate) mod audience;
 mod decode;
 mod decode_filter;
 mod decode_route;
@@ -13,6 +13,7 @@ mod listener;
 mod policy;
 mod tcp;
 
+pub(crate) use decode::managed_by;
 pub use decode::{instance, options, service, snapshot, sticky};
 pub use decode_route::route;
 pub use policy::policy;

@@ -2,6 +2,7 @@
 
 mod apply;
 mod confirm;
+mod managed;
 mod request;
 mod shift;
 mod tcp;
@@ -21,6 +22,7 @@ use super::error;
 use crate::control::{Author, ChangeError, Control, Made, Plan};
 use crate::converge::Converged;
 use crate::guard::{Guard, Scope};
+use crate::rollout;
 use crate::snapshot;
 use crate::store::{Action, Desired, Edit, Object, ObjectKey, Revision, Store};
 use crate::text::hex;
@@ -36,7 +38,7 @@ const MAX_REASON: usize = 1000;
 /// How long `wait` waits unless `wait_seconds` says otherwise.
 const DEFAULT_WAIT: Duration = Duration::from_secs(30);
 
-fn check_reason(reason: &str, bad: &mut Violations) {
+pub(super) fn check_reason(reason: &str, bad: &mut Violations) {
     let length = reason.chars().count();
     if length > MAX_REASON {
         bad.add("reason", format_args!("has {length} characters; at most {MAX_REASON} are kept"));
@@ -86,6 +88,16 @@ async fn answer(control: &Control, made: Made, wait: Option<Duration>) -> pb::Ch
     }
 }
 
+/// The answer to a change that nobody waits for.
+pub(super) fn made(made: &Made) -> pb::ChangeResponse {
+    pb::ChangeResponse {
+        revision: made.revision,
+        unchanged: made.unchanged,
+        replayed: made.replayed,
+        ..Default::default()
+    }
+}
+
 fn proto(converged: Converged) -> pb::Converged {
     let pending = |(router, reason): (Arc<str>, String)| pb::PendingRouter {
         router: router.to_string(),
@@ -115,13 +127,11 @@ pub(super) async fn rollback(
     }
     let key = ObjectKey::Service(name.clone());
     let guard = guard.expecting(Scope::Object(key.clone()), request.expected_revision);
-    let who = actor.clone();
     let author = Author { actor, reason: request.reason };
+    let asked = author.clone();
     let plan = move |desired: &Desired, store: &dyn Store| {
         let held = desired.services.get(&name).ok_or_else(|| no_service(&name, desired))?;
-        if !request.force {
-            check_manager(desired, &name, &who)?;
-        }
+        let paused = check_manager(desired, &name, &asked, request.force)?;
         let before = match earlier(store, &key, held.revision, request.to) {
             // Before anyone asked for it, it was as it is found.
             Err(ChangeError::Precondition(_)) if held.revision > 0 && desired.is_found(&name) => {
@@ -129,21 +139,36 @@ pub(super) async fn rollback(
             }
             before => Some(before?),
         };
-        let edits = vec![Edit { key, after: before }];
+        let edits = paused.into_iter().chain([Edit { key, after: before }]).collect();
         Ok(Plan { action: Action::Rollback, edits, dry_run: false })
     };
     let made = control.change_guarded(author, guard, plan).await.map_err(error::change)?;
     Ok(answer(control, made, wait).await)
 }
 
-/// Weights that somebody else manages are theirs to change.
-fn check_manager(desired: &Desired, name: &ServiceName, actor: &str) -> Result<(), ChangeError> {
+/// Weights that somebody else manages are theirs to change, unless by force: then the
+/// rollout that manages them is paused, by this edit.
+fn check_manager(
+    desired: &Desired,
+    name: &ServiceName,
+    author: &Author,
+    force: bool,
+) -> Result<Option<Edit>, ChangeError> {
+    if let Some(held) = desired.rollout_of(name) {
+        if force {
+            return Ok(rollout::pause_for(&held.value, author));
+        }
+        let error = rollout::ManagedBy { rollout: held.value.name.clone(), service: name.clone() };
+        return Err(ChangeError::Precondition(error.to_string()));
+    }
     match desired.manager(name) {
-        Some(manager) if manager != actor => Err(ChangeError::Precondition(format!(
-            "the weights of {name} are managed by {manager}; change them there, or set force \
-             (--force)"
-        ))),
-        _ => Ok(()),
+        Some(manager) if manager != author.actor && !force => {
+            Err(ChangeError::Precondition(format!(
+                "the weights of {name} are managed by {manager}; change them there, or set force \
+                 (--force)"
+            )))
+        }
+        _ => Ok(None),
     }
 }
 

@@ -38,6 +38,7 @@ pub(super) fn change(error: ChangeError) -> Status {
     match error {
         ChangeError::Invalid(error) => invalid(&error),
         ChangeError::NotFound(why) => Status::not_found(why),
+        ChangeError::Exists(why) => Status::already_exists(why),
         ChangeError::Aborted(why) => Status::aborted(why),
         ChangeError::Precondition(why) => Status::failed_precondition(why),
         ChangeError::Store(error) => store(&error),

@@ -186,6 +186,7 @@ pub(super) fn describe(change: &Change) -> String {
         ObjectKey::Route(name) => format!("route {name}"),
         ObjectKey::Policy(kind, name) => format!("{kind} {name}"),
         ObjectKey::TcpRoute(name) => format!("tcp-route {name}"),
+        ObjectKey::Rollout(name) => format!("rollout {name}"),
         ObjectKey::Options => "options".to_owned(),
     };
     let moved = match (&change.before, &change.after) {
@@ -245,6 +246,7 @@ fn short(object: &Object, with_addresses: bool) -> String {
             1 => "1 backend".to_owned(),
             n => format!("{n} backends"),
         },
+        Object::Rollout(rollout) => crate::rollout::describe(rollout),
         Object::Options(options) => format!(
             "traceSampling={} showVersion={} corsOrigins={} escapedSlashes={} \
              denyByDefault={} hidePolicies={}",

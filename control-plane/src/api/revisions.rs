@@ -121,6 +121,7 @@ fn proto(revision: Revision, state: State) -> pb::DesiredState {
             Object::Route(route) => answer.routes.push((&*route).into()),
             Object::Policy(policy) => answer.policies.push((&*policy).into()),
             Object::TcpRoute(route) => answer.tcp_routes.push((&*route).into()),
+            Object::Rollout(rollout) => answer.rollouts.push(super::rollout::stored(&rollout)),
             Object::Options(options) => answer.options = Some((&*options).into()),
         }
     }
@@ -185,6 +186,9 @@ fn text(object: &Object) -> String {
         }
         Object::TcpRoute(route) => {
             json::value("weir.mesh.v1.TcpRoute", &mesh::TcpRoute::from(&**route))
+        }
+        Object::Rollout(rollout) => {
+            json::value("weir.control.v1.Rollout", &super::rollout::stored(rollout))
         }
         Object::Options(options) => {
             json::value("weir.mesh.v1.Options", &mesh::Options::from(&**options))

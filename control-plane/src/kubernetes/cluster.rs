@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use k8s_openapi::api::coordination::v1::Lease;
-use k8s_openapi::api::core::v1::{ConfigMap, Pod, Secret};
+use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use kube::api::{Api, ApiResource, DynamicObject};
 use kube::client::Client;
 use kube::config::Config;
@@ -133,6 +133,13 @@ impl Cluster {
         Ok(Self { client, namespace: namespace.into(), handle: Handle::current() })
     }
 
+    /// One whose API server is known.
+    #[cfg(test)]
+    #[must_use]
+    pub fn of(client: Client, namespace: &str) -> Self {
+        Self { client, namespace: namespace.into(), handle: Handle::current() }
+    }
+
     /// ConfigMaps of the control plane's namespace.
     #[must_use]
     pub fn config_maps(&self) -> Api<ConfigMap> {
@@ -148,12 +155,6 @@ impl Cluster {
     /// Leases of the control plane's namespace.
     #[must_use]
     pub fn leases(&self) -> Api<Lease> {
-        Api::namespaced(self.client.clone(), &self.namespace)
-    }
-
-    /// Pods of the control plane's namespace.
-    #[must_use]
-    pub fn pods(&self) -> Api<Pod> {
         Api::namespaced(self.client.clone(), &self.namespace)
     }
 

@@ -1,9 +1,11 @@
-//! From objects to what is desired, recorded and published. Both the watches and the
-//! control-plane API go through here, so that what is in Kubernetes is what counts.
+//! From objects to what is desired, recorded and published. Both the watches
+//! (`engine/keep.rs`) and the control-plane API go through here, so that what is in
+//! Kubernetes is what counts.
+
+mod keep;
 
 use std::collections::BTreeSet;
-use std::sync::{Arc, PoisonError};
-use std::time::Duration;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use tokio::sync::watch;
@@ -13,16 +15,12 @@ use super::cluster::Cluster;
 use super::mirror::Mirror;
 use super::objects::{Kind, Objects};
 use super::translate::{Settings, Translated, translate};
-use crate::control::{Author, Control};
+use crate::control::{Asked, Author, Control};
+use crate::replica::Replica;
 use crate::store::{
-    Action, ClusterStore, Commit, Desired, Edit, Entry, Object, ObjectKey, Store as _, StoreError,
+    Action, ClusterStore, Commit, Desired, Edit, Entry, Object, ObjectKey, Revision, StoreError,
 };
 use crate::text;
-
-/// How long changes are gathered: a rollout makes many at once.
-const GATHER: Duration = Duration::from_millis(20);
-/// After recording failed.
-const RETRY: Duration = Duration::from_secs(1);
 
 /// Objects in one entry of the history: a ConfigMap holds 1 MiB.
 const MAX_EDITS: usize = 400;
@@ -32,6 +30,7 @@ pub struct Engine {
     pub(super) cluster: Cluster,
     pub(super) mirror: Arc<Mirror>,
     pub(super) store: Arc<ClusterStore>,
+    pub(super) replica: Arc<Replica>,
     settings: Settings,
     /// The newest; for what writes status and trust.
     pub(super) newest: watch::Sender<Arc<Translated>>,
@@ -44,35 +43,58 @@ impl Engine {
         cluster: Cluster,
         mirror: Arc<Mirror>,
         store: Arc<ClusterStore>,
+        replica: Arc<Replica>,
         settings: Settings,
     ) -> Self {
         let newest = watch::Sender::new(Arc::default());
-        Self { cluster, mirror, store, settings, newest }
+        Self { cluster, mirror, store, replica, settings, newest }
     }
 
     /// What objects come to now, recorded. A change that cannot be recorded is told
     /// by the error; it is published nevertheless. `before` is what was desired. Blocks.
     pub(super) fn work(
         &self,
-        who: Option<(Author, Action)>,
+        asked: Option<Asked>,
         before: &Desired,
     ) -> (Translated, Result<Option<Entry>, StoreError>) {
-        let (mut made, kept) = self.mirror.read(|objects| {
-            let made = translate(objects, &self.settings);
-            let kept = configuration(objects, &made.desired);
-            (made, kept)
-        });
-        let recorded = self.record(&kept, who, before);
+        let (mut made, kept) = self.look();
+        let recorded = self.record(&kept, asked, before);
+        made.desired.revision = self.store.revision();
         self.number(&mut made.desired, &kept);
         (made, recorded)
     }
 
-    fn record(
-        &self,
-        kept: &[(ObjectKey, Object)],
-        who: Option<(Author, Action)>,
-        before: &Desired,
-    ) -> Result<Option<Entry>, StoreError> {
+    /// What objects come to now, by a replica that does not lead, and which of them are
+    /// not as the history has them.
+    ///
+    /// Objects and entries come by watches of their own, in any order. A revision must
+    /// mean the same on every replica, so the number is the newest of which everything
+    /// is seen: never the one of an entry whose objects are still to come.
+    pub(super) fn watch_on(&self, before: Revision) -> (Translated, Vec<ObjectKey>) {
+        let (mut made, kept) = self.look();
+        let unlike: Vec<_> = self.unrecorded(&kept).into_iter().map(|edit| edit.key).collect();
+        made.desired.revision = self.store.seen_without(&unlike).max(before);
+        self.number(&mut made.desired, &kept);
+        (made, unlike)
+    }
+
+    /// What objects come to now, and what of it is not as it was recorded.
+    pub(super) fn differences(&self) -> (Translated, Vec<Edit>) {
+        let (made, kept) = self.look();
+        let edits = self.unrecorded(&kept);
+        (made, edits)
+    }
+
+    fn look(&self) -> (Translated, Vec<(ObjectKey, Object)>) {
+        self.mirror.read(|objects| {
+            let made = translate(objects, &self.settings);
+            let kept = configuration(objects, &made.desired);
+            (made, kept)
+        })
+    }
+
+    /// What is not as it was recorded.
+    fn unrecorded(&self, kept: &[(ObjectKey, Object)]) -> Vec<Edit> {
         let changed =
             kept.iter().filter(|(key, object)| self.store.recorded(key, object).is_none());
         let edit = |(key, object): &(ObjectKey, Object)| Edit {
@@ -83,10 +105,24 @@ impl Engine {
         let there: BTreeSet<_> = kept.iter().map(|(key, _)| key).collect();
         let gone = self.store.keys().into_iter().filter(|key| !there.contains(key));
         edits.extend(gone.map(|key| Edit { key, after: None }));
+        edits
+    }
+
+    fn record(
+        &self,
+        kept: &[(ObjectKey, Object)],
+        asked: Option<Asked>,
+        before: &Desired,
+    ) -> Result<Option<Entry>, StoreError> {
+        let edits = self.unrecorded(kept);
         if edits.is_empty() {
             return Ok(None);
         }
-        let (author, action) = who.unwrap_or_else(|| (self.observed(&edits), Action::Observe));
+        let Asked { author, action, idempotency } = asked.unwrap_or_else(|| Asked {
+            author: self.observed(&edits),
+            action: Action::Observe,
+            idempotency: None,
+        });
         // The first split that somebody sets follows the one that nobody set.
         let before = |key: &ObjectKey| match key {
             ObjectKey::Service(name) => {
@@ -97,7 +133,8 @@ impl Engine {
         };
         let mut newest = None;
         // A cluster that is full already comes in parts, each of which must fit.
-        for part in edits.chunks(MAX_EDITS) {
+        let last = edits.chunks(MAX_EDITS).len() - 1;
+        for (i, part) in edits.chunks(MAX_EDITS).enumerate() {
             let commit = Commit {
                 base: self.store.revision(),
                 nanos: text::unix_nanos(),
@@ -105,7 +142,8 @@ impl Engine {
                 reason: author.reason.clone(),
                 action,
                 edits: part.to_vec(),
-                idempotency: None,
+                // With it all of the request is there.
+                idempotency: idempotency.clone().filter(|_| i == last),
             };
             let entry = self.store.commit_after(&commit, &before)?;
             let action = action.as_str();
@@ -148,9 +186,7 @@ impl Engine {
 
     /// Says in which revision each object last changed.
     fn number(&self, desired: &mut Desired, kept: &[(ObjectKey, Object)]) {
-        desired.revision = self.store.revision();
-        // A history that cannot be read is told where it is read.
-        desired.newest_change = self.store.newest_change().unwrap_or(desired.revision);
+        desired.newest_change = self.store.changed_by(desired.revision);
         for (key, object) in kept {
             let revision = self.store.recorded(key, object).unwrap_or(desired.revision);
             match key {
@@ -174,6 +210,11 @@ impl Engine {
                         held.revision = revision;
                     }
                 }
+                ObjectKey::Rollout(name) => {
+                    if let Some(held) = desired.rollouts.get_mut(name) {
+                        held.revision = revision;
+                    }
+                }
                 ObjectKey::Options => {}
             }
         }
@@ -191,33 +232,6 @@ impl Engine {
         });
         control.registry.discover(made.instances.clone());
         self.newest.send_replace(made);
-    }
-
-    /// Follows the objects. Never returns.
-    pub async fn keep(self: &Arc<Self>, control: &Arc<Control>) {
-        let mut changes = self.mirror.watch();
-        // What changed between the first look and now.
-        changes.mark_changed();
-        while changes.changed().await.is_ok() {
-            tokio::time::sleep(GATHER).await;
-            changes.mark_unchanged();
-            let (engine, own) = (self.clone(), control.clone());
-            let work = move || {
-                let _one_at_a_time = own.writing.lock().unwrap_or_else(PoisonError::into_inner);
-                let (made, recorded) = engine.work(None, &own.desired.borrow().clone());
-                engine.publish(&own, made);
-                recorded
-            };
-            match tokio::task::spawn_blocking(work).await {
-                Ok(Ok(_)) => {}
-                Ok(Err(error)) => {
-                    tracing::warn!(%error, "a change is used, but not in the history yet");
-                    tokio::time::sleep(RETRY).await;
-                    changes.mark_changed();
-                }
-                Err(error) => tracing::error!(%error, "objects were not worked out"),
-            }
-        }
     }
 }
 
@@ -240,11 +254,12 @@ pub(super) fn places(key: &ObjectKey) -> Vec<(Kind, String, String)> {
             let found = Kind::ALL.iter().find(|known| known.as_str() == kind.as_str());
             found.and_then(|kind| place(*kind, name)).into_iter().collect()
         }
+        ObjectKey::Rollout(name) => place(Kind::Rollout, name).into_iter().collect(),
         ObjectKey::Options => Vec::new(),
     }
 }
 
-/// What history is kept of: splits that somebody set, routes and policies. Numbers of
+/// What history is kept of: splits that somebody set, routes, rollouts and policies. Numbers of
 /// pods change all the time, and nobody asked for that here.
 fn configuration(objects: &Objects, desired: &Desired) -> Vec<(ObjectKey, Object)> {
     let mut kept = Vec::new();
@@ -259,6 +274,9 @@ fn configuration(objects: &Objects, desired: &Desired) -> Vec<(ObjectKey, Object
     }
     for (name, held) in &desired.tcp_routes {
         kept.push((ObjectKey::TcpRoute(name.clone()), Object::TcpRoute(held.value.clone())));
+    }
+    for (name, held) in &desired.rollouts {
+        kept.push((ObjectKey::Rollout(name.clone()), Object::Rollout(held.value.clone())));
     }
     for ((kind, name), held) in &desired.policies {
         let key = ObjectKey::Policy(*kind, name.clone());

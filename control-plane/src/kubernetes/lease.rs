@@ -1,5 +1,9 @@
-//! Who leads: one replica holds a Lease and renews it. The times are those that
-//! Kubernetes' own controllers use.
+//! Who leads: one replica holds a Lease and renews it.
+//!
+//! The times are shorter than those of Kubernetes' own controllers (15 s, 10 s, 2 s),
+//! because writes and rollouts wait for a leader, and 5 s is as long as they are to
+//! wait. Short times cost little here: a leader that misses them stops leading, and
+//! goes on serving routers, reads and watches as before.
 
 use std::time::Duration;
 
@@ -7,16 +11,19 @@ use k8s_openapi::api::coordination::v1::{Lease as Object, LeaseSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 use k8s_openapi::jiff::Timestamp;
 use kube::api::{ObjectMeta, PostParams};
+use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::cluster::{Cluster, ClusterError};
 
-/// How long others wait after the last renewal that they saw.
-const DURATION: Duration = Duration::from_secs(15);
-/// A leader that could not renew for this long leads no more.
-const RENEW_DEADLINE: Duration = Duration::from_secs(10);
-/// Between attempts.
-const RETRY: Duration = Duration::from_secs(2);
+/// How long others wait after the last renewal that they saw; the API knows whole
+/// seconds only.
+const DURATION: Duration = Duration::from_secs(3);
+/// A leader that could not renew for this long leads no more. A second less than
+/// [`DURATION`], so that it has stopped before another starts.
+const RENEW_DEADLINE: Duration = Duration::from_secs(2);
+/// Between attempts. A renewal is seen so late at most.
+const RETRY: Duration = Duration::from_millis(500);
 
 /// The Lease, as one replica sees it.
 pub struct Lease {
@@ -25,13 +32,27 @@ pub struct Lease {
     identity: String,
     /// What was seen last, and when by our own clock: clocks of replicas may differ.
     seen: Option<(LeaseSpec, Instant)>,
+    /// Who holds it, as far as is known; empty: nobody.
+    holder: watch::Sender<String>,
 }
 
 impl Lease {
     /// `identity` is the replica's own: its pod's name.
     #[must_use]
     pub fn new(cluster: Cluster, name: &str, identity: &str) -> Self {
-        Self { cluster, name: name.to_owned(), identity: identity.to_owned(), seen: None }
+        Self {
+            cluster,
+            name: name.to_owned(),
+            identity: identity.to_owned(),
+            seen: None,
+            holder: watch::Sender::default(),
+        }
+    }
+
+    /// Follows who holds it; empty: nobody is known.
+    #[must_use]
+    pub fn watch(&self) -> watch::Receiver<String> {
+        self.holder.subscribe()
     }
 
     /// Waits until this replica leads.
@@ -50,8 +71,17 @@ impl Lease {
                     }
                 }
             }
-            tokio::time::sleep(RETRY).await;
+            tokio::time::sleep(self.wait()).await;
         }
+    }
+
+    /// Until the next attempt: when the time of who holds it is over, if that is sooner.
+    fn wait(&self) -> Duration {
+        let left = self.seen.as_ref().map(|(seen, since)| {
+            // What is over to the millisecond is not over yet.
+            (duration(seen) + Duration::from_millis(5)).saturating_sub(since.elapsed())
+        });
+        left.filter(|left| !left.is_zero()).map_or(RETRY, |left| left.min(RETRY))
     }
 
     /// Renews; returns when that did not work for too long or somebody else leads.
@@ -59,9 +89,11 @@ impl Lease {
         let mut renewed = Instant::now();
         loop {
             tokio::time::sleep(RETRY).await;
+            // Others count from when they see it, which may be before the answer is here.
+            let tried = Instant::now();
             let left = RENEW_DEADLINE.saturating_sub(renewed.elapsed());
             match tokio::time::timeout(left, self.attempt()).await {
-                Ok(Ok(true)) => renewed = Instant::now(),
+                Ok(Ok(true)) => renewed = tried,
                 Ok(Ok(false)) => return,
                 Ok(Err(error)) => tracing::warn!(%error, "the lead was not renewed"),
                 Err(_) => {}
@@ -87,7 +119,7 @@ impl Lease {
         let params = PostParams::default();
         if let Err(error) = self.cluster.call(&what, api.replace(&self.name, &params, &lease)).await
         {
-            tracing::warn!(%error, "the lead was not given up; others take it in 15 s");
+            tracing::warn!(%error, "the lead was not given up; others take it when its time is over");
         }
     }
 
@@ -105,11 +137,22 @@ impl Lease {
         };
         let held = lease.spec.take().unwrap_or_default();
         if !self.may_take(&held) {
+            self.known(held.holder_identity.unwrap_or_default());
             return Ok(false);
         }
         lease.spec = Some(self.spec(&held));
         self.cluster.call(&what, api.replace(&self.name, &params, &lease)).await?;
+        self.seen = None;
+        self.known(self.identity.clone());
         Ok(true)
+    }
+
+    fn known(&self, holder: String) {
+        self.holder.send_if_modified(|known| {
+            let changed = *known != holder;
+            *known = holder;
+            changed
+        });
     }
 
     fn may_take(&mut self, held: &LeaseSpec) -> bool {
@@ -117,10 +160,8 @@ impl Lease {
         if holder.is_empty() || holder == self.identity {
             return true;
         }
-        let duration = held.lease_duration_seconds.and_then(|s| u64::try_from(s).ok());
-        let duration = duration.map_or(DURATION, Duration::from_secs);
         match &self.seen {
-            Some((seen, since)) if seen == held => since.elapsed() > duration,
+            Some((seen, since)) if seen == held => since.elapsed() > duration(held),
             _ => {
                 self.seen = Some((held.clone(), Instant::now()));
                 false
@@ -141,4 +182,9 @@ impl Lease {
             ..held.clone()
         }
     }
+}
+
+fn duration(held: &LeaseSpec) -> Duration {
+    let duration = held.lease_duration_seconds.and_then(|s| u64::try_from(s).ok());
+    duration.map_or(DURATION, Duration::from_secs)
 }

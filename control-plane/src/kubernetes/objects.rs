@@ -74,6 +74,7 @@ kinds! {
     RateLimitPolicy "weir.dev" "v1alpha1" "ratelimitpolicies" true true,
     AuthorizationPolicy "weir.dev" "v1alpha1" "authorizationpolicies" true true,
     AuthenticationPolicy "weir.dev" "v1alpha1" "authenticationpolicies" true true,
+    Rollout "weir.dev" "v1alpha1" "rollouts" true true,
     HTTPRouteFilter "weir.dev" "v1alpha1" "httproutefilters" true true,
 }
 

@@ -1,16 +1,19 @@
 //! What the control-plane API is asked for, written as Kubernetes resources.
 
+mod rollouts;
+
 use std::sync::Arc;
 
 use kube::api::{DeleteParams, Patch, PatchParams};
 use serde_json::{Value, json};
-use weir_mesh::model::{Invalid, Route, Service, ServiceName, Sticky, Violations};
+use weir_mesh::model::{Invalid, Route, Service, ServiceName, Violations};
+use weir_mesh::traffic_split::{self, TrafficSplit};
 
 use super::cluster::{ClusterError, FIELD_MANAGER};
 use super::engine::{Engine, places};
 use super::mirror::Mirror;
 use super::objects::Kind;
-use crate::control::{Author, ChangeError, Control, Made, Resources};
+use crate::control::{Asked, Author, ChangeError, Control, Made, Resources};
 use crate::store::{Action, Desired, Edit, Object, ObjectKey, StoreError};
 
 /// Annotation: who asked for the last change.
@@ -24,8 +27,18 @@ struct Step {
     kind: Kind,
     namespace: String,
     name: String,
-    /// None: it is deleted.
-    document: Option<Value>,
+    write: Write,
+}
+
+/// What is written.
+#[derive(Debug, Clone, PartialEq)]
+enum Write {
+    /// By server-side apply.
+    Apply(Value),
+    /// All of the status.
+    Status(Value),
+    /// It is deleted.
+    Delete,
 }
 
 impl Step {
@@ -44,8 +57,13 @@ impl Resources for Engine {
                     match desired.services.get(name) {
                         // A shift: all else of a service is not ours to change.
                         Some(held) => {
-                            let split = wanted.split.clone();
-                            let service = Service { split, ..(*held.value).clone() };
+                            let service = Service {
+                                split: wanted.split.clone(),
+                                audiences: wanted.audiences.clone(),
+                                mirror: wanted.mirror.clone(),
+                                managed_by: wanted.managed_by.clone(),
+                                ..(*held.value).clone()
+                            };
                             let after = Some(Object::Service(Arc::new(service)));
                             admitted.push(Edit { key: edit.key, after });
                         }
@@ -64,27 +82,35 @@ impl Resources for Engine {
                         "has no namespace; on Kubernetes a name is NAME.NAMESPACE",
                     );
                 }
+                (ObjectKey::Rollout(name), Some(Object::Rollout(rollout)))
+                    if rollout.spec.service.namespace()
+                        != name.rsplit_once('.').map(|(_, namespace)| namespace) =>
+                {
+                    bad.add(
+                        format!("rollouts.{name}.spec.service"),
+                        "is in another namespace than the rollout; name it NAME.NAMESPACE with \
+                         its service's namespace",
+                    );
+                }
                 _ => admitted.push(edit),
             }
         }
         bad.finish(Some(admitted)).map_err(ChangeError::Invalid)
     }
 
-    fn write(
-        &self,
-        control: &Control,
-        author: Author,
-        action: Action,
-        edits: &[Edit],
-    ) -> Result<Made, ChangeError> {
+    fn write(&self, control: &Control, asked: Asked, edits: &[Edit]) -> Result<Made, ChangeError> {
+        let author = &asked.author;
         let steps = self.steps(edits)?;
+        // Somebody asked for it, against whoever set it before. A rollout asks for
+        // itself, and does not fight.
+        let force = asked.action != Action::Rollout || self.may_take(edits);
         // All of it is tried before any of it is done.
         for step in &steps {
-            self.step(step, &author, true)?;
+            self.step(step, author, true, force)?;
         }
         let mut failed = None;
         for (done, step) in steps.iter().enumerate() {
-            if let Err(error) = self.step(step, &author, false) {
+            if let Err(error) = self.step(step, author, false, force) {
                 failed = Some((done, error));
                 break;
             }
@@ -93,7 +119,7 @@ impl Resources for Engine {
             return Err(error);
         }
         let before = control.desired.borrow().clone();
-        let (made, recorded) = self.work(Some((author, action)), &before);
+        let (made, recorded) = self.work(Some(asked), &before);
         self.publish(control, made);
         let entry = recorded?;
         if let Some((done, error)) = failed {
@@ -130,6 +156,14 @@ impl Engine {
                     }
                     step
                 }
+                Some(Object::Rollout(rollout)) => {
+                    for (_, namespace, name) in places(&edit.key) {
+                        // Before the weights that belong to it.
+                        let own = self.rollout(rollout, &namespace, &name);
+                        steps.splice(0..0, own.into_iter().flatten());
+                    }
+                    continue;
+                }
                 Some(object) => self.apply(&edit.key, object, &mut bad),
             };
             // Ports of one Service share a TrafficSplit.
@@ -143,7 +177,7 @@ impl Engine {
             self.mirror.read(|objects| objects.get(*kind, namespace, name).is_some())
         };
         let (kind, namespace, name) = places(key).into_iter().find(there)?;
-        Some(Step { kind, namespace, name, document: None })
+        Some(Step { kind, namespace, name, write: Write::Delete })
     }
 
     fn apply(&self, key: &ObjectKey, object: &Object, bad: &mut Violations) -> Option<Step> {
@@ -167,11 +201,11 @@ impl Engine {
                 (kind, self.tcp_route(document, &namespace, bad))
             }
             Object::Policy(policy) => (kind, policy.document().clone()),
-            Object::Options(_) => return None,
+            Object::Rollout(_) | Object::Options(_) => return None,
         };
         document["metadata"]["name"] = name.clone().into();
         document["metadata"]["namespace"] = namespace.clone().into();
-        Some(Step { kind, namespace, name, document: Some(document) })
+        Some(Step { kind, namespace, name, write: Write::Apply(document) })
     }
 
     /// References to services as Kubernetes has them.
@@ -224,7 +258,14 @@ impl Engine {
         document
     }
 
-    fn step(&self, step: &Step, author: &Author, dry_run: bool) -> Result<(), ChangeError> {
+    /// With `force`, fields that somebody else set become ours; else that is refused.
+    fn step(
+        &self,
+        step: &Step,
+        author: &Author,
+        dry_run: bool,
+        force: bool,
+    ) -> Result<(), ChangeError> {
         let what = step.what();
         let version = self.mirror.version(step.kind).ok_or_else(|| {
             ChangeError::Precondition(format!(
@@ -233,14 +274,18 @@ impl Engine {
             ))
         })?;
         let api = self.cluster.objects(step.kind, &version, &step.namespace);
-        let Some(document) = &step.document else {
-            let params = DeleteParams { dry_run, ..Default::default() };
-            match self.cluster.wait(&what, api.delete(&step.name, &params)) {
-                Err(error) if !error.is_not_found() => return Err(refusal(error)),
-                _ if dry_run => {}
-                _ => self.mirror.deleted(step.kind, &step.namespace, &step.name),
+        let document = match &step.write {
+            Write::Apply(document) => document,
+            Write::Status(status) => return self.write_status(step, status, &version, dry_run),
+            Write::Delete => {
+                let params = DeleteParams { dry_run, ..Default::default() };
+                match self.cluster.wait(&what, api.delete(&step.name, &params)) {
+                    Err(error) if !error.is_not_found() => return Err(refusal(error)),
+                    _ if dry_run => {}
+                    _ => self.mirror.deleted(step.kind, &step.namespace, &step.name),
+                }
+                return Ok(());
             }
-            return Ok(());
         };
         let mut document = document.clone();
         let (group, ..) = step.kind.resource();
@@ -250,10 +295,19 @@ impl Engine {
         annotations[ACTOR] = author.actor.as_str().into();
         annotations[REASON] = author.reason.as_str().into();
         // What the document says is ours from now on; all other fields stay whose they are.
-        let params = PatchParams { dry_run, ..PatchParams::apply(FIELD_MANAGER).force() };
+        let params = PatchParams { dry_run, force, ..PatchParams::apply(FIELD_MANAGER) };
         let patch = Patch::Apply(&document);
         let written = self.cluster.wait(&what, api.patch(&step.name, &params, &patch));
-        let written = written.map_err(refusal)?;
+        let written = written.map_err(|error| match error {
+            // Trying again would not help.
+            ClusterError::Answer { code: 409, message, .. } if !force => {
+                ChangeError::Precondition(format!(
+                    "{what} is somebody else's: {message}; leave these fields out there, or let \
+                     the rollout take them by the annotation weir.dev/force: \"true\""
+                ))
+            }
+            other => refusal(other),
+        })?;
         if !dry_run {
             self.mirror.wrote(step.kind, written);
         }
@@ -267,22 +321,11 @@ fn misnamed(kind: &str, suffix: &str, of: &str) -> String {
     )
 }
 
-/// A TrafficSplit has the weights of one Service and nothing else.
+/// A TrafficSplit says how requests of one Service are divided, and nothing else.
 fn traffic_split(service: &Service) -> Value {
-    let split = &service.split;
-    let versions: Vec<_> = split
-        .versions()
-        .iter()
-        .map(|(name, weight)| json!({ "name": name.as_str(), "weight": weight.get() }))
-        .collect();
-    let mut spec = json!({ "versions": versions });
-    match &split.sticky {
-        Some(Sticky::Header(name)) => spec["sticky"] = json!({ "header": name.as_ref() as &str }),
-        Some(Sticky::Cookie(name)) => spec["sticky"] = json!({ "cookie": name.as_ref() as &str }),
-        Some(Sticky::User) => spec["sticky"] = json!({ "user": true }),
-        None => {}
-    }
-    json!({ "spec": spec })
+    let Service { split, audiences, mirror, managed_by, .. } = service.clone();
+    let wanted = TrafficSplit { split, audiences, mirror, managed_by };
+    json!({ "spec": traffic_split::to_spec(&wanted) })
 }
 
 /// Writes a reference to a Service, which must have a port.

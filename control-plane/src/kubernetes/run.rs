@@ -1,4 +1,5 @@
-//! Wires a replica: watches from the start, leads when it is its turn, stops in order.
+//! Wires a replica: watches from the start, serves when everything is known, leads when
+//! it is its turn, stops in order.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -10,33 +11,32 @@ use weir_mesh::ready;
 use weir_mesh::shutdown::Shutdown;
 
 use super::cluster::Cluster;
+use super::election::{self, Candidate};
 use super::engine::Engine;
 use super::identity::{Callers, Tokens};
-use super::lease::Lease;
 use super::mirror::Mirror;
-use super::secrets::{self, CaSecret};
+use super::secrets;
 use super::standby::Door;
 use super::webhook::Webhook;
 use super::webhook_tls::WebhookTls;
-use super::{leader, status, trust, watches};
+use super::{authority, watches};
 use crate::access::Access;
 use crate::app::{self, Config, Listeners, Parts, Running, StartError};
-use crate::ca::{Authority, JoinTokens, OwnCertificate};
+use crate::ca::{JoinTokens, OwnCertificate};
 use crate::inject::InjectConfig;
 use crate::registry::{self, Registry};
+use crate::replica::Replica;
 use crate::serve::serve;
-use crate::store::{ClusterStore, Desired};
+use crate::store::ClusterStore;
 use crate::{Args, RunError, files};
 
-/// Name of the Lease.
-const LEASE: &str = "weir-control-plane";
 /// Between complaints about what has not been listed.
 const COMPLAINT: Duration = Duration::from_secs(10);
 /// After the webhook's certificate could not be read.
 const RETRY: Duration = Duration::from_secs(2);
 
 /// One replica.
-struct Replica<'a> {
+struct Process<'a> {
     args: &'a Args,
     config: Config,
     cluster: Cluster,
@@ -55,7 +55,7 @@ fn inject_config(own: &super::Args) -> Result<InjectConfig, StartError> {
     InjectConfig::parse(&text).map_err(option)
 }
 
-/// Runs a replica until it is told to stop, or loses the lead.
+/// Runs a replica until it is told to stop.
 pub async fn run(args: &Args, shutdown: Shutdown) -> Result<(), RunError> {
     let own = &args.kubernetes;
     if own.pod.is_empty() {
@@ -89,7 +89,7 @@ pub async fn run(args: &Args, shutdown: Shutdown) -> Result<(), RunError> {
     front.spawn(serve(api, None, door.clone(), probes.clone()));
     let webhook_address = webhook.local_addr().map_err(StartError::from)?;
     let mut replica =
-        Replica { args, config, cluster, mirror, door, tls: None, webhook_address, shutdown };
+        Process { args, config, cluster, mirror, door, tls: None, webhook_address, shutdown };
     let tls = tokio::select! {
         () = replica.shutdown.requested() => return Ok(()),
         tls = replica.webhook_tls() => tls?,
@@ -99,48 +99,38 @@ pub async fn run(args: &Args, shutdown: Shutdown) -> Result<(), RunError> {
     tasks.spawn(tls.clone().keep());
     replica.tls = Some(tls);
     let ended = replica.live(address).await;
-    if matches!(ended, Err(RunError::Start(StartError::LeadLost))) {
-        return ended;
-    }
     probes.request();
     while front.join_next().await.is_some() {}
     tasks.shutdown().await;
     ended
 }
 
-impl Replica<'_> {
-    /// Stands by, leads, and hands over.
+impl Process<'_> {
+    /// Waits for what there is to know, serves, and hands over.
     async fn live(&self, api: SocketAddr) -> Result<(), RunError> {
         self.tell(&serde_json::json!({
             "api": api.to_string(),
             "webhook": self.webhook_address.to_string(),
         }))?;
-        tracing::info!(%api, "standing by");
-        let pod = &self.args.kubernetes.pod;
-        let mut lease = Lease::new(self.cluster.clone(), LEASE, pod);
         tokio::select! {
             () = self.shutdown.requested() => return Ok(()),
             () = self.listed() => {}
         }
-        tokio::select! {
-            () = self.shutdown.requested() => return Ok(()),
-            () = lease.acquire() => {}
-        }
-        tracing::info!("leading");
-        // A task of its own: what leads may block for a while.
-        let mut keeper = JoinSet::new();
-        keeper.spawn(async move { lease.keep().await });
-        let ended = tokio::select! {
-            _ = keeper.join_next() => {
-                // Somebody else may lead already: nothing is finished.
-                return Err(StartError::LeadLost.into());
-            }
-            ended = self.lead(api) => ended,
-        };
-        keeper.shutdown().await;
-        leader::unmark(&self.cluster, pod).await;
-        Lease::new(self.cluster.clone(), LEASE, pod).release().await;
-        ended
+        let (running, mut tasks, candidate) = self.serve().await?;
+        self.tell(&serde_json::json!({
+            "api": api.to_string(),
+            "webhook": self.webhook_address.to_string(),
+            "mesh": running.mesh.to_string(),
+            "otlp": running.otlp.to_string(),
+        }))?;
+        tracing::info!(%api, mesh = %running.mesh, otlp = %running.otlp, "serving");
+        let mut election = JoinSet::new();
+        election.spawn(election::keep(candidate, self.shutdown.clone()));
+        running.run().await;
+        // The lead was given up when the stop was asked for.
+        while election.join_next().await.is_some() {}
+        tasks.shutdown().await;
+        Ok(())
     }
 
     /// The webhook's certificate; waits for an API server that does not answer.
@@ -181,41 +171,24 @@ impl Replica<'_> {
         }
     }
 
-    /// Serves as the leader until a stop is asked for.
-    async fn lead(&self, api: SocketAddr) -> Result<(), RunError> {
-        let (running, mut tasks) = self.serve().await?;
-        let pod = self.args.kubernetes.pod.clone();
-        let marked = leader::mark(&self.cluster, &pod).await;
-        tasks.spawn(leader::keep(self.cluster.clone(), pod, marked));
-        self.tell(&serde_json::json!({
-            "api": api.to_string(),
-            "webhook": self.webhook_address.to_string(),
-            "mesh": running.mesh.to_string(),
-            "otlp": running.otlp.to_string(),
-        }))?;
-        tracing::info!(%api, mesh = %running.mesh, otlp = %running.otlp, "serving");
-        running.run().await;
-        tasks.shutdown().await;
-        Ok(())
-    }
-
-    async fn serve(&self) -> Result<(Running, JoinSet<()>), StartError> {
+    async fn serve(&self) -> Result<(Running, JoinSet<()>, Candidate), StartError> {
         let own = &self.args.kubernetes;
         let config = &self.config;
         let trust_domain: Arc<str> = config.trust_domain.as_str().into();
+        let replica = Arc::new(Replica::among(own.pod.as_str().into(), None));
         // Nobody is served yet, so this may block; it does so on a thread of its own.
         let (store, token, authority) = tokio::task::block_in_place(|| {
             let token = secrets::api_token(&self.cluster)?;
-            let vault = Box::new(CaSecret::new(self.cluster.clone()));
-            let lifetime = config.certificate_lifetime;
-            let authority = Authority::open_in(vault, &trust_domain, lifetime)?;
+            let authority =
+                authority::open(&self.cluster, &trust_domain, config.certificate_lifetime)?;
             // After the authority, whose Secret owns the history.
             let store = ClusterStore::open(self.cluster.clone(), own.history as usize)?;
             Ok::<_, StartError>((Arc::new(store), token, authority))
         })?;
         let settings = own.settings(&trust_domain);
         let (cluster, mirror) = (self.cluster.clone(), self.mirror.clone());
-        let engine = Arc::new(Engine::new(cluster, mirror, store.clone(), settings));
+        let engine =
+            Arc::new(Engine::new(cluster, mirror, store.clone(), replica.clone(), settings));
         let attest = Tokens::new(
             self.cluster.clone(),
             self.mirror.clone(),
@@ -223,15 +196,15 @@ impl Replica<'_> {
             own.gateways(),
         );
         let (control, sequences) = tokio::task::block_in_place(|| {
-            let (first, recorded) = engine.work(None, &Desired::default());
-            recorded?;
+            // Whatever is not recorded yet, a leader records.
+            let (first, _) = engine.watch_on(0);
             // Before anything acts on it: what is empty would look as if nobody were meshed.
             engine.newest.send_replace(Arc::new(first.clone()));
             let registry = Registry::restore(registry::load(&app::saved(config))?);
             registry.discover(first.instances.clone());
             let parts = Parts {
                 trust_domain,
-                store,
+                store: store.clone(),
                 desired: first.desired,
                 registry,
                 authority,
@@ -239,7 +212,7 @@ impl Replica<'_> {
                 consul: None,
                 attest: Some(Arc::new(attest)),
                 resources: Some(engine.clone()),
-                replica: Arc::new(crate::replica::Replica::alone()),
+                replica,
                 shutdown: self.shutdown.clone(),
             };
             Ok::<_, StartError>(parts.assemble()?)
@@ -254,16 +227,14 @@ impl Replica<'_> {
         let listeners = Listeners::bind(config).await?;
         let running = listeners.serve(config, control.clone(), sequences, certificate)?;
         let mut tasks = JoinSet::new();
-        tasks.spawn(status::keep(engine.clone()));
-        tasks.spawn(trust::keep(engine.clone(), control.clone()));
-        if let Some(tls) = &self.tls {
-            tasks.spawn(tls.clone().tell(self.cluster.clone()));
-        }
-        let own = control.clone();
-        tasks.spawn(async move { engine.keep(&own).await });
+        tasks.spawn(async move { store.follow().await });
+        tasks.spawn(authority::follow(self.cluster.clone(), control.clone()));
+        let (own, kept) = (control.clone(), engine.clone());
+        tasks.spawn(async move { kept.keep(&own).await });
         tasks.spawn(access.keep());
-        self.door.lead(front);
-        Ok((running, tasks))
+        let candidate = Candidate { control, engine, webhook: self.tls.clone() };
+        self.door.open(front);
+        Ok((running, tasks, candidate))
     }
 
     fn tell(&self, bound: &serde_json::Value) -> Result<(), RunError> {

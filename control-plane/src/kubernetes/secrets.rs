@@ -12,7 +12,8 @@ use weir_mesh::identity::Secret;
 use super::cluster::{Cluster, ClusterError};
 use crate::ca::{CaError, Vault};
 
-const CA: &str = "weir-ca";
+/// The authority's.
+pub const CA: &str = "weir-ca";
 /// Key of the roots and their keys.
 const AUTHORITY: &str = "authority.json";
 /// Key of what everyone may know.
@@ -114,6 +115,9 @@ impl CaSecret {
 }
 
 fn ca_error(error: &ClusterError) -> CaError {
+    if error.is_conflict() {
+        return CaError::Conflict;
+    }
     CaError::File(std::io::Error::other(error.to_string()))
 }
 
@@ -131,10 +135,8 @@ impl Vault for CaSecret {
 
     fn save(&self, authority: &str, bundle: &str) -> Result<(), CaError> {
         let mut own = self.held.lock().unwrap_or_else(PoisonError::into_inner);
-        let held = match own.take() {
-            Some(held) => held,
-            None => read(&self.cluster, CA).map_err(|e| ca_error(&e))?,
-        };
+        // What was written last is not known any more after a failure.
+        let held = own.take().ok_or(CaError::Conflict)?;
         let is = |held: &Held, key: &str, text: &str| {
             held.data.get(key).is_some_and(|bytes| bytes == text.as_bytes())
         };

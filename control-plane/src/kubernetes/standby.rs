@@ -1,4 +1,4 @@
-//! The API listener's front door of a replica that may lead or not.
+//! The API listener's front door while a replica starts, and after.
 
 use std::sync::{Arc, OnceLock};
 
@@ -11,44 +11,44 @@ use super::mirror::Mirror;
 use crate::front::{Front, answer};
 use crate::serve::Handler;
 
-/// Answers probes at once, and everything else when this replica leads.
+/// Answers probes at once, and everything else when this replica serves.
 #[derive(Clone)]
 pub struct Door {
     mirror: Arc<Mirror>,
-    leads: Arc<OnceLock<Front>>,
+    front: Arc<OnceLock<Front>>,
     shutdown: Shutdown,
 }
 
 impl Door {
-    /// Of a replica that does not lead yet.
+    /// Of a replica that does not serve yet.
     #[must_use]
     pub fn new(mirror: Arc<Mirror>, shutdown: Shutdown) -> Self {
-        Self { mirror, leads: Arc::default(), shutdown }
+        Self { mirror, front: Arc::default(), shutdown }
     }
 
-    /// This replica leads from now on, until its end.
-    pub fn lead(&self, front: Front) {
-        // It leads once.
-        let _ = self.leads.set(front);
+    /// This replica serves from now on, until its end.
+    pub fn open(&self, front: Front) {
+        // Once.
+        let _ = self.front.set(front);
     }
 
-    fn stand_by(&self, method: &Method, path: &str) -> Response<Body> {
+    fn starting(&self, method: &Method, path: &str) -> Response<Body> {
         let text = "text/plain";
         match (method, path) {
             (&Method::GET | &Method::HEAD, "/live") => answer(StatusCode::OK, text, "live\n"),
             (&Method::GET | &Method::HEAD, "/ready") if !self.shutdown.is_requested() => {
                 let missing = self.mirror.missing();
-                if missing.is_empty() {
-                    return answer(StatusCode::OK, text, "ready; another replica leads\n");
-                }
                 let missing: Vec<_> = missing.iter().map(|kind| kind.as_str()).collect();
-                let why = format!("not listed yet: {}\n", missing.join(", "));
+                let why = match missing.is_empty() {
+                    true => "starting\n".to_owned(),
+                    false => format!("not listed yet: {}\n", missing.join(", ")),
+                };
                 answer(StatusCode::SERVICE_UNAVAILABLE, text, why)
             }
             _ => answer(
                 StatusCode::SERVICE_UNAVAILABLE,
                 text,
-                "this replica does not lead; ask the Service weir-control-plane\n",
+                "this replica does not serve now; ask the Service weir-control-plane\n",
             ),
         }
     }
@@ -56,9 +56,9 @@ impl Door {
 
 impl Handler for Door {
     async fn handle(self, request: Request<Incoming>) -> Response<Body> {
-        match self.leads.get() {
+        match self.front.get() {
             Some(front) if !self.shutdown.is_requested() => front.clone().handle(request).await,
-            _ => self.stand_by(request.method(), request.uri().path()),
+            _ => self.starting(request.method(), request.uri().path()),
         }
     }
 }

@@ -160,7 +160,7 @@ fn counterpart<'a>(element: &Value, old: &'a Value) -> Option<&'a Value> {
 }
 
 /// Names what is to go, as a merge patch does (RFC 7396): by null.
-fn without(mut new: Value, old: &Value) -> Value {
+pub(super) fn without(mut new: Value, old: &Value) -> Value {
     if let (Some(new), Some(old)) = (new.as_object_mut(), old.as_object()) {
         for (name, value) in new.iter_mut() {
             if let Some(old) = old.get(name) {

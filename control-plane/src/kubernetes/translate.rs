@@ -14,6 +14,7 @@ mod policy_spec;
 mod policy_target;
 mod protocol;
 mod references;
+pub(super) mod rollouts;
 mod routes;
 mod services;
 mod split;
@@ -133,6 +134,7 @@ pub fn translate(objects: &Objects, settings: &Settings) -> Translated {
         routes: &routes,
     };
     policies::policies(&context, &mut policies, &mut out.statuses);
+    out.desired.rollouts = held(rollouts::rollouts(objects, &mut out.statuses));
     out.desired.policies = held(policies);
     out.desired.routes = held(routes);
     out.desired.options = options(settings);
@@ -156,18 +158,17 @@ fn services(
     for (namespace, name, service) in services.iter() {
         for port in &service.ports {
             let of_port = instances.get(&port.service).into_iter().flat_map(BTreeMap::values);
-            let Some(split) = split::split(splits.get(&(namespace, name)), of_port) else {
-                continue;
-            };
+            let wanted = splits.get(&(namespace, name));
+            let Some(split) = split::split(wanted, of_port) else { continue };
             let model = Service {
                 name: port.service.clone(),
                 protocol: services.protocol(port),
                 split,
                 addresses: Addresses::new(),
                 virtual_addresses: service.virtual_addresses(port),
-                audiences: Vec::new(),
-                mirror: None,
-                managed_by: None,
+                audiences: wanted.map(|wanted| wanted.audiences.clone()).unwrap_or_default(),
+                mirror: wanted.and_then(|wanted| wanted.mirror.clone()),
+                managed_by: wanted.and_then(|wanted| wanted.managed_by.clone()),
                 descriptor_set: descriptor_set(objects, namespace, name),
             };
             found.insert(port.service.clone(), model);

@@ -12,6 +12,7 @@ use weir_mesh::identity::SpiffeId;
 
 use super::caller::{self, CALLER};
 use super::methods::{API, writes};
+use crate::access;
 use crate::api::Peer;
 use crate::control::Control;
 use crate::serve::{Handler, call};
@@ -72,10 +73,15 @@ impl MeshDoor {
             let why = format!("the metadata {CALLER} is missing or not understood");
             return Status::unauthenticated(why).into_http();
         };
+        // Who forwards has asked the same; to ask twice costs nothing.
+        if caller.role < access::least(request.uri().path()) {
+            let why = format!("{} may not call {}", caller.name, request.uri().path());
+            return Status::permission_denied(why).into_http();
+        }
         if !self.control.replica.leads() {
             return not_leading().into_http();
         }
         request.extensions_mut().insert(caller);
-        call(self.api, request).await
+        access::call(&self.control, &self.api, request).await
     }
 }

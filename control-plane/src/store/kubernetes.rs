@@ -6,6 +6,8 @@
 //! when it was last recorded (by SHA-256), and which numbers are given out; what it
 //! lacks after a crash is worked out from the entries.
 
+mod follow;
+
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -17,6 +19,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::api::{DeleteParams, ListParams, ObjectMeta, PostParams};
 use prost::Message as _;
 use serde::{Deserialize, Serialize};
+use tokio::sync::watch;
 
 use super::record::{self, ChangeRecord, EntryRecord, Hash, sha256};
 use super::{Commit, Desired, Entry, Object, ObjectKey, Revision, Store, StoreError};
@@ -33,7 +36,7 @@ const NEXT: &str = "next";
 /// Key of what is recorded, as JSON.
 const RECORDED: &str = "recorded";
 /// How often somebody else may change `weir-state` while we do.
-const ATTEMPTS: u32 = 5;
+const ATTEMPTS: u32 = 10;
 
 impl From<ClusterError> for StoreError {
     fn from(error: ClusterError) -> Self {
@@ -64,13 +67,16 @@ struct Inner {
     state: State,
 }
 
-/// The store of a cluster. One process writes to it at a time: the leader.
+/// The store of a cluster. One process writes to it at a time, the leader; the others
+/// follow it.
 pub struct ClusterStore {
     cluster: Cluster,
     keep: usize,
     /// With it goes the history: Kubernetes deletes what belongs to what is gone.
     owner: Option<OwnerReference>,
     inner: Mutex<Inner>,
+    /// The newest revision.
+    heads: watch::Sender<Revision>,
 }
 
 fn name(revision: Revision) -> String {
@@ -97,48 +103,10 @@ impl ClusterStore {
     /// # Errors
     /// [`StoreError`]: damaged, or the API server failed.
     pub fn open(cluster: Cluster, keep: usize) -> Result<Self, StoreError> {
-        let api = cluster.config_maps();
-        let list = ListParams::default().labels(LABEL);
-        let maps = cluster.wait("history", api.list(&list))?;
-        let mut entries = BTreeMap::new();
-        for map in maps {
-            let own = map.metadata.name.as_deref().unwrap_or_default();
-            let revision = own.strip_prefix(PREFIX).and_then(|number| number.parse().ok());
-            let bytes = map.binary_data.and_then(|mut data| data.remove(ENTRY));
-            if let (Some(revision), Some(bytes)) = (revision, bytes) {
-                entries.insert(revision, Bytes::from(bytes.0));
-            }
-        }
-        let mut head = (0, [0; 32]);
-        for (&revision, bytes) in &entries {
-            let record = decode(revision, bytes)?;
-            // The oldest that is kept has nothing before it to compare with.
-            if head.0 != 0 && (head.0 + 1 != revision || record.previous != head.1) {
-                let why = format!(
-                    "it does not follow revision {}; the ConfigMaps {PREFIX}* were changed by \
-                     hand: delete those before {} to go on without them",
-                    head.0,
-                    name(revision)
-                );
-                return Err(StoreError::Damaged { revision, why });
-            }
-            head = (revision, sha256(bytes));
-        }
-        let found = cluster.wait(STATE, api.get_opt(STATE))?;
-        let text = found.and_then(|map| map.data).and_then(|mut data| data.remove(RECORDED));
-        let mut state: State = match text.as_deref() {
-            Some(text) => serde_json::from_str(text).map_err(|error| StoreError::Damaged {
-                revision: head.0,
-                why: format!("ConfigMap {STATE}: {error}"),
-            })?,
-            None => State::default(),
-        };
-        for (&revision, bytes) in entries.range(state.revision.saturating_add(1)..) {
-            state.follow(&decode(revision, bytes)?);
-        }
-        let inner = Mutex::new(Inner { entries, head, state });
+        let inner = read(&cluster)?;
         let owner = owner(&cluster)?;
-        Ok(Self { cluster, keep, owner, inner })
+        let heads = watch::Sender::new(inner.head.0);
+        Ok(Self { cluster, keep, owner, inner: Mutex::new(inner), heads })
     }
 
     fn metadata(&self, name: &str) -> ObjectMeta {
@@ -220,6 +188,7 @@ impl ClusterStore {
         inner.head = (revision, sha256(&bytes));
         inner.state.follow(&record);
         inner.entries.insert(revision, bytes.clone());
+        self.heads.send_replace(revision);
         // The entry is durable; the rest can be worked out from it, but not from one
         // that is pruned.
         match self.save(&inner.state) {
@@ -241,9 +210,7 @@ impl ClusterStore {
         }
         let record = decode(at, &bytes)?;
         if record.previous == inner.head.1 {
-            inner.head = (at, sha256(&bytes));
-            inner.state.follow(&record);
-            inner.entries.insert(at, bytes);
+            self.take_in(inner, at, bytes, &record);
         }
         Ok(false)
     }
@@ -294,7 +261,13 @@ impl ClusterStore {
 
     fn save(&self, state: &State) -> Result<(), StoreError> {
         let text = serde_json::to_string(state).map_err(|e| StoreError::Task(e.to_string()))?;
-        self.update(|data| drop(data.insert(RECORDED.to_owned(), text.clone())))
+        self.update(|data| {
+            let held = data.get(RECORDED).and_then(|text| serde_json::from_str::<State>(text).ok());
+            // One that led before may be slow: what the next one wrote is newer.
+            if held.is_none_or(|held| held.revision < state.revision) {
+                data.insert(RECORDED.to_owned(), text.clone());
+            }
+        })
     }
 
     fn entry(inner: &Inner, revision: Revision) -> Result<Option<Entry>, StoreError> {
@@ -327,6 +300,50 @@ fn decode(revision: Revision, bytes: &Bytes) -> Result<EntryRecord, StoreError> 
     } else {
         Err(damaged(format!("the ConfigMap {} holds revision {}", name(revision), record.revision)))
     }
+}
+
+/// What is there now, its chain checked. Blocks.
+fn read(cluster: &Cluster) -> Result<Inner, StoreError> {
+    let api = cluster.config_maps();
+    let list = ListParams::default().labels(LABEL);
+    let maps = cluster.wait("history", api.list(&list))?;
+    let mut entries = BTreeMap::new();
+    for map in maps {
+        let own = map.metadata.name.as_deref().unwrap_or_default();
+        let revision = own.strip_prefix(PREFIX).and_then(|number| number.parse().ok());
+        let bytes = map.binary_data.and_then(|mut data| data.remove(ENTRY));
+        if let (Some(revision), Some(bytes)) = (revision, bytes) {
+            entries.insert(revision, Bytes::from(bytes.0));
+        }
+    }
+    let mut head = (0, [0; 32]);
+    for (&revision, bytes) in &entries {
+        let record = decode(revision, bytes)?;
+        // The oldest that is kept has nothing before it to compare with.
+        if head.0 != 0 && (head.0 + 1 != revision || record.previous != head.1) {
+            let why = format!(
+                "it does not follow revision {}; the ConfigMaps {PREFIX}* were changed by \
+                 hand: delete those before {} to go on without them",
+                head.0,
+                name(revision)
+            );
+            return Err(StoreError::Damaged { revision, why });
+        }
+        head = (revision, sha256(bytes));
+    }
+    let found = cluster.wait(STATE, api.get_opt(STATE))?;
+    let text = found.and_then(|map| map.data).and_then(|mut data| data.remove(RECORDED));
+    let mut state: State = match text.as_deref() {
+        Some(text) => serde_json::from_str(text).map_err(|error| StoreError::Damaged {
+            revision: head.0,
+            why: format!("ConfigMap {STATE}: {error}"),
+        })?,
+        None => State::default(),
+    };
+    for (&revision, bytes) in entries.range(state.revision.saturating_add(1)..) {
+        state.follow(&decode(revision, bytes)?);
+    }
+    Ok(Inner { entries, head, state })
 }
 
 /// The authority's Secret: who deletes that ends the mesh. Uninstalling does.

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use aws_lc_rs::digest::{SHA256, digest};
 use bytes::Bytes;
 use prost::Message;
+use weir_mesh::rollout::{Rollout, Spec, State};
 use weir_mesh::wire;
 use weir_proto::weir::mesh::v1 as pb;
 
@@ -39,6 +40,24 @@ struct ServiceRecord {
     /// Empty: no descriptor set.
     #[prost(bytes = "bytes", tag = "2")]
     descriptor_sha256: Bytes,
+}
+
+/// Both are JSON, as documents and custom resources have them.
+#[derive(Clone, PartialEq, Message)]
+struct RolloutRecord {
+    #[prost(string, tag = "1")]
+    spec: String,
+    #[prost(string, tag = "2")]
+    state: String,
+}
+
+impl RolloutRecord {
+    fn read(&self, name: &Arc<str>) -> Result<Rollout, String> {
+        let json = |text: &str| serde_json::from_str(text).map_err(|error| error.to_string());
+        let spec = Spec::read(&json(&self.spec)?, "spec").map_err(|error| error.to_string())?;
+        let state = State::from_json(&json(&self.state)?).map_err(|error| error.to_string())?;
+        Ok(Rollout { name: name.clone(), spec: Arc::new(spec), state })
+    }
 }
 
 /// An entry of the history. Its own SHA-256 is over exactly these bytes.
@@ -114,6 +133,13 @@ pub(super) fn encode(object: &Object) -> (Bytes, Option<(Hash, Bytes)>) {
         Object::Route(route) => (pb::Route::from(&**route).encode_to_vec().into(), None),
         Object::Policy(policy) => (pb::Policy::from(&**policy).encode_to_vec().into(), None),
         Object::TcpRoute(route) => (pb::TcpRoute::from(&**route).encode_to_vec().into(), None),
+        Object::Rollout(rollout) => {
+            let record = RolloutRecord {
+                spec: rollout.spec.document().to_string(),
+                state: rollout.state.to_json("").to_string(),
+            };
+            (record.encode_to_vec().into(), None)
+        }
         Object::Options(options) => (pb::Options::from(&**options).encode_to_vec().into(), None),
     }
 }
@@ -155,6 +181,10 @@ pub(super) fn decode(
             let message = pb::TcpRoute::decode(bytes).map_err(|e| damaged(e.to_string()))?;
             let route = wire::tcp_route(&message, "").map_err(|e| damaged(e.to_string()))?;
             Object::TcpRoute(Arc::new(route))
+        }
+        ObjectKey::Rollout(name) => {
+            let record = RolloutRecord::decode(bytes).map_err(|e| damaged(e.to_string()))?;
+            Object::Rollout(Arc::new(record.read(name).map_err(damaged)?))
         }
         ObjectKey::Options => {
             let message = pb::Options::decode(bytes).map_err(|e| damaged(e.to_string()))?;
@@ -226,6 +256,25 @@ mod tests {
         assert_eq!(service.split.weight("v1").map(weir_mesh::model::Weight::get), Some(3));
         assert_eq!(service.addresses.count(), 0);
         assert_eq!(encode(&Object::Service(service)).0, OLD);
+    }
+
+    #[test]
+    fn a_rollout_is_read_as_it_was_written() {
+        let spec = serde_json::json!({
+            "service": "web",
+            "canary": "v2",
+            "steps": [{ "setAudience": { "headers": { "x-beta": "1" } } }, { "pause": {} }],
+        });
+        let service = round(OLD);
+        let spec = Arc::new(Spec::read(&spec, "spec").unwrap());
+        let mut state = State::new("me", 1_700_000_000_123);
+        let (stable, before) = spec.begin(&service).unwrap();
+        (state.stable, state.before) = (Some(stable), Some(before));
+        state.enter(1);
+        let rollout = Arc::new(Rollout { name: "web-v2".into(), spec, state });
+        let bytes = encode(&Object::Rollout(rollout.clone())).0;
+        let key = ObjectKey::Rollout("web-v2".into());
+        assert_eq!(decode(&key, &bytes, 1, &|_| Ok(None)).unwrap(), Object::Rollout(rollout));
     }
 
     #[test]

@@ -1,7 +1,10 @@
 //! The control plane on a real Kubernetes API server.
 
+mod access;
 mod lead;
 mod replica;
+mod replicas;
+mod rollouts;
 mod server;
 mod truth;
 mod webhook;

@@ -13,7 +13,7 @@ use crate::model::{
 };
 
 /// Reads the audiences of a service; each must send to a version of `split`.
-pub(super) fn audiences(
+pub(crate) fn audiences(
     sent: &[pb::Audience],
     split: Option<&Split>,
     at: &str,
@@ -93,7 +93,7 @@ fn by(audience: &pb::Audience, at: &str, bad: &mut Violations) -> Option<Audienc
 }
 
 /// Reads the mirror of a service.
-pub(super) fn mirror(
+pub(crate) fn mirror(
     sent: Option<&pb::VersionMirror>,
     split: Option<&Split>,
     at: &str,

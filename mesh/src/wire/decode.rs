@@ -87,7 +87,8 @@ pub fn service(message: &pb::Service, at: &str) -> Result<Service, Invalid> {
 /// Characters of a manager's name.
 const MAX_MANAGER: usize = 128;
 
-fn managed_by(name: &str, at: &str, bad: &mut Violations) -> Option<Arc<str>> {
+/// Who alone changes a service's weights; empty: nobody.
+pub(crate) fn managed_by(name: &str, at: &str, bad: &mut Violations) -> Option<Arc<str>> {
     if name.len() > MAX_MANAGER || !name.bytes().all(|b| b.is_ascii_graphic()) {
         bad.add(at, format_args!("must have at most {MAX_MANAGER} visible ASCII characters"));
     }

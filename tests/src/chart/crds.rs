@@ -7,7 +7,7 @@
 
 use serde_json::{Map, Value, json};
 use weir_mesh::policy::{self, PolicyKind};
-use weir_mesh::traffic_split;
+use weir_mesh::{rollout, traffic_split};
 
 /// What differs between the kinds beside their spec.
 struct Kind {
@@ -16,6 +16,8 @@ struct Kind {
     short: &'static str,
     description: &'static str,
     spec: Value,
+    /// None: what GEP-713 says of a policy.
+    status: Option<Value>,
     columns: Vec<Value>,
 }
 
@@ -37,9 +39,50 @@ fn kinds() -> Vec<Kind> {
         description: "How the requests of the Service of the same name and namespace are divided \
                       between its versions. `weir shift` writes it.",
         spec: traffic_split::spec_schema(),
+        status: None,
         columns: vec![column("Split", "string", ".spec.versions")],
     });
+    kinds.push(Kind {
+        name: rollout::KIND,
+        plural: "rollouts",
+        short: "ro",
+        description: "How requests of a Service of the same namespace go over to another version, \
+                      step by step. The control plane does it.",
+        spec: rollout::spec_schema().to_value(),
+        status: Some(rollout_status()),
+        columns: vec![
+            column("Service", "string", ".spec.service"),
+            column("Canary", "string", ".spec.canary"),
+            column("Phase", "string", ".status.phase"),
+            column("Step", "string", ".status.progress"),
+            column("Doing", "string", ".status.stepText"),
+            column("Weight", "integer", ".status.weight"),
+        ],
+    });
     kinds
+}
+
+/// How far a rollout has come, and all that it takes to go on from there.
+fn rollout_status() -> Value {
+    let schema = rollout::state_schema().to_value();
+    let mut status = structural(&schema, &schema["$defs"]);
+    let policy = status_of_policies();
+    let ancestor = &policy["properties"]["ancestors"]["items"];
+    let properties = &mut status["properties"];
+    // Nobody but the control plane reads them.
+    properties["before"] = open();
+    properties["plan"] = open();
+    properties["weight"] =
+        json!({"type": "integer", "description": "Percent that the canary gets."});
+    properties["progress"] = json!({"type": "string", "description": "Its step, of all steps."});
+    properties["observedGeneration"] = json!({"type": "integer", "format": "int64"});
+    properties["conditions"] = ancestor["properties"]["conditions"].clone();
+    // Before the first step there are conditions alone.
+    if let Some(status) = status.as_object_mut() {
+        status.remove("required");
+        status.insert("description".to_owned(), "Written by the control plane.".into());
+    }
+    status
 }
 
 fn of_policy(kind: PolicyKind) -> Kind {
@@ -76,7 +119,7 @@ fn of_policy(kind: PolicyKind) -> Kind {
             ),
         ]
     };
-    Kind { name: kind.as_str(), plural, short, description, spec, columns }
+    Kind { name: kind.as_str(), plural, short, description, spec, status: None, columns }
 }
 
 fn column(name: &str, kind: &str, path: &str) -> Value {
@@ -100,7 +143,7 @@ fn definition(kind: Kind) -> Value {
             "kind": {"type": "string"},
             "metadata": {"type": "object"},
             "spec": structural(&kind.spec, &kind.spec["$defs"]),
-            "status": status(),
+            "status": kind.status.unwrap_or_else(status_of_policies),
         },
     });
     json!({
@@ -134,7 +177,7 @@ fn definition(kind: Kind) -> Value {
 }
 
 /// What GEP-713 says of a policy: for each thing that it is for, whether it works.
-fn status() -> Value {
+fn status_of_policies() -> Value {
     let text = |max: u64| json!({"type": "string", "maxLength": max});
     let reference = json!({
         "type": "object",

@@ -89,7 +89,7 @@ fn every_option_has_its_object() {
     one(&objects, "ConfigMap", "weir-dashboard");
     let split = one(&objects, "TrafficSplit", "products");
     let split = weir_mesh::traffic_split::read(&split["spec"], "spec").unwrap();
-    assert_eq!(split.weight("v1").map(|w| w.get()), Some(100));
+    assert_eq!(split.split.weight("v1").map(|w| w.get()), Some(100));
 }
 
 fn control_plane(objects: &[Value]) -> Vec<&str> {

@@ -108,8 +108,11 @@ pub(super) async fn lines(check: &Check) -> Result<Vec<Line>, Error> {
     if control.is_none() {
         return Ok(lines);
     }
-    let pods = format!("/api/v1/namespaces/{home}/pods?labelSelector=weir.dev/leader%3Dtrue");
-    lines.push(installed::leader(&api.list(&pods).await));
+    let leases = format!("/apis/coordination.k8s.io/v1/namespaces/{home}/leases");
+    let lease = api.find(&format!("{leases}/weir-control-plane")).await;
+    let selector = "labelSelector=app.kubernetes.io/name%3Dweir-control-plane";
+    let pods = format!("/api/v1/namespaces/{home}/pods?{selector}");
+    lines.push(installed::leader(lease.as_ref(), &api.list(&pods).await));
     lines.push(injector(&api, home).await);
     let gateway = api.find(&format!("{deployments}/weir-gateway")).await;
     lines.push(installed::deployment("Gateway", gateway.as_ref(), true));

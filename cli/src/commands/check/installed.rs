@@ -56,23 +56,20 @@ pub(super) fn deployment(what: &str, found: Option<&Value>, optional: bool) -> L
     }
 }
 
-/// Who leads: pods with the leader's label.
-pub(super) fn leader(pods: &[Value]) -> Line {
-    let leads = |pod: &&Value| at(pod, &["metadata", "labels"])["weir.dev/leader"] == "true";
-    let leaders: Vec<String> =
-        pods.iter().filter(leads).map(|pod| text(pod, &["metadata", "name"]).to_owned()).collect();
-    match leaders.as_slice() {
-        [one] => Line::pass("Leader", one.clone()),
-        [] => {
-            let mend = "routers go on with what they have, but nothing changes: see the control \
-                        plane's logs for why the Lease weir-control-plane is not taken";
-            Line::failure("Leader", "no replica leads", mend)
-        }
-        several => {
-            let mend = "one is stale: it goes when its process ends; restart the older pod";
-            Line::warning("Leader", some(several), mend)
-        }
+/// Who leads: the holder of the Lease, of these pods of the control plane.
+pub(super) fn leader(lease: Option<&Value>, pods: &[Value]) -> Line {
+    let holder = lease.map(|lease| text(lease, &["spec", "holderIdentity"])).unwrap_or_default();
+    let mend = "routers go on with what they have, but nothing changes: see the control plane's \
+                logs for why the Lease weir-control-plane is not taken";
+    if holder.is_empty() {
+        return Line::failure("Leader", "no replica leads", mend);
     }
+    if !pods.iter().any(|pod| text(pod, &["metadata", "name"]) == holder) {
+        // It has just gone, and the next one takes over in seconds; or nobody does.
+        let told = format!("{holder} leads, but there is no such pod");
+        return Line::failure("Leader", told, mend);
+    }
+    Line::pass("Leader", holder)
 }
 
 /// The webhook configuration; `None` when there is none.
@@ -164,13 +161,12 @@ mod tests {
 
     #[test]
     fn one_leads() {
-        let pod = |name: &str, leads: bool| {
-            let labels = if leads { json!({"weir.dev/leader": "true"}) } else { json!({}) };
-            json!({"metadata": {"name": name, "labels": labels}})
-        };
-        assert_eq!(leader(&[pod("a", true), pod("b", false)]).found, "a");
-        assert_eq!(leader(&[pod("a", false)]).outcome, Outcome::Failure);
-        assert_eq!(leader(&[pod("a", true), pod("b", true)]).outcome, Outcome::Warning);
+        let pods = ["a", "b"].map(|name| json!({"metadata": {"name": name}}));
+        let lease = |holder: &str| json!({"spec": {"holderIdentity": holder}});
+        assert_eq!(leader(Some(&lease("a")), &pods).found, "a");
+        assert_eq!(leader(Some(&json!({"spec": {}})), &pods).outcome, Outcome::Failure);
+        assert_eq!(leader(Some(&lease("gone")), &pods).outcome, Outcome::Failure);
+        assert_eq!(leader(None, &pods).outcome, Outcome::Failure);
     }
 
     #[test]

@@ -6,15 +6,18 @@ use std::sync::Arc;
 use tonic::Status;
 use weir_mesh::model::{Invalid, Options, Route, Service, TcpRoute, Violations};
 use weir_mesh::policy::Policy;
+use weir_mesh::rollout::Spec;
 use weir_mesh::transcode::Transcoder;
 use weir_mesh::wire;
 use weir_proto::weir::control::v1 as pb;
 
+use super::managed;
 use super::warnings::warnings;
 use super::{answer, check_backends, check_reason, check_sent, check_wait, guard, replayed};
 use crate::api::{error, read};
-use crate::control::{Author, Control, Plan};
+use crate::control::{Author, ChangeError, Control, Plan};
 use crate::guard::Scope;
+use crate::rollout::Act;
 use crate::snapshot::policies;
 use crate::store::{Action, Desired, Edit, Object, ObjectKey, Store};
 
@@ -24,7 +27,9 @@ struct Apply {
     policies: Vec<Arc<Policy>>,
     tcp_routes: Vec<Arc<TcpRoute>>,
     options: Option<Arc<Options>>,
+    rollouts: Vec<(Arc<str>, Arc<Spec>)>,
     prune: bool,
+    force: bool,
 }
 
 pub(in crate::api) async fn apply(
@@ -42,11 +47,16 @@ pub(in crate::api) async fn apply(
     let guard = guard.expecting(Scope::Mesh, request.expected_revision);
     let desired = control.desired.borrow().clone();
     let apply = checked(&request, &desired, bad).map_err(|e| error::invalid(&e))?;
+    let act = Act::new(&actor, &request.reason);
     let author = Author { actor, reason: request.reason };
+    let managed = managed::Sent::new(&apply.services, &apply.rollouts, apply.force, &author);
     let dry_run = request.dry_run;
     let names: Vec<String> = request.routes.into_iter().map(|route| route.name).collect();
+    let asked = author.clone();
     let plan = move |desired: &Desired, _: &dyn Store| {
-        let edits = apply.edits(desired);
+        let mut edits = apply.edits(desired);
+        managed::keep(desired, &mut edits, &asked, apply.force);
+        edits.extend(apply.start(&desired.after(&edits), &act)?);
         let places: HashMap<&str, usize> =
             apply.routes.iter().enumerate().map(|(i, route)| (&*route.name, i)).collect();
         // A route that is not in the request can break too: by a service that goes.
@@ -60,7 +70,8 @@ pub(in crate::api) async fn apply(
     let made = control.change_guarded(author, guard, plan).await.map_err(error::change)?;
     let changes = made.changes.iter().map(read::describe).collect();
     let places = names.iter().enumerate().map(|(i, name)| (name.as_str(), i)).collect();
-    let warnings = warnings(&control.desired.borrow(), &made.changes, &places);
+    let mut warnings = warnings(&control.desired.borrow(), &made.changes, &places);
+    warnings.extend(managed.warnings(&desired));
     let wait = wait.filter(|_| !dry_run);
     Ok(pb::ChangeResponse { changes, warnings, ..answer(control, made, wait).await })
 }
@@ -109,6 +120,7 @@ fn checked(
         }
     }
     let policies = read_policies(request, &mut bad);
+    let rollouts = read_rollouts(request, &mut bad);
     let tcp_routes = super::tcp::read(&request.tcp_routes, there.as_ref(), &mut bad);
     let options = match request.options.as_ref().map(|o| wire::options(o, "options")) {
         None => None,
@@ -124,7 +136,9 @@ fn checked(
         tcp_routes,
         policies,
         options,
+        rollouts,
         prune: request.prune,
+        force: request.force,
     }))
 }
 
@@ -142,6 +156,19 @@ fn read_policies(request: &pb::ApplyRequest, bad: &mut Violations) -> Vec<Arc<Po
         }
     }
     policies
+}
+
+fn read_rollouts(request: &pb::ApplyRequest, bad: &mut Violations) -> Vec<(Arc<str>, Arc<Spec>)> {
+    let mut names = HashSet::new();
+    let mut rollouts = Vec::with_capacity(request.rollouts.len());
+    for (i, message) in request.rollouts.iter().enumerate() {
+        let at = format!("rollouts[{i}]");
+        if !names.insert(message.name.as_str()) {
+            bad.add(format!("{at}.name"), format_args!("{:?} is named twice", message.name));
+        }
+        rollouts.extend(crate::api::rollout::read(message, &at, bad));
+    }
+    rollouts
 }
 
 /// The services that there will be.
@@ -171,6 +198,23 @@ impl Apply {
         bad.finish(Some(()))
     }
 
+    /// Starts rollouts that are new, or at their end with another plan. One that runs
+    /// is left alone.
+    fn start(&self, desired: &Desired, act: &Act) -> Result<Vec<Edit>, ChangeError> {
+        let mut next = desired.clone();
+        let mut edits = Vec::new();
+        for (name, spec) in &self.rollouts {
+            let held = desired.rollouts.get(name);
+            if held.is_some_and(|held| held.value.owns() || held.value.spec == *spec) {
+                continue;
+            }
+            let more = crate::rollout::start(&next, name, spec.clone(), act)?;
+            next = next.after(&more);
+            edits.extend(more);
+        }
+        Ok(edits)
+    }
+
     fn edits(&self, desired: &Desired) -> Vec<Edit> {
         let mut edits = Vec::new();
         for service in &self.services {
@@ -194,13 +238,17 @@ impl Apply {
             edits.push(Edit { key: ObjectKey::Options, after });
         }
         if self.prune {
-            let named: HashSet<_> = edits.iter().map(|edit| edit.key.clone()).collect();
+            let rollouts = self.rollouts.iter().map(|(name, _)| ObjectKey::Rollout(name.clone()));
+            let named: HashSet<_> =
+                edits.iter().map(|edit| edit.key.clone()).chain(rollouts).collect();
             let services = desired.services.keys().cloned().map(ObjectKey::Service);
             let routes = desired.routes.keys().cloned().map(ObjectKey::Route);
             let policies = desired.policies.keys().cloned();
             let policies = policies.map(|(kind, name)| ObjectKey::Policy(kind, name));
             let tcp = desired.tcp_routes.keys().cloned().map(ObjectKey::TcpRoute);
-            let gone = services.chain(routes).chain(tcp).chain(policies);
+            let ended = desired.rollouts.iter().filter(|(_, held)| !held.value.owns());
+            let ended = ended.map(|(name, _)| ObjectKey::Rollout(name.clone()));
+            let gone = services.chain(routes).chain(tcp).chain(policies).chain(ended);
             let gone = gone.filter(|key| !named.contains(key));
             edits.extend(gone.map(|key| Edit { key, after: None }));
         }

@@ -27,8 +27,8 @@ struct Shift {
     weights: BTreeMap<VersionName, Weight>,
     sticky: StickyChange,
     allow_empty: bool,
-    /// Who asks, where weights that somebody manages are theirs alone.
-    actor: Option<String>,
+    /// Also when somebody else manages the weights.
+    force: bool,
 }
 
 enum StickyChange {
@@ -63,14 +63,14 @@ pub(in crate::api) async fn shift(
         }
         Err(_) => Vec::new(),
     };
-    let mut shift =
+    let shift =
         read(&request, &known, &control.instances(), bad).map_err(|e| error::invalid(&e))?;
-    shift.actor = (!request.force).then(|| actor.clone());
     let key = ObjectKey::Service(shift.service.clone());
     let guard = guard.expecting(Scope::Object(key), request.expected_revision);
     let author = Author { actor, reason: request.reason };
-    let (known, service) = (control.clone(), shift.service.clone());
-    let plan = move |desired: &Desired, _: &dyn Store| plan(&shift, desired, &known.instances());
+    let (known, asked, service) = (control.clone(), author.clone(), shift.service.clone());
+    let plan =
+        move |desired: &Desired, _: &dyn Store| plan(&shift, &asked, desired, &known.instances());
     let made = control.change_guarded(author, guard, plan).await.map_err(error::change)?;
     Ok(told(control, Some(&service), made, wait, confirm).await)
 }
@@ -140,7 +140,13 @@ fn read(
         },
     };
     let allow_empty = request.allow_empty;
-    bad.finish(service.map(|service| Shift { service, weights, sticky, allow_empty, actor: None }))
+    bad.finish(service.map(|service| Shift {
+        service,
+        weights,
+        sticky,
+        allow_empty,
+        force: request.force,
+    }))
 }
 
 fn no_version(service: &str, known: &[VersionName]) -> String {
@@ -152,12 +158,15 @@ fn no_version(service: &str, known: &[VersionName]) -> String {
     )
 }
 
-fn plan(shift: &Shift, desired: &Desired, instances: &[Instance]) -> Result<Plan, ChangeError> {
+fn plan(
+    shift: &Shift,
+    author: &Author,
+    desired: &Desired,
+    instances: &[Instance],
+) -> Result<Plan, ChangeError> {
     let held =
         desired.services.get(&shift.service).ok_or_else(|| no_service(&shift.service, desired))?;
-    if let Some(actor) = &shift.actor {
-        check_manager(desired, &shift.service, actor)?;
-    }
+    let paused = check_manager(desired, &shift.service, author, shift.force)?;
     let old = &held.value.split;
     let sticky = match &shift.sticky {
         StickyChange::Keep => old.sticky.clone(),
@@ -179,7 +188,8 @@ fn plan(shift: &Shift, desired: &Desired, instances: &[Instance]) -> Result<Plan
     }
     let service = Service { split, ..(*held.value).clone() };
     let key = ObjectKey::Service(shift.service.clone());
-    let edits = vec![Edit { key, after: Some(Object::Service(Arc::new(service))) }];
+    let shifted = Edit { key, after: Some(Object::Service(Arc::new(service))) };
+    let edits = paused.into_iter().chain([shifted]).collect();
     Ok(Plan { action: Action::Shift, edits, dry_run: false })
 }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::json;
 use weir_mesh::model::{Instance, Split, VersionName, Weight};
-use weir_mesh::traffic_split;
+use weir_mesh::traffic_split::{self, TrafficSplit};
 
 use super::StatusUpdate;
 use super::endpoints::Instances;
@@ -14,7 +14,7 @@ use super::status::Fault;
 use crate::kubernetes::objects::{Kind, Objects};
 
 /// By namespace and name, those that can be followed.
-pub(super) type Splits<'a> = BTreeMap<(&'a str, &'a str), Split>;
+pub(super) type Splits<'a> = BTreeMap<(&'a str, &'a str), TrafficSplit>;
 
 /// Reads all TrafficSplits, and says of each whether it is followed.
 pub(super) fn splits<'a>(
@@ -71,11 +71,11 @@ fn count<'a>(instances: impl Iterator<Item = &'a Instance>) -> BTreeMap<VersionN
 /// The split of one port: as a TrafficSplit says, else by ready instances, as
 /// Kubernetes itself divides connections.
 pub(super) fn split<'a>(
-    wanted: Option<&Split>,
+    wanted: Option<&TrafficSplit>,
     instances: impl Iterator<Item = &'a Instance>,
 ) -> Option<Split> {
     let counts = count(instances);
-    let Some(wanted) = wanted else { return by_count(counts) };
+    let Some(wanted) = wanted.map(|wanted| &wanted.split) else { return by_count(counts) };
     let mut versions = wanted.versions().to_vec();
     let others = counts.into_keys().filter(|version| wanted.weight(version.as_str()).is_none());
     versions.extend(others.map(|version| (version, Weight::default())));

@@ -38,10 +38,13 @@ impl Replica {
         let path = |name: &str| dir.path().join(name).display().to_string();
         let args = format!(
             "--kubernetes --data {} --ready-file {} --namespace {namespace} --pod {pod} \
-             --trust-domain weir.local --log-level debug",
+             --trust-domain weir.local --log-level debug --mesh-listen {}:0 --access {}",
             path("data"),
             path("ready.json"),
+            own_address(),
+            path("access.yaml"),
         );
+        std::fs::write(path("access.yaml"), "").unwrap();
         let log = std::fs::File::create(path("log")).unwrap();
         let child = tokio::process::Command::new(std::env::current_exe().unwrap())
             .args(["--exact", "process::child", "--nocapture"])
@@ -59,6 +62,58 @@ impl Replica {
             child,
             dir,
         }
+    }
+
+    /// Three that know of each other, the first of which leads.
+    pub async fn trio(server: &Arc<Server>, namespace: &str) -> [Self; 3] {
+        let first = Self::lead(server, namespace, "cp-1").await;
+        first.announce().await;
+        let second = Self::spawn(server, namespace, "cp-2").await;
+        let third = Self::spawn(server, namespace, "cp-3").await;
+        let all = [first, second, third];
+        for replica in &all[1..] {
+            replica.serves().await;
+            replica.announce().await;
+        }
+        for replica in &all {
+            replica.knows(3, "cp-1").await;
+        }
+        all
+    }
+
+    /// Waits until it is in touch with all others, and knows who leads.
+    pub async fn knows(&self, count: usize, leader: &str) {
+        eventually("replicas in touch", async || {
+            let told = self.get("/v1/replicas").await;
+            let told = told["replicas"].as_array()?.clone();
+            let touch = told.iter().filter(|replica| replica["inTouch"] == true).count();
+            let leads = told.iter().any(|r| r["leads"] == true && r["name"] == leader);
+            (touch == count && leads).then_some(())
+        })
+        .await;
+    }
+
+    /// What the cluster's own controller does when its pod is ready: it becomes an
+    /// endpoint of the Service.
+    pub async fn announce(&self) {
+        let address = self.address("mesh").await;
+        self.server
+            .apply(json!({
+                "apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice",
+                "metadata": {
+                    "name": format!("weir-control-plane-{}", self.pod),
+                    "namespace": self.namespace,
+                    "labels": { "kubernetes.io/service-name": "weir-control-plane" },
+                },
+                "addressType": "IPv4",
+                "endpoints": [{
+                    "addresses": [address.ip().to_string()],
+                    "conditions": { "ready": true },
+                    "targetRef": { "kind": "Pod", "name": self.pod, "namespace": self.namespace },
+                }],
+                "ports": [{ "name": "mesh", "port": address.port(), "protocol": "TCP" }],
+            }))
+            .await;
     }
 
     /// One that leads.
@@ -83,7 +138,7 @@ impl Replica {
         for _ in 0..3 {
             let found = tokio::time::timeout(
                 std::time::Duration::from_secs(9),
-                eventually("a leader", async || self.ready().filter(|r| r["mesh"].is_string())),
+                eventually("a leader", async || self.ready().filter(|_| self.is_leading())),
             );
             if let Ok(ready) = found.await {
                 return ready;
@@ -100,8 +155,29 @@ impl Replica {
         }
     }
 
+    /// Waits until it answers for the mesh, leading or not.
+    pub async fn serves(&self) -> Value {
+        for _ in 0..3 {
+            let found = tokio::time::timeout(
+                std::time::Duration::from_secs(9),
+                eventually("service", async || self.ready().filter(|r| r["mesh"].is_string())),
+            );
+            if let Ok(ready) = found.await {
+                return ready;
+            }
+        }
+        panic!("it does not serve: {}", self.log());
+    }
+
+    /// Says who may use the API; it takes a moment.
+    pub fn access(&self, text: &str) {
+        std::fs::write(self.dir.path().join("access.yaml"), text).unwrap();
+    }
+
     pub fn is_leading(&self) -> bool {
-        self.ready().is_some_and(|ready| ready["mesh"].is_string())
+        let log = self.log();
+        let last = |what: &str| log.rfind(what).map_or(0, |at| at + 1);
+        last("leading") > last("the lead was lost")
     }
 
     pub async fn address(&self, of: &str) -> SocketAddr {
@@ -171,6 +247,23 @@ impl Replica {
     pub async fn kill(mut self) {
         self.child.kill().await.unwrap();
     }
+}
+
+/// This machine's own: endpoints may not be on the loopback address. Nothing is sent.
+fn own_address() -> std::net::IpAddr {
+    let socket = std::net::UdpSocket::bind("0.0.0.0:0").unwrap();
+    // TEST-NET-3 (RFC 5737).
+    match socket.connect("203.0.113.1:9").and_then(|()| socket.local_addr()) {
+        Ok(own) => own.ip(),
+        Err(_) => std::net::Ipv4Addr::LOCALHOST.into(),
+    }
+}
+
+/// Whether several replicas can be endpoints here.
+pub fn can_announce() -> bool {
+    let can = !own_address().is_loopback();
+    assert!(can || std::env::var("WEIR_TESTS").as_deref() != Ok("all"), "no address but loopback");
+    can
 }
 
 pub fn base64(text: &str) -> Vec<u8> {

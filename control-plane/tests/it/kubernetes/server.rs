@@ -26,6 +26,7 @@ const KINDS: &[(&str, &str, &str, &str, &str)] = &[
     ("gateway.networking.k8s.io", "v1", "GRPCRoute", "grpcroutes", "Namespaced"),
     ("gateway.networking.k8s.io", "v1", "ReferenceGrant", "referencegrants", "Namespaced"),
     ("weir.dev", "v1alpha1", "TrafficSplit", "trafficsplits", "Namespaced"),
+    ("weir.dev", "v1alpha1", "Rollout", "rollouts", "Namespaced"),
     ("weir.dev", "v1alpha1", "RateLimitPolicy", "ratelimitpolicies", "Namespaced"),
 ];
 
