@@ -431,7 +431,6 @@ impl Control {
     /// Counts what a router reports, whichever control plane it is connected to.
     pub fn take_report(&self, router: &str, service: &ServiceName, report: &pb::Report) {
         self.edges.record(service, report);
-        self.rollouts.feed.report(report);
         self.edges.measured(router, report);
         self.rollouts.feed.report(report);
     }
