@@ -5,8 +5,7 @@ use std::path::PathBuf;
 use weir_mesh::policy::PolicyKind;
 use weir_mesh::rollout;
 use weir_proto::weir::control::v1::{
-    ChangeRolloutRequest,
-    DeletePolicyRequest, DeleteRouteRequest, DeleteTcpRouteRequest,
+    ChangeRolloutRequest, DeletePolicyRequest, DeleteRouteRequest, DeleteTcpRouteRequest,
 };
 
 use super::block_on;

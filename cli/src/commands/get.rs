@@ -53,7 +53,8 @@ impl Get {
     /// The API's.
     pub fn run(self) -> Result<(), Error> {
         let format = self.connect.output;
-        if self.name.is_some() && !matches!(self.what, What::Routes | What::Policies | What::Rollouts)
+        if self.name.is_some()
+            && !matches!(self.what, What::Routes | What::Policies | What::Rollouts)
         {
             return Err(Error::new("only routes, policies and rollouts are asked for by name"));
         }
@@ -112,8 +113,7 @@ async fn rollouts(client: Client, format: Format, name: Option<&str>) -> Result<
 
 async fn routes(mut client: Client, format: Format, name: Option<&str>) -> Result<(), Error> {
     if format != Format::Table {
-        let routes =
-            |object: &Object| matches!(object, Object::Route(_) | Object::TcpRoute(_));
+        let routes = |object: &Object| matches!(object, Object::Route(_) | Object::TcpRoute(_));
         return documents(client, format, name, "routes", routes).await;
     }
     let mut answer = client.list_routes(ListRoutesRequest {}).await?.into_inner();

@@ -5,7 +5,8 @@ use weir_mesh::policy::value;
 use weir_mesh::rollout::read_rollout;
 use weir_mesh::wire;
 use weir_proto::weir::control::v1::{
-    ListPoliciesRequest, ListRolloutsRequest, ListRoutesRequest, ListServicesRequest, ListTcpRoutesRequest,
+    ListPoliciesRequest, ListRolloutsRequest, ListRoutesRequest, ListServicesRequest,
+    ListTcpRoutesRequest,
 };
 use weir_proto::weir::mesh::v1::Service;
 

@@ -67,11 +67,13 @@ impl Start {
             None => of_file(&self.what)?,
         };
         // Mistakes are told as the command line's before anyone is asked.
-        read_rollout(&name, &spec, "").map_err(|invalid| {
-            Error::of_lines(invalid.0.iter().map(ToString::to_string))
-        })?;
-        let rollout =
-            Rollout { name: name.clone(), spec: Some(value::to_struct(&spec)), ..Rollout::default() };
+        read_rollout(&name, &spec, "")
+            .map_err(|invalid| Error::of_lines(invalid.0.iter().map(ToString::to_string)))?;
+        let rollout = Rollout {
+            name: name.clone(),
+            spec: Some(value::to_struct(&spec)),
+            ..Rollout::default()
+        };
         let request = StartRolloutRequest {
             rollout: Some(rollout),
             reason: self.reason,

@@ -38,11 +38,9 @@ pub(super) async fn follow(client: &mut Client, name: &str, format: Format) -> R
         if show::is_final(&status) {
             return match status.phase() {
                 Phase::Succeeded => Ok(()),
-                _ => Err(Error::new(format!(
-                    "{name}: {}: {}",
-                    show::phase(&status),
-                    status.message
-                ))),
+                _ => {
+                    Err(Error::new(format!("{name}: {}: {}", show::phase(&status), status.message)))
+                }
             };
         }
     }
