@@ -98,12 +98,7 @@ impl Resources for Engine {
         bad.finish(Some(admitted)).map_err(ChangeError::Invalid)
     }
 
-    fn write(
-        &self,
-        control: &Control,
-        asked: Asked,
-        edits: &[Edit],
-    ) -> Result<Made, ChangeError> {
+    fn write(&self, control: &Control, asked: Asked, edits: &[Edit]) -> Result<Made, ChangeError> {
         let author = &asked.author;
         let steps = self.steps(edits)?;
         // Somebody asked for it, against whoever set it before. A rollout asks for

@@ -130,8 +130,10 @@ impl ClusterStore {
             EntryRecord::decode((*bytes).clone()).is_ok_and(|record| !record.changes.is_empty())
         };
         let mut entries = inner.entries.range(..=revision).rev();
+        let found = entries.find(changes).map(|(&revision, _)| revision);
         // Of what is older than all that is kept, nobody knows better.
-        entries.find(changes).map_or(revision, |(&revision, _)| revision)
+        let oldest = inner.entries.first_key_value().map(|(&oldest, _)| oldest);
+        found.or(oldest.filter(|oldest| *oldest > 1)).unwrap_or(0)
     }
 
     /// The newest revision of which all is seen by who has not seen the last changes of

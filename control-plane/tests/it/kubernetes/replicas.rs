@@ -69,10 +69,8 @@ async fn any_replica_serves_reads_watches_and_writes() {
     }
     let first = history(&all[0]).await;
     for replica in &all[1..] {
-        eventually("the same history", async || {
-            (history(replica).await == first).then_some(())
-        })
-        .await;
+        eventually("the same history", async || (history(replica).await == first).then_some(()))
+            .await;
     }
     let verified = all[2].get("/v1/history/verify").await;
     assert_eq!(verified["ok"], true, "{verified}");
@@ -85,7 +83,7 @@ async fn write(replica: &Replica, path: &str, who: &str, stop: &AtomicBool) -> V
         if stop.load(Ordering::Relaxed) {
             break;
         }
-        let reason = format!("{who} {i}");
+        let reason = format!("{who}-{i}");
         let shift = json!({
             "weights": { "v1": i, "v2": if who == "a" { 1 } else { 2 } },
             "reason": reason, "idempotencyKey": reason,
@@ -134,11 +132,8 @@ async fn a_leader_that_is_killed_loses_no_acknowledged_change() {
         stop.store(true, Ordering::Relaxed);
         (killed, led, next)
     };
-    let (first, other, (killed, led, next)) = tokio::join!(
-        write(&second, &path, "a", &stop),
-        write(&third, &path, "b", &stop),
-        kill,
-    );
+    let (first, other, (killed, led, next)) =
+        tokio::join!(write(&second, &path, "a", &stop), write(&third, &path, "b", &stop), kill,);
     let acknowledged: Vec<_> = first.into_iter().chain(other).collect();
     let first_after = acknowledged.iter().map(|a| a.at).filter(|at| *at > killed + led).min();
     println!(

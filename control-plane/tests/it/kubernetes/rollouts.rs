@@ -150,7 +150,8 @@ async fn a_rollout_goes_on_when_the_leader_is_killed() {
     for entry in history["entries"].as_array().unwrap() {
         for change in entry["changes"].as_array().unwrap() {
             // `products.shop: v1=100 v2=0 -> v1=92 v2=8`
-            let after = change.as_str().and_then(|text| text.split_once("-> ")).unwrap_or_default().1;
+            let after =
+                change.as_str().and_then(|text| text.split_once("-> ")).unwrap_or_default().1;
             if let Some((_, weight)) = after.split_once("v2=") {
                 let weight: u64 =
                     weight.split(|c: char| !c.is_ascii_digit()).next().unwrap().parse().unwrap();
