@@ -87,7 +87,7 @@ def draw(report):
                 plot.text(plot.WIDTH - right + 8, middle + 4, words, size=10, fill=colour)
             )
     title = f"Time to the verdict, and how many were wrong ({report['runs']:,} canaries each)"
-    below = "median (dot) to 95th percentile; an open end: no verdict within the limit"
+    below = "median (dot) to 95th percentile; dotted or hollow: no verdict within the limit"
     return plot.page(bottom + 34, parts, title, below)
 
 

@@ -20,6 +20,9 @@ pub struct Options {
     /// Simulated rollouts of each scenario
     #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
     runs: u32,
+    /// Odds of failing that the canary may have, as a multiple of the baseline's
+    #[arg(long, default_value_t = 1.0)]
+    tolerance_ratio: f64,
     /// Only this scenario; may be repeated
     #[arg(long, value_name = "NAME")]
     scenario: Vec<String>,
@@ -53,12 +56,12 @@ struct Row {
 }
 
 /// The plan that all scenarios are judged by.
-fn draft() -> Draft {
+fn draft(tolerance_ratio: f64) -> Draft {
     Draft {
         alpha: 0.01,
         beta: 0.01,
         min_requests: 100,
-        success: Some(SuccessCheck { tolerance_ratio: 1.0, margin: 0.005 }),
+        success: Some(SuccessCheck { tolerance_ratio, margin: 0.005 }),
         latency: vec![
             LatencyCheck { quantile: 0.5, tolerance: 0.1, margin: 0.05 },
             LatencyCheck { quantile: 0.99, tolerance: 0.1, margin: 0.005 },
@@ -77,7 +80,7 @@ pub fn run(options: &Options) -> Result<Report, String> {
             return Err(format!("no scenario {name:?}; there are {}", names.join(", ")));
         }
     }
-    let draft = draft();
+    let draft = draft(options.tolerance_ratio);
     let plan = Plan::new(draft.clone()).map_err(|e| e.to_string())?;
     let latencies = Latencies::new();
     let wanted = |scenario: &&Scenario| {

@@ -179,6 +179,7 @@ mod tests {
             "unchanged": false,
             "warnings": [],
             "changes": [],
+            "replayed": false,
         });
         assert_eq!(value, want);
     }

@@ -1,11 +1,12 @@
 //! Who may do what.
 //!
-//! `door` finds out who calls (a token, a certificate, an OIDC token), `methods` says
-//! what that needs, and `refusals` writes into the history who was refused.
+//! `door` finds out who calls (a token, a certificate, an OIDC token), `gate` lets
+//! those through whose role is high enough for the method (`methods`), and `refusals` writes into the history who was refused.
 
 mod document;
 mod door;
 mod fetch;
+mod gate;
 mod grants;
 mod methods;
 mod oidc;
@@ -22,7 +23,7 @@ use weir_proto::weir::control::v1 as pb;
 #[cfg(feature = "kubernetes")]
 pub use door::Reviews;
 pub use door::{Access, AccessArgs, Denial};
-pub use methods::{least, name as method_name, object};
+pub use gate::call;
 pub use refusals::Refusals;
 
 use crate::control::Control;

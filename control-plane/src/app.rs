@@ -7,7 +7,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -47,6 +47,8 @@ use crate::traces::{Receiver, Traces};
 
 /// Routers that register in one burst are written once.
 const SAVE_AFTER: Duration = Duration::from_millis(50);
+/// No later than this, however long it takes.
+const SAVE_AFTER_MAX: Duration = Duration::from_secs(1);
 /// How long Consul may take for its first answers before the mesh starts without.
 const FIRST_ANSWERS: Duration = Duration::from_secs(5);
 
@@ -263,8 +265,7 @@ fn open(config: &Config, shutdown: Shutdown) -> Result<Parts, StartError> {
     let consul = Settings::read(&config.consul)?;
     let consul =
         consul.map(|found| Arc::new(Consul::new(found, trust_domain.clone(), &config.data)));
-    let mut desired = store.load()?;
-    desired.newest_change = store.newest_change()?;
+    let mut desired = store.newest()?;
     desired.discover(consul.as_ref().map(|consul| consul.discovered()).unwrap_or_default());
     Ok(Parts {
         desired,
@@ -441,13 +442,17 @@ fn background(
 /// Writes down who is there, a moment after each change.
 async fn keep_saved(control: &Arc<Control>, path: PathBuf) {
     let mut members = control.registry.watch_members();
+    let mut wait = SAVE_AFTER;
     while members.changed().await.is_ok() {
-        tokio::time::sleep(SAVE_AFTER).await;
+        tokio::time::sleep(wait).await;
         members.mark_unchanged();
+        let began = Instant::now();
         let (own, path) = (control.clone(), path.clone());
         let saved = tokio::task::spawn_blocking(move || registry::save(&own.registry, &path));
         if let Ok(Err(error)) = saved.await {
             tracing::warn!(%error, "who is there cannot be written down");
         }
+        // A tenth of the time at most, where many come and go.
+        wait = (began.elapsed() * 9).clamp(SAVE_AFTER, SAVE_AFTER_MAX);
     }
 }

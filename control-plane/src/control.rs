@@ -142,12 +142,7 @@ pub trait Resources: Send + Sync {
     ///
     /// # Errors
     /// [`ChangeError`], which says what was changed nevertheless.
-    fn write(
-        &self,
-        control: &Control,
-        asked: Asked,
-        edits: &[Edit],
-    ) -> Result<Made, ChangeError>;
+    fn write(&self, control: &Control, asked: Asked, edits: &[Edit]) -> Result<Made, ChangeError>;
 }
 
 /// Everything that requests and background tasks share.
@@ -352,10 +347,10 @@ impl Control {
     }
 
     fn note_blocking(&self, author: Author, action: Action) -> Result<(), StoreError> {
-        if !self.replica.leads() {
-            return Err(StoreError::Task("another replica leads".to_owned()));
-        }
         let _one_at_a_time = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
+        if !self.replica.leads() {
+            return Err(StoreError::NotLeading);
+        }
         let entry = self.store.commit(&Commit {
             base: self.desired.borrow().revision,
             nanos: text::unix_nanos(),
@@ -402,7 +397,7 @@ impl Control {
         let _one_at_a_time = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
         let newest = self.store.refresh()?;
         if newest > self.desired.borrow().revision {
-            let mut next = self.store.load()?;
+            let mut next = self.store.newest()?;
             next.discover(self.desired.borrow().found());
             self.desired.send_replace(Arc::new(next));
         }
@@ -433,6 +428,7 @@ impl Control {
         self.edges.record(service, report);
         self.rollouts.feed.report(report);
         self.edges.measured(router, report);
+        self.rollouts.feed.report(report);
     }
 
     /// Counts what a router of this control plane reports, and tells the others.

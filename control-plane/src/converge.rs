@@ -49,7 +49,7 @@ pub async fn wait(
 /// How far a revision has come by now.
 #[must_use]
 pub fn now(registry: &Registry, revision: Revision) -> Converged {
-    told(&mut registry.routers().iter(), revision, Instant::now())
+    registry.look(|routers| told(routers, revision, Instant::now()))
 }
 
 /// Whether waiting longer changes nothing. Asked after each answer of each router, so it

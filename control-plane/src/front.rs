@@ -6,7 +6,6 @@ mod json;
 
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{
@@ -14,14 +13,14 @@ use http::header::{
     X_CONTENT_TYPE_OPTIONS,
 };
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
-use http_body_util::{BodyExt as _, Full, Limited};
+use http_body_util::Full;
 use hyper::body::Incoming;
 use tonic::Status;
 use tonic::body::Body;
 use tonic::service::Routes;
-use weir_mesh::transcode::{Deframer, Transcoder, error_json};
+use weir_mesh::transcode::{Transcoder, error_json};
 
-use crate::access::{self, Access, Caller, Denial};
+use crate::access::{Access, Denial};
 use crate::control::Control;
 use crate::metrics::Metrics;
 use crate::replica;
@@ -32,10 +31,6 @@ const PAGE: &str = include_str!("front/page.html");
 const PAGE_POLICY: &str = "default-src 'none'; script-src 'unsafe-inline'; style-src \
      'unsafe-inline'; connect-src 'self'; base-uri 'none'; form-action 'none'; \
      frame-ancestors 'none'";
-/// Bytes of a refused request that are looked at, to say what it was about.
-const MAX_REFUSED: usize = 64 * 1024;
-/// How long they may take.
-const REFUSED_PATIENCE: Duration = Duration::from_secs(2);
 
 /// Answers requests to the API listener.
 #[derive(Clone)]
@@ -90,7 +85,7 @@ impl Inner {
             }
         }
         if grpc {
-            return self.dispatch(request).await;
+            return replica::call(&self.control, &self.routes, request).await;
         }
         if get && request.uri().path() == "/metrics" {
             let text = self.metrics.render(&self.control);
@@ -118,24 +113,6 @@ impl Inner {
         })
     }
 
-    /// Calls the API for a caller who may; a refusal is an answer of gRPC too.
-    async fn dispatch(&self, request: Request<Body>) -> Response<Body> {
-        let path = request.uri().path();
-        let least = access::least(path);
-        let caller = request.extensions().get::<Caller>().cloned().unwrap_or_default();
-        if caller.role >= least {
-            return replica::call(&self.control, &self.routes, request).await;
-        }
-        let (method, path) = (access::method_name(path), path.to_owned());
-        let object = match message(request.into_body()).await {
-            Some(message) => access::object(&path, &message),
-            None => None,
-        };
-        let what = object.map_or(method.clone(), |object| format!("{method} of {object}"));
-        let refused = access::check_role(&self.control, &caller, least, &what).await;
-        refused.err().unwrap_or_else(|| Status::permission_denied(what)).into_http()
-    }
-
     /// Tells somebody who is not let in at all.
     async fn deny(&self, denial: Denial, grpc: bool, peer: Option<IpAddr>) -> Response<Body> {
         let status = match denial {
@@ -153,15 +130,6 @@ impl Inner {
         }
         refuse(StatusCode::FORBIDDEN, status.code(), status.message())
     }
-}
-
-/// The beginning of a gRPC request: as much as says what it is about.
-async fn message(body: Body) -> Option<Bytes> {
-    let body = Limited::new(body, MAX_REFUSED).collect();
-    let body = tokio::time::timeout(REFUSED_PATIENCE, body).await.ok()?.ok()?;
-    let mut frames = Deframer::new(MAX_REFUSED);
-    frames.push(body.to_bytes());
-    frames.next_message().ok().flatten()
 }
 
 fn is_grpc(headers: &HeaderMap) -> bool {

@@ -143,13 +143,6 @@ impl Desired {
         }
     }
 
-    /// The rollout that owns the weights of a service, if one does.
-    #[must_use]
-    pub fn rollout_of(&self, service: &ServiceName) -> Option<&Held<Rollout>> {
-        let mut rollouts = self.rollouts.values();
-        rollouts.find(|held| held.value.spec.service == *service && held.value.owns())
-    }
-
     /// The same after an entry that changes nothing.
     #[must_use]
     pub fn noted(&self, revision: Revision) -> Self {
@@ -165,6 +158,13 @@ impl Desired {
                 self.newest_change == other.newest_change && self.noted(other.revision) == *other
             }
         }
+    }
+
+    /// The rollout that owns the weights of a service, if one does.
+    #[must_use]
+    pub fn rollout_of(&self, service: &ServiceName) -> Option<&Held<Rollout>> {
+        let mut rollouts = self.rollouts.values();
+        rollouts.find(|held| held.value.spec.service == *service && held.value.owns())
     }
 
     /// The revision of an object's last change; none: it is not there. Of mesh-wide
@@ -466,8 +466,13 @@ pub enum StoreError {
     /// The Kubernetes API or Consul failed.
     #[error("the store failed: {0}")]
     Cluster(String),
-    /// The backend failed.
-    #[error("the store failed: {0}")]
+    /// The backend failed. Whether the last change is on disk is not known; nothing more
+    /// is written until the file has been opened, and checked, again.
+    #[error(
+        "the store failed: {0}; no change is made until the control plane is restarted: make \
+         room on its disk, or replace it, then restart. Whether the change that failed was made, \
+         the history says then"
+    )]
     Backend(Box<redb::Error>),
 }
 
@@ -503,6 +508,14 @@ pub trait Store: Send + Sync + 'static {
     /// # Errors
     /// When it cannot be read.
     fn last_change(&self, of: &ObjectKey, revision: Revision) -> Result<Option<Entry>, StoreError>;
+
+    /// The newest desired state, with the newest revision that changed something.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    fn newest(&self) -> Result<Desired, StoreError> {
+        Ok(Desired { newest_change: self.newest_change()?, ..self.load()? })
+    }
 
     /// The newest revision that changed something; 0: none did. Where older entries
     /// were forgotten, it is none before the oldest that is kept.

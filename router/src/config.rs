@@ -54,14 +54,8 @@ pub struct Args {
     pub zone: String,
     /// The control plane's mesh listener; with several replicas, those of all, separated by
     /// commas. Names are looked up at each connection.
-    #[arg(
-        long,
-        value_name = "HOST:PORT,...",
-        value_delimiter = ',',
-        required = true,
-        env = "WEIR_CONTROL_MESH"
-    )]
-    pub control: Vec<Remote>,
+    #[arg(long, value_name = "HOST:PORT,...", env = "WEIR_CONTROL_MESH")]
+    pub control: Remote,
     /// Roots to trust at the start, PEM.
     #[arg(long, value_name = "FILE", env = "WEIR_TRUST_BUNDLE")]
     pub trust_bundle: PathBuf,

@@ -201,8 +201,12 @@ impl Router<'_> {
         let instance = pb::Instance {
             id: id.clone(),
             service: service.clone(),
-            version: if self.index / self.fleet.services.len() % 2 == 0 { "v1" } else { "v2" }
-                .into(),
+            version: if (self.index / self.fleet.services.len()).is_multiple_of(2) {
+                "v1"
+            } else {
+                "v2"
+            }
+            .into(),
             address: format!("10.1.{}.{}:15006", host / 250, 1 + host % 250),
             zone: "a".into(),
             healthy: true,
@@ -220,6 +224,7 @@ impl Router<'_> {
             deltas: self.fleet.deltas,
             certificate_not_after: 1,
             service,
+            ..Default::default()
         }
     }
 }

@@ -110,3 +110,19 @@ fn the_first_byte_is_waited_for() {
     let missing = refused(&format!("{ask} 60000 -- /nonexistent/program"));
     assert!(missing.contains("/nonexistent/program"), "{missing}");
 }
+
+#[test]
+fn simulated_canaries_are_judged_the_same_each_time() {
+    let ask = "analysis --runs 20 --scenario fail-20pct --scenario good";
+    let report = run(ask);
+    let [good, bad] = report["scenarios"].as_array().unwrap().as_slice() else { panic!() };
+    assert_eq!((&good["name"], &good["wrong_is"]), (&json!("good"), &json!("rolled_back")));
+    assert_eq!((&bad["name"], &bad["weir"]["rolled_back"]), (&json!("fail-20pct"), &json!(20)));
+    assert!(bad["weir"]["seconds"]["p95"].as_u64() < bad["naive"]["seconds"]["p95"].as_u64());
+    assert_eq!(run(ask), report);
+
+    let missing = refused("analysis --scenario nothing");
+    assert!(missing.contains("fail-20pct"), "{missing}");
+    let beyond = refused("analysis --runs 1 --tolerance-ratio 0.5");
+    assert!(beyond.contains("success.toleranceRatio"), "{beyond}");
+}

@@ -148,7 +148,8 @@ impl Control {
     pub async fn refuse(self: &Arc<Self>, caller: &Caller, call: &str, why: &str) -> Status {
         let actor = caller.actor();
         tracing::warn!(actor, call, why, "refused");
-        if lock(&self.refusals.budget).take(Instant::now()) {
+        // What changes something is refused by the leader: this is seldom elsewhere.
+        if self.replica.leads() && lock(&self.refusals.budget).take(Instant::now()) {
             let author = Author { actor, reason: format!("{call}: {why}") };
             if let Err(error) = self.note(author, Action::Refused).await {
                 tracing::error!(%error, "a refusal is not in the history");
@@ -161,7 +162,8 @@ impl Control {
     }
 
     /// Writes what was gathered: at once when nothing was for a minute, and at most
-    /// once in a minute, until a stop is asked for, which loses nothing.
+    /// once in a minute, until a stop is asked for, which loses nothing. Who does not
+    /// lead goes on counting.
     pub async fn keep_refusals(self: &Arc<Self>) {
         while !self.shutdown.is_requested() {
             tokio::select! {
@@ -179,6 +181,9 @@ impl Control {
     }
 
     async fn write_refusals(self: &Arc<Self>) {
+        if !self.replica.leads() {
+            return;
+        }
         for author in self.refusals.take() {
             if let Err(error) = self.note(author, Action::Refused).await {
                 tracing::error!(%error, "refusals are not in the history");

@@ -158,10 +158,7 @@ fn check_manager(
         if force {
             return Ok(rollout::pause_for(&held.value, author));
         }
-        let error = rollout::ManagedBy {
-            rollout: held.value.name.clone(),
-            service: name.clone(),
-        };
+        let error = rollout::ManagedBy { rollout: held.value.name.clone(), service: name.clone() };
         return Err(ChangeError::Precondition(error.to_string()));
     }
     match desired.manager(name) {

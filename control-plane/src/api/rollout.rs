@@ -219,9 +219,8 @@ pub(super) async fn promote(
     request: pb::PromoteRolloutRequest,
 ) -> Result<pb::Rollout, Status> {
     let (name, full) = (request.name.clone(), request.full);
-    let what = move |desired: &Desired, name: &str, act: &Act| {
-        rollout::promote(desired, name, full, act)
-    };
+    let what =
+        move |desired: &Desired, name: &str, act: &Act| rollout::promote(desired, name, full, act);
     asked(control, &caller, ask!(request, caller), what).await?;
     get(control, &name)
 }

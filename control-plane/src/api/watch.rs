@@ -69,7 +69,10 @@ impl MeshService for Watch {
         // One slot: while a router reads slowly, newer snapshots replace older ones.
         let (answers, stream) = mpsc::channel(1);
         tokio::spawn(async move {
-            if let Err(status) = serve(&control, &peer.0, requests, &answers).await {
+            let ended = serve(&control, &peer.0, requests, &answers).await;
+            // Whoever stops waits for the stream's end: nothing is held then.
+            drop(control);
+            if let Err(status) = ended {
                 // The router may be gone: then nobody needs to hear why.
                 let _ = answers.send(Err(status)).await;
             }

@@ -42,7 +42,7 @@ pub(super) async fn start(
     let authority = authority(config, &endpoint, &prefix)?;
     let store = Arc::new(ConsulStore::open(endpoint.clone(), prefix.clone(), lead.clone())?);
     let consul = Arc::new(Consul::new(settings, trust_domain.clone(), &config.data));
-    let mut desired = store.load()?;
+    let mut desired = store.newest()?;
     desired.discover(consul.discovered());
     let parts = Parts {
         desired,

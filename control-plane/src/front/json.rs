@@ -10,6 +10,7 @@ use weir_mesh::transcode::{Call, Deframer, Found, GrpcStatus, Transcoder, frame,
 
 use super::{Inner, answer as reply, method_not_allowed, refuse};
 use crate::api::{IDEMPOTENCY_KEY, MAX_MESSAGE};
+use crate::replica;
 
 const JSON: &str = "application/json";
 
@@ -51,7 +52,8 @@ pub(super) async fn answer(front: &Inner, request: Request<Body>) -> Response<Bo
         Ok(uri) => *inner.uri_mut() = uri,
         Err(_) => return broken(),
     }
-    let mut answer = finish(transcoder, &found, front.dispatch(inner).await).await;
+    let mut answer =
+        finish(transcoder, &found, replica::call(&front.control, &front.routes, inner).await).await;
     if head {
         *answer.body_mut() = Body::default();
     }

@@ -27,7 +27,7 @@ struct SavedRouters {
 /// # Errors
 /// What the file system answers.
 pub fn save(registry: &Registry, path: &Path) -> io::Result<()> {
-    let routers = registry.routers().iter().map(|router| hello(&router.registration)).collect();
+    let routers = registry.look(|all| all.map(|router| hello(&router.registration)).collect());
     file::write_secret(path, SavedRouters { routers }.encode_to_vec())
 }
 

@@ -12,6 +12,7 @@ use weir_mesh::identity::SpiffeId;
 
 use super::caller::{self, CALLER};
 use super::methods::{API, writes};
+use crate::access;
 use crate::api::Peer;
 use crate::control::Control;
 use crate::serve::{Handler, call};
@@ -76,6 +77,6 @@ impl MeshDoor {
             return not_leading().into_http();
         }
         request.extensions_mut().insert(caller);
-        call(self.api, request).await
+        access::call(&self.control, &self.api, request).await
     }
 }

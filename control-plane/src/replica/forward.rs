@@ -22,10 +22,9 @@ use tonic::{Code, Status};
 
 use super::door::NOT_LEADING;
 use super::{Lead, Peer, caller, link, methods};
-use crate::access::Caller;
+use crate::access::{self, Caller};
 use crate::api::MAX_MESSAGE;
 use crate::control::Control;
-use crate::serve;
 
 /// How long a write waits for somebody to lead, in all.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -43,7 +42,7 @@ pub async fn call(
     request: Request<Body>,
 ) -> Response<Body> {
     if !methods::writes(request.uri().path()) {
-        return serve::call(routes.clone(), request).await;
+        return access::call(control, routes, request).await;
     }
     match Write::read(request).await {
         Ok(write) => write.answer(control, routes).await,
@@ -97,7 +96,7 @@ impl Write {
         loop {
             let now = lead.borrow_and_update().clone();
             let sent = match now {
-                Lead::Own => collected(serve::call(routes.clone(), self.local()).await).await,
+                Lead::Own => collected(access::call(control, routes, self.local()).await).await,
                 Lead::Other(peer) => self.send(control, &peer).await,
                 Lead::Nobody => Sent::Nothing("no control plane leads now".to_owned()),
             };

@@ -29,6 +29,7 @@ use crate::consul::ConsulArgs;
 use crate::registry::{Presence, Registry};
 use crate::store::{Commit, Desired, Embedded, Entry, ObjectKey, Revision, Store, StoreError};
 
+const VIEWER: &str = "a-token-of-one-who-looks";
 const TOKEN: &str = "a-token-of-these-tests";
 
 /// One store that several control planes use.
@@ -66,13 +67,18 @@ impl Mesh {
     fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
         let store = Embedded::open(&dir.path().join("weir.redb")).unwrap();
+        let hash = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, VIEWER.as_bytes());
+        let hash = crate::text::hex(hash.as_ref());
+        let access = format!("tokens: [{{name: vera, sha256: {hash}, role: viewer}}]");
+        std::fs::write(dir.path().join("access.yaml"), access).unwrap();
         Self { store: Arc::new(Shared(store, watch::Sender::new(0))), dir }
     }
 
     async fn replica(&self, name: &str) -> Running {
         let data = self.dir.path().join(name);
         std::fs::create_dir_all(&data).unwrap();
-        let config = config(&data);
+        let mut config = config(&data);
+        config.access.access = Some(self.dir.path().join("access.yaml"));
         let listeners = Listeners::bind(&config).await.unwrap();
         let ca = self.dir.path().join("ca");
         let parts = Parts {
@@ -136,13 +142,17 @@ fn hand_over(from: &Running, to: &Running) {
 }
 
 async fn http(of: &Running, method: &str, path: &str, body: Value) -> (u16, Value) {
+    http_as(TOKEN, of, method, path, body).await
+}
+
+async fn http_as(token: &str, of: &Running, method: &str, path: &str, body: Value) -> (u16, Value) {
     use hyper_util::client::legacy::Client;
     use hyper_util::rt::TokioExecutor;
     let body = if body.is_null() { String::new() } else { body.to_string() };
     let request = http::Request::builder()
         .method(method)
         .uri(format!("http://{}{path}", of.api))
-        .header("authorization", format!("Bearer {TOKEN}"))
+        .header("authorization", format!("Bearer {token}"))
         .header("x-weir-actor", "eve")
         .header("content-type", "application/json")
         .body(Full::<bytes::Bytes>::from(body))
@@ -267,6 +277,27 @@ async fn a_write_to_any_replica_is_made_by_the_leader_in_the_callers_name() {
     let shift = json!({"weights": {"v1": 1, "v2": 1}, "allowEmpty": true});
     let (status, made) = http(&a, "POST", "/v1/services/products/shift", shift).await;
     assert_eq!((status, &made["revision"]), (200, &json!(2)), "{made}");
+    a.stop().await;
+    b.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refusal_at_any_replica_is_the_leaders_to_make_and_to_write_down() {
+    let mesh = Mesh::new();
+    let (a, b) = mesh.pair().await;
+    assert_eq!(http(&a, "POST", "/v1/apply", products(100, 0)).await.0, 200);
+    for replica in [&a, &b] {
+        let path = "/v1/services/products/shift";
+        let (status, answer) = http_as(VIEWER, replica, "POST", path, json!({})).await;
+        assert_eq!(status, 403, "{answer}");
+        let entries = mesh.store.history(None, 10).unwrap();
+        assert_eq!(
+            (entries[0].action.as_str(), entries[0].actor.as_str()),
+            ("refused", "vera on behalf of eve")
+        );
+    }
+    assert_eq!(mesh.store.history(None, 10).unwrap().len(), 3);
+    assert_eq!(mesh.store.newest().unwrap().newest_change, 1);
     a.stop().await;
     b.stop().await;
 }

@@ -1,26 +1,22 @@
 //! What is known of a canary: what routers report, and what others say.
 
-use weir_mesh::rollout::{AnalysisSpec, Bounds, Rollout, Spec, Step};
+mod metrics;
+mod source;
 
+use weir_mesh::analysis::{Analysis, Decision, Histogram, Sample, Stratum};
+use weir_mesh::model::VersionName;
+use weir_mesh::rollout::{AnalysisSpec, Rollout, Spec, Step};
+use weir_proto::weir::mesh::v1 as pb;
+
+use self::source::Source;
 use super::feed::Edges;
 use super::live::{Judged, JudgedMetric, Verdict};
-use super::sources::{Heard, Said};
+use super::sources::Said;
 use crate::store::Revision;
-
-/// What a source outside of the mesh has said.
-struct Source {
-    name: String,
-    bounds: Bounds,
-    failed: u32,
-    /// In this step.
-    passed: u32,
-    last: Option<f64>,
-    trouble: Option<String>,
-}
 
 /// Collects all of it. It begins with nothing: also after a restart.
 pub struct Judge {
-    spec: Option<AnalysisSpec>,
+    routers: Option<Routers>,
     sources: Vec<Source>,
     /// Requests to the canary that this step's weights decided.
     in_step: u64,
@@ -28,76 +24,80 @@ pub struct Judge {
     needed: u64,
 }
 
+/// What routers report.
+struct Routers {
+    spec: AnalysisSpec,
+    analysis: Analysis,
+    /// Only shown.
+    canary: Histogram,
+    baseline: Histogram,
+}
+
 impl Judge {
     /// Nothing is known yet.
     pub fn new(spec: &Spec) -> Self {
-        let spec = spec.analysis.clone();
-        let prometheus = spec.iter().flat_map(|a| &a.prometheus).map(|q| (&q.name, q.bounds));
-        let hooks = spec.iter().flat_map(|a| &a.webhooks).map(|h| (&h.name, h.bounds));
-        let source = |(name, bounds): (&String, Bounds)| Source {
-            name: name.clone(),
-            bounds,
-            failed: 0,
-            passed: 0,
-            last: None,
-            trouble: None,
-        };
-        let sources = prometheus.chain(hooks).map(source).collect();
-        let needed = spec.as_ref().map_or(0, |spec| spec.min_requests);
-        Self { spec, sources, in_step: 0, needed }
+        let routers = spec.analysis.clone().map(|spec| Routers {
+            analysis: Analysis::new(spec.plan.clone()),
+            canary: Histogram::new(),
+            baseline: Histogram::new(),
+            spec,
+        });
+        let sources = spec.analysis.iter().flat_map(Source::all).collect();
+        let mut judge = Self { routers, sources, in_step: 0, needed: 0 };
+        judge.needed = judge.least();
+        judge
+    }
+
+    fn least(&self) -> u64 {
+        self.routers.as_ref().map_or(0, |routers| routers.spec.plan.parts().min_requests)
     }
 
     /// A step begins, or its weights were set again.
     pub fn step(&mut self, rollout: &Rollout) {
         self.in_step = 0;
-        self.needed = self.spec.as_ref().map_or(0, |spec| spec.min_requests);
-        if let Some(Step::Analyze { min_requests: Some(min), .. }) =
-            rollout.spec.steps.get(rollout.state.step)
-        {
-            self.needed = *min;
-        }
-        self.sources.iter_mut().for_each(|source| source.passed = 0);
+        self.needed = match rollout.spec.steps.get(rollout.state.step) {
+            Some(Step::Analyze { min_requests: Some(min), .. }) => *min,
+            _ => self.least(),
+        };
+        self.sources.iter_mut().for_each(Source::step);
     }
 
-    /// What one router has reported. What older weights decided is left out.
+    /// What one router has reported of some time. What older weights decided is left
+    /// out.
     pub fn hear(&mut self, edges: &Edges, rollout: &Rollout, weights: Revision) {
-        let canary = rollout.spec.canary.as_str();
-        for edge in edges.iter().filter(|edge| edge.revision >= weights) {
-            if edge.version == canary {
-                self.in_step = self.in_step.saturating_add(edge.requests);
-            }
+        let Some(routers) = &mut self.routers else { return };
+        let Some(stable) = &rollout.state.stable else { return };
+        let sample = |version: &VersionName| sample(edges, version, weights);
+        let canary = sample(&rollout.spec.canary);
+        let baseline = sample(rollout.spec.compared_with(stable));
+        if canary.requests == 0 && baseline.requests == 0 {
+            return;
         }
+        self.in_step = self.in_step.saturating_add(canary.requests);
+        routers.canary.merge(&canary.latency);
+        routers.baseline.merge(&baseline.latency);
+        routers.analysis.observe(&Stratum { canary, baseline });
     }
 
-    /// What a source has said.
+    /// What a source outside of the mesh has said.
     pub fn source(&mut self, said: Said) {
-        let Some(source) = self.sources.get_mut(said.source) else { return };
-        match said.value {
-            Ok(Heard::Good(value)) => {
-                source.passed = source.passed.saturating_add(1);
-                (source.last, source.trouble) = (value, None);
-            }
-            Ok(Heard::Bad(value)) => {
-                source.failed = source.failed.saturating_add(1);
-                (source.last, source.trouble) = (value, None);
-            }
-            Err(why) => source.trouble = Some(why),
+        if let Some(source) = self.sources.get_mut(said.source) {
+            source.hear(said.value);
         }
     }
 
     /// What follows from all of it.
     pub fn judged(&self) -> Judged {
-        if self.spec.is_none() {
-            return Judged::default();
-        }
-        let mut judged = Judged { verdict: Verdict::Promote, ..Judged::default() };
+        let Some(routers) = &self.routers else { return Judged::default() };
+        let mut judged = routers.judged();
         for source in &self.sources {
             let metric = source.judged();
-            merge(&mut judged, &metric);
+            worst(&mut judged, &metric);
             judged.metrics.push(metric);
         }
         if self.in_step < self.needed && judged.verdict == Verdict::Promote {
             judged.verdict = Verdict::NotEnough;
+            judged.more = Some(self.needed - self.in_step);
             judged.message = format!(
                 "not enough data: {} requests of the canary in this step; {} are needed",
                 self.in_step, self.needed
@@ -107,8 +107,22 @@ impl Judge {
     }
 }
 
+/// What a report says of a version, as far as these weights or newer ones decided it.
+fn sample(edges: &[pb::Edge], version: &VersionName, weights: Revision) -> Sample {
+    let mut sample = Sample::default();
+    let of = |edge: &&pb::Edge| edge.version == version.as_str() && edge.revision >= weights;
+    for edge in edges.iter().filter(of) {
+        sample.requests = sample.requests.saturating_add(edge.requests);
+        sample.failures = sample.failures.saturating_add(edge.failures.min(edge.requests));
+        if let Some(Ok(latency)) = edge.latency.as_ref().map(Histogram::try_from) {
+            sample.latency.merge(&latency);
+        }
+    }
+    sample
+}
+
 /// The worst verdict counts, and its words.
-fn merge(judged: &mut Judged, metric: &JudgedMetric) {
+fn worst(judged: &mut Judged, metric: &JudgedMetric) {
     let rank = |verdict: Verdict| match verdict {
         Verdict::RollBack => 3,
         Verdict::NotEnough => 2,
@@ -121,31 +135,39 @@ fn merge(judged: &mut Judged, metric: &JudgedMetric) {
     }
 }
 
-impl Source {
-    fn judged(&self) -> JudgedMetric {
-        let Bounds { min, max, failure_limit, passes, .. } = self.bounds;
-        let (verdict, message) = if self.failed > failure_limit {
-            let bounds = match (min, max) {
-                (Some(min), Some(max)) => format!("not {min} to {max}"),
-                (Some(min), None) => format!("below {min}"),
-                (None, Some(max)) => format!("above {max}"),
-                (None, None) => "bad".to_owned(),
-            };
-            let value = self.last.map_or(String::new(), |value| format!("{value} is "));
-            (Verdict::RollBack, format!("{value}{bounds}, {} times in all", self.failed))
-        } else if self.passed >= passes {
-            (Verdict::Promote, format!("good {} times", self.passed))
-        } else {
-            let trouble = self.trouble.as_deref().unwrap_or("no answer yet");
-            (Verdict::NotEnough, format!("not enough data: {trouble}"))
+impl Routers {
+    fn judged(&self) -> Judged {
+        let summary = self.analysis.summary();
+        let metrics: Vec<JudgedMetric> = summary
+            .metrics
+            .iter()
+            .map(|metric| metrics::judged(metric, &self.canary, &self.baseline))
+            .collect();
+        let (verdict, message, more) = match self.analysis.verdict() {
+            Decision::Promote => (Verdict::Promote, "the canary is good enough".to_owned(), None),
+            Decision::NotEnough { more, why } => {
+                let about = more.map_or(String::new(), |more| {
+                    format!("; about {more} requests of the canary more are needed")
+                });
+                (Verdict::NotEnough, format!("not enough data: {why}{about}"), more)
+            }
+            Decision::RollBack { metric, .. } => {
+                let name = metrics::name(metric);
+                let told = metrics.iter().find(|metric| metric.name == name);
+                let told = told.map(|metric| metric.message.clone()).unwrap_or_default();
+                (Verdict::RollBack, format!("{name}: {told}"), None)
+            }
         };
-        JudgedMetric {
-            name: self.name.clone(),
+        Judged {
             verdict,
-            canary: self.last.unwrap_or_default(),
-            limit: max.or(min).unwrap_or_default(),
             message,
-            ..JudgedMetric::default()
+            more,
+            metrics,
+            canary_requests: summary.canary_requests,
+            baseline_requests: summary.baseline_requests,
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,8 +1,11 @@
 //! The store of one machine: a redb file.
 
 mod check;
+#[cfg(test)]
+mod torture;
 
-use std::fs::{OpenOptions, Permissions};
+use std::fs::{File, OpenOptions, Permissions};
+use std::io;
 use std::ops::Range;
 use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::Path;
@@ -82,21 +85,57 @@ impl Embedded {
         Ok(verified)
     }
 
+    /// The same on another kind of disk, which may be damaged.
+    #[cfg(test)]
+    fn on(disk: impl redb::StorageBackend) -> Result<Self, StoreError> {
+        let store = Self::with(Database::builder().create_with_backend(disk)?)?;
+        match store.verify(&[])?.faults.into_iter().next() {
+            Some(Fault { revision, why }) => Err(StoreError::Damaged { revision, why }),
+            None => Ok(store),
+        }
+    }
+
     fn file(path: &Path) -> Result<Database, StoreError> {
+        let file = |error| StoreError::File(format!("{}: {error}", path.display()));
+        if !path.try_exists().map_err(file)? {
+            Self::make(path)?;
+        }
         // redb makes files that all may read, and so did older versions of this.
-        OpenOptions::new()
-            .create(true)
-            .append(true)
-            .mode(0o600)
-            .open(path)
-            .and_then(|file| file.set_permissions(Permissions::from_mode(0o600)))
-            .map_err(|error| StoreError::File(format!("{}: {error}", path.display())))?;
+        std::fs::set_permissions(path, Permissions::from_mode(0o600)).map_err(file)?;
         match Database::create(path) {
             Ok(database) => Ok(database),
             Err(DatabaseError::DatabaseAlreadyOpen) => {
                 Err(StoreError::InUse(path.display().to_string()))
             }
             Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Makes a file that is whole from the moment that it has its name: redb does not
+    /// open one that it was making when the process ended.
+    fn make(path: &Path) -> Result<(), StoreError> {
+        let new = path.with_extension(format!("new-{}", std::process::id()));
+        let file = |error| StoreError::File(format!("{}: {error}", new.display()));
+        let _ = std::fs::remove_file(&new);
+        OpenOptions::new().create_new(true).append(true).mode(0o600).open(&new).map_err(file)?;
+        drop(Self::with(Database::create(&new)?)?);
+        let named = File::open(&new).and_then(|made| {
+            made.sync_all()?;
+            match std::fs::hard_link(&new, path) {
+                Ok(()) => {}
+                // Another control plane was faster: it has the file, or had.
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                // Not every file system has links.
+                Err(_) => return std::fs::rename(&new, path),
+            }
+            std::fs::remove_file(&new)
+        });
+        named.map_err(file)?;
+        match path.parent() {
+            Some(directory) if !directory.as_os_str().is_empty() => {
+                File::open(directory).and_then(|directory| directory.sync_all()).map_err(file)
+            }
+            _ => Ok(()),
         }
     }
 

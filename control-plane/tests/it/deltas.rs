@@ -11,6 +11,10 @@ use crate::router::{Came, Door, Manner, Router, hello};
 
 const SHIFT: &str = "/v1/services/products/shift";
 
+fn shift(v1: u16) -> Value {
+    json!({"weights": {"v1": v1, "v2": 1}, "allowEmpty": true, "wait": true})
+}
+
 /// A router that takes deltas.
 fn takes_deltas(id: &str, service: &str, version: &str, port: u16) -> Hello {
     Hello { deltas: true, ..hello(id, service, version, port) }
@@ -66,7 +70,7 @@ async fn whatever_changes_a_delta_makes_what_a_whole_snapshot_says() {
         match (random.u8(..6), live[at].take()) {
             (0, Some(router)) => router.send(Message::Leave(Leave {})).await,
             (1, router) => {
-                plane.post(SHIFT, json!({"weights": {"v1": 1 + round, "v2": 1}})).await;
+                plane.post(SHIFT, shift(1 + round)).await;
                 live[at] = router;
             }
             (2, router) => {
@@ -108,7 +112,7 @@ async fn whatever_changes_a_delta_makes_what_a_whole_snapshot_says() {
 async fn a_shift_among_many_instances_is_a_small_message() {
     let plane = Plane::start().await;
     let (_door, mut watcher, mut old) = watchers(&plane).await;
-    let answer = plane.post(SHIFT, json!({"weights": {"v1": 9, "v2": 1}, "wait": true})).await;
+    let answer = plane.post(SHIFT, shift(9)).await;
     assert_eq!(answer["converged"]["applied"], 2, "{answer}");
     agree(&plane, &mut watcher, &mut old).await;
     let (delta, whole) = (watcher.came.borrow().bytes, old.came.borrow().bytes);
@@ -163,8 +167,7 @@ async fn who_refuses_a_delta_is_sent_the_whole() {
     let hello = takes_deltas("p1", "products", "v1", 1001);
     let mut router = Router::connect(&door, hello, Manner::RefusesDeltas).await;
     router.sees("itself", |s| s.instances.len() == 401).await;
-    let shift = json!({"weights": {"v1": 9, "v2": 1}, "wait": true, "waitSeconds": 20});
-    let answer = plane.post(SHIFT, shift).await["converged"].clone();
+    let answer = plane.post(SHIFT, shift(9)).await["converged"].clone();
     assert_eq!((&answer["routers"], &answer["applied"]), (&json!(1), &json!(1)), "{answer}");
     let came = *router.came.borrow();
     assert!(came.deltas >= 1 && came.wholes >= 2, "{came:?}");
@@ -176,7 +179,7 @@ async fn who_refuses_a_delta_is_sent_the_whole() {
 async fn what_came_is_counted() {
     let plane = Plane::start().await;
     let (_door, mut watcher, mut old) = watchers(&plane).await;
-    plane.post(SHIFT, json!({"weights": {"v1": 9, "v2": 1}, "wait": true})).await;
+    plane.post(SHIFT, shift(9)).await;
     agree(&plane, &mut watcher, &mut old).await;
     let auth = format!("Bearer {}", plane.token);
     let (_, text) =

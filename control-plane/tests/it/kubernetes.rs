@@ -1,5 +1,6 @@
 //! The control plane on a real Kubernetes API server.
 
+mod access;
 mod lead;
 mod replica;
 mod replicas;

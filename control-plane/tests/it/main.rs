@@ -18,5 +18,6 @@ mod plain;
 mod plane;
 mod process;
 mod revisions;
+mod rollout;
 mod router;
 mod watch;

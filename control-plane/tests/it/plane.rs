@@ -103,7 +103,14 @@ impl Plane {
         running.stop().await;
         let mut config = config(dir.path(), lifetime);
         config.mesh_listen = mesh;
-        let running = start(config, Shutdown::new()).await.unwrap();
+        // What it still has to do in the background may hold the store for a moment.
+        let running = eventually("the store is free", async || {
+            match start(config.clone(), Shutdown::new()).await {
+                Err(error) if error.to_string().contains("in use") => None,
+                started => Some(started.unwrap()),
+            }
+        })
+        .await;
         Self { dir, running, token, lifetime }
     }
 

@@ -7,6 +7,7 @@ use serde::Deserialize;
 
 use super::read::Reader;
 use super::webhook::{self, Headers, Url, Webhook, WebhookDocument};
+use crate::analysis::{Draft, LatencyCheck, Plan, SuccessCheck};
 use crate::policy::value::DurationText;
 
 /// Most outside sources of each kind.
@@ -130,22 +131,13 @@ pub enum During {
     AnalyzeSteps,
 }
 
-/// How a canary is judged by what routers report. Each number is within the bounds
-/// that its document states.
+/// How a canary is judged.
 #[derive(Debug, Clone, PartialEq)]
 pub struct AnalysisSpec {
     /// Which steps wait for the verdict.
     pub during: During,
-    /// Most probability of a false rollback.
-    pub alpha: f64,
-    /// Most probability of a false promotion.
-    pub beta: f64,
-    /// Fewest requests of the canary at each step that waits.
-    pub min_requests: u64,
-    /// The odds ratio of failures that is tolerated, and the margin.
-    pub success: (f64, f64),
-    /// Quantile, tolerance and margin of each latency check.
-    pub latency: Vec<(f64, f64, f64)>,
+    /// By what routers report. Its `min_requests` are wanted at each step that waits.
+    pub plan: Plan,
     /// Queries to Prometheus.
     pub prometheus: Vec<PrometheusQuery>,
     /// Webhooks that judge.
@@ -212,7 +204,8 @@ pub(super) fn read(document: &AnalysisDocument, reader: &mut Reader<'_>) -> Opti
     let success = {
         let mut at = reader.at("successRate");
         let tolerance = at.real("tolerance", success.tolerance.unwrap_or(1.0), 1.0, 100.0);
-        (tolerance, margin(success.margin.unwrap_or(0.01), &mut at))
+        let margin = margin(success.margin.unwrap_or(0.01), &mut at);
+        Some(SuccessCheck { tolerance_ratio: tolerance, margin })
     };
     let latency = latency(document.latency.as_deref(), reader);
     let prometheus = prometheus(&document.prometheus, reader);
@@ -222,7 +215,9 @@ pub(super) fn read(document: &AnalysisDocument, reader: &mut Reader<'_>) -> Opti
         Some(DuringDocument::AnalyzeSteps) => During::AnalyzeSteps,
         Some(DuringDocument::Off) => return None,
     };
-    Some(AnalysisSpec { during, alpha, beta, min_requests, success, latency, prometheus, webhooks })
+    // It checks the same bounds, and names the fields by its own names.
+    let plan = reader.take("", Plan::new(Draft { alpha, beta, min_requests, success, latency }))?;
+    Some(AnalysisSpec { during, plan, prometheus, webhooks })
 }
 
 fn margin(value: f64, reader: &mut Reader<'_>) -> f64 {
@@ -232,20 +227,22 @@ fn margin(value: f64, reader: &mut Reader<'_>) -> f64 {
     value
 }
 
-fn latency(sent: Option<&[LatencyDocument]>, reader: &mut Reader<'_>) -> Vec<(f64, f64, f64)> {
-    let Some(sent) = sent else { return vec![(0.99, 0.2, 0.01)] };
-    let mut checks: Vec<(f64, f64, f64)> = Vec::with_capacity(sent.len());
+fn latency(sent: Option<&[LatencyDocument]>, reader: &mut Reader<'_>) -> Vec<LatencyCheck> {
+    let Some(sent) = sent else {
+        return vec![LatencyCheck { quantile: 0.99, tolerance: 0.2, margin: 0.01 }];
+    };
+    let mut checks: Vec<LatencyCheck> = Vec::with_capacity(sent.len());
     for (i, one) in sent.iter().enumerate() {
         let mut at = reader.at(&format!("latency[{i}]"));
         let quantile = at.real("quantile", one.quantile, 0.5, 0.999);
-        if checks.iter().any(|(other, ..)| *other == quantile) {
+        if checks.iter().any(|other| other.quantile == quantile) {
             at.bad("quantile", format_args!("{quantile} is there twice"));
         }
         let tolerance = at.real("tolerance", one.tolerance.unwrap_or(0.2), 0.0, 100.0);
         // 1 - 0.99 is a hair above 0.01.
         let as_far = ((1.0 - quantile) * 1e6).round() / 1e6;
         let margin = margin(one.margin.unwrap_or(as_far.min(0.49)), &mut at);
-        checks.push((quantile, tolerance, margin));
+        checks.push(LatencyCheck { quantile, tolerance, margin });
     }
     checks
 }

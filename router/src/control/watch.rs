@@ -204,8 +204,8 @@ fn hello(control: &Control) -> pb::Hello {
         service: config.service.to_string(),
         revision,
         digest: apply::current_digest(control).map(Vec::from).unwrap_or_default(),
+        deltas: true,
         opened: opened(),
-        ..Default::default()
     }
 }
 

@@ -21,6 +21,7 @@ fn delta(before: &pb::Snapshot, after: &pb::Snapshot) -> pb::Delta {
         revision: after.revision,
         instances: changed.cloned().collect(),
         gone: gone.map(|instance| instance.id.clone()).collect(),
+        services: after.services.iter().filter(|s| !before.services.contains(s)).cloned().collect(),
         ..Default::default()
     }
 }
@@ -84,16 +85,26 @@ async fn a_delta_is_applied_and_one_for_another_base_is_refused() {
     .await;
     assert_eq!(told, [(9, 1, 0), (10, 1, 0)]);
 
+    // A shift.
+    let mut shifted = same.clone();
+    (shifted.sequence, shifted.revision) = (102, 11);
+    let web = shifted.services.iter_mut().find(|service| service.name == "web").unwrap();
+    (web.versions[0].weight, web.versions[1].weight) = (0, 1);
+    let shift = delta(&same, &shifted);
+    assert_eq!((shift.services.len(), shift.instances.len()), (1, 0));
+    assert!(matches!(answer(&world, &shift).await, In::Applied(_)));
+    assert_eq!(client.version("web", "/", &[]), "v2");
+
     // About what it no longer has, and one that lies about what it makes.
-    let stale = pb::Delta { sequence: 102, ..made };
+    let stale = pb::Delta { sequence: 103, ..made };
     let In::Refused(refused) = answer(&world, &stale).await else { panic!("applied") };
     assert!(refused.reason.contains("another base"), "{}", refused.reason);
-    let mut lie = delta(&same, &before);
-    (lie.sequence, lie.digest) = (103, vec![7; 32]);
+    let mut lie = delta(&shifted, &before);
+    (lie.sequence, lie.digest) = (104, vec![7; 32]);
     let In::Refused(refused) = answer(&world, &lie).await else { panic!("applied") };
     assert!(refused.reason.contains("another snapshot"), "{}", refused.reason);
-    assert_eq!(world.gateway.config()["sequence"], 101);
-    assert_eq!(client.version("web", "/", &[]), "new");
+    assert_eq!(world.gateway.config()["sequence"], 102);
+    assert_eq!(client.version("web", "/", &[]), "v2");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -267,6 +267,7 @@ impl World {
         let mut snapshot = self.snapshot();
         snapshot.revision = revision;
         change(&mut snapshot);
+        snapshot.services.sort_by(|a, b| a.name.cmp(&b.name));
         self.plane.publish(snapshot, &[GATEWAY, CALLER]).await;
     }
 

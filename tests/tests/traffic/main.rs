@@ -1,6 +1,7 @@
 //! Moving traffic: by weight, by user, back again, and what is refused. One mesh
 //! serves all tests; those that change how it routes take turns.
 
+mod audience;
 mod commands;
 mod refused;
 mod routes;

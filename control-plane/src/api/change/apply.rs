@@ -16,8 +16,8 @@ use super::warnings::warnings;
 use super::{answer, check_backends, check_reason, check_sent, check_wait, guard, replayed};
 use crate::api::{error, read};
 use crate::control::{Author, ChangeError, Control, Plan};
-use crate::rollout::Act;
 use crate::guard::Scope;
+use crate::rollout::Act;
 use crate::snapshot::policies;
 use crate::store::{Action, Desired, Edit, Object, ObjectKey, Store};
 

@@ -8,7 +8,7 @@ use weir_proto::weir::control::v1 as pb;
 
 use crate::control::Author;
 use crate::rollout;
-use crate::store::{Desired, Edit, Object, ObjectKey};
+use crate::store::{Desired, Edit, Object};
 
 /// Whether somebody else than the author manages a service's weights.
 fn of_others(desired: &Desired, service: &Service, author: &Author) -> Option<String> {
@@ -51,9 +51,8 @@ fn kept(there: &Service, sent: &Service) -> Service {
 /// Whether weights, audiences or mirror are sent that are others than there are.
 fn moved(there: &Service, sent: &Service) -> bool {
     let all = there.split.versions().iter().chain(sent.split.versions());
-    let weight = |split: &Split, version: &VersionName| {
-        split.weight(version.as_str()).unwrap_or_default()
-    };
+    let weight =
+        |split: &Split, version: &VersionName| split.weight(version.as_str()).unwrap_or_default();
     let mut versions = all.map(|(version, _)| version);
     versions.any(|version| weight(&there.split, version) != weight(&sent.split, version))
         || there.audiences != sent.audiences

@@ -69,9 +69,8 @@ pub(in crate::api) async fn shift(
     let guard = guard.expecting(Scope::Object(key), request.expected_revision);
     let author = Author { actor, reason: request.reason };
     let (known, asked, service) = (control.clone(), author.clone(), shift.service.clone());
-    let plan = move |desired: &Desired, _: &dyn Store| {
-        plan(&shift, &asked, desired, &known.instances())
-    };
+    let plan =
+        move |desired: &Desired, _: &dyn Store| plan(&shift, &asked, desired, &known.instances());
     let made = control.change_guarded(author, guard, plan).await.map_err(error::change)?;
     Ok(told(control, Some(&service), made, wait, confirm).await)
 }

@@ -38,11 +38,13 @@ impl Replica {
         let path = |name: &str| dir.path().join(name).display().to_string();
         let args = format!(
             "--kubernetes --data {} --ready-file {} --namespace {namespace} --pod {pod} \
-             --trust-domain weir.local --log-level debug --mesh-listen {}:0",
+             --trust-domain weir.local --log-level debug --mesh-listen {}:0 --access {}",
             path("data"),
             path("ready.json"),
             own_address(),
+            path("access.yaml"),
         );
+        std::fs::write(path("access.yaml"), "").unwrap();
         let log = std::fs::File::create(path("log")).unwrap();
         let child = tokio::process::Command::new(std::env::current_exe().unwrap())
             .args(["--exact", "process::child", "--nocapture"])
@@ -165,6 +167,11 @@ impl Replica {
             }
         }
         panic!("it does not serve: {}", self.log());
+    }
+
+    /// Says who may use the API; it takes a moment.
+    pub fn access(&self, text: &str) {
+        std::fs::write(self.dir.path().join("access.yaml"), text).unwrap();
     }
 
     pub fn is_leading(&self) -> bool {
