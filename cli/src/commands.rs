@@ -14,6 +14,7 @@ pub mod inject;
 pub mod replay;
 pub mod retry;
 pub mod revisions;
+pub mod rollout;
 pub mod schema;
 pub mod status;
 pub mod traces;

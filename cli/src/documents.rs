@@ -23,6 +23,7 @@ use weir_mesh::model::{
     Invalid, Route, RouteKind, ServiceName, TcpRoute, TcpRouteKind, VersionName,
 };
 use weir_mesh::policy::{self, Policy, PolicyKind, parse_policy};
+use weir_mesh::rollout::{self, Spec, parse_rollout};
 
 use crate::Error;
 use crate::mesh_file::tree::{Node, Place, Value};
@@ -32,7 +33,8 @@ pub use request::Request;
 pub use source::Files;
 
 /// Kinds beside those of policies.
-const KINDS: [&str; 6] = ["Mesh", "List", "HTTPRoute", "GRPCRoute", "TCPRoute", "TLSRoute"];
+const KINDS: [&str; 7] =
+    ["Mesh", "List", "HTTPRoute", "GRPCRoute", "TCPRoute", "TLSRoute", rollout::KIND];
 
 /// One line of what is wrong.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -106,12 +108,23 @@ pub enum Object {
     TcpRoute(TcpRoute),
     /// One of `weir.dev`.
     Policy(Policy),
+    /// A plan of shifts.
+    Rollout {
+        /// Its name.
+        name: Arc<str>,
+        /// What it says.
+        spec: Arc<Spec>,
+    },
 }
 
 impl Object {
     /// Reads the document of any kind but a mesh file's and a list's.
     fn read(document: &Json, services: &KnownServices) -> Result<Self, Invalid> {
         let text = |key: &str| document[key].as_str().unwrap_or_default();
+        if text("kind") == rollout::KIND {
+            let (name, spec) = parse_rollout(document, "")?;
+            return Ok(Self::Rollout { name, spec: Arc::new(spec) });
+        }
         let is_policy = text("kind").parse::<PolicyKind>().is_ok()
             || text("apiVersion").starts_with(policy::GROUP);
         if is_policy {
@@ -130,6 +143,7 @@ impl Object {
             Self::Route(route) => gateway_api::to_document(route),
             Self::TcpRoute(route) => gateway_api::to_tcp_document(route),
             Self::Policy(policy) => policy::to_document(policy),
+            Self::Rollout { name, spec } => rollout::to_document(name, spec),
         }
     }
 
@@ -146,6 +160,7 @@ impl Object {
                 TcpRouteKind::Tls => "TLSRoute",
             },
             Self::Policy(policy) => policy.kind.as_str(),
+            Self::Rollout { .. } => rollout::KIND,
         }
     }
 
@@ -156,6 +171,7 @@ impl Object {
             Self::Route(route) => &route.name,
             Self::TcpRoute(route) => &route.name,
             Self::Policy(policy) => &policy.name,
+            Self::Rollout { name, .. } => name,
         }
     }
 
@@ -167,6 +183,7 @@ impl Object {
             Self::Route(route) => ("route", &route.name),
             Self::TcpRoute(route) => ("tcproute", &route.name),
             Self::Policy(policy) => (policy.kind.as_str(), &policy.name),
+            Self::Rollout { name, .. } => (rollout::KIND, name),
         }
     }
 }

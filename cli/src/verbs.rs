@@ -10,7 +10,7 @@ use crate::Error;
 use crate::client::{Connect, Target};
 use crate::commands::{
     access, apply, certificates, change, check, delete, diff, explain, get, init, inject, replay,
-    revisions, schema, status, traces, trial,
+    revisions, rollout, schema, status, traces, trial,
 };
 use crate::exec_child::ExecChild;
 use crate::up::UpArgs;
@@ -24,6 +24,7 @@ Run a mesh:
 Move traffic:
   shift         Set the weights of a service's versions
   rollback      Bring a service back to an earlier revision
+  rollout       Go to a new version in steps, judged by what routers see
   apply         Apply documents: routes, policies, a mesh file
   diff          What would applying them change? What lies between two revisions?
   delete        Delete routes and policies
@@ -87,6 +88,8 @@ enum Verb {
     Shift(change::Shift),
     /// Bring a service back to an earlier revision
     Rollback(change::Rollback),
+    /// Go to a new version in steps, judged by what routers see
+    Rollout(rollout::RolloutArgs),
     /// Apply documents: routes, policies, a mesh file
     #[command(after_help = "Examples:\n  weir apply -f routes.yaml --dry-run\n  weir get routes \
         web -o yaml | weir apply -f -")]
@@ -199,6 +202,7 @@ impl Cli {
             Verb::Init(args) => args.run()?,
             Verb::Shift(args) => args.run()?,
             Verb::Rollback(args) => args.run()?,
+            Verb::Rollout(args) => args.run()?,
             Verb::Apply(args) => args.run()?,
             Verb::Diff(args) => return Ok(args.run()),
             Verb::Delete(args) => args.run()?,
@@ -238,6 +242,7 @@ impl Verb {
         match self {
             Self::Shift(verb) => Some(&mut verb.connect),
             Self::Rollback(verb) => Some(&mut verb.connect),
+            Self::Rollout(verb) => Some(verb.connect()),
             Self::Apply(verb) => Some(&mut verb.connect),
             Self::Diff(verb) => Some(&mut verb.connect),
             Self::Delete(verb) => Some(&mut verb.connect),

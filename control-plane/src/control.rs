@@ -341,6 +341,9 @@ impl Control {
     /// # Errors
     /// When it could not be stored.
     pub async fn note(self: &Arc<Self>, author: Author, action: Action) -> Result<(), StoreError> {
+        if action == Action::Refused && !self.replica.leads() {
+            return replica::note(self, &author).await;
+        }
         let control = self.clone();
         let done = tokio::task::spawn_blocking(move || control.note_blocking(author, action)).await;
         done.map_err(|lost| StoreError::Task(lost.to_string()))?
@@ -399,7 +402,11 @@ impl Control {
         if newest > self.desired.borrow().revision {
             let mut next = self.store.newest()?;
             next.discover(self.desired.borrow().found());
-            self.desired.send_replace(Arc::new(next));
+            self.desired.send_if_modified(|desired| {
+                let changed = !desired.is_same(&next);
+                *desired = Arc::new(next);
+                changed
+            });
         }
         Ok(newest)
     }

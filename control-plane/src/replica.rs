@@ -27,7 +27,7 @@ use weir_proto::weir::mesh::v1 as pb;
 use crate::store::Revision;
 
 pub use door::{MeshDoor, not_leading};
-pub use forward::call;
+pub use forward::{call, note};
 #[allow(unused_imports, reason = "for who decides about access")]
 pub use methods::writes;
 pub use peers::follow;

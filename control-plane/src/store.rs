@@ -4,6 +4,8 @@
 //! one before it. A backend acknowledges a commit only when state and history
 //! are durable, together.
 
+#[cfg(test)]
+mod conformance;
 mod consul;
 mod discovered;
 mod embedded;

@@ -3,8 +3,9 @@
 use std::path::PathBuf;
 
 use weir_mesh::policy::PolicyKind;
+use weir_mesh::rollout;
 use weir_proto::weir::control::v1::{
-    DeletePolicyRequest, DeleteRouteRequest, DeleteTcpRouteRequest,
+    ChangeRolloutRequest, DeletePolicyRequest, DeleteRouteRequest, DeleteTcpRouteRequest,
 };
 
 use super::block_on;
@@ -52,6 +53,7 @@ enum Kind {
     Route(Option<&'static str>),
     TcpRoute(&'static str),
     Policy(PolicyKind),
+    Rollout,
 }
 
 impl Delete {
@@ -125,6 +127,7 @@ impl Kind {
             Self::Route(None) => "route",
             Self::Route(Some(kind)) | Self::TcpRoute(kind) => kind,
             Self::Policy(kind) => kind.as_str(),
+            Self::Rollout => rollout::KIND,
         }
     }
 }
@@ -138,6 +141,7 @@ fn kind(text: &str) -> Result<Kind, Error> {
     };
     match singular.as_str() {
         "route" => return Ok(Kind::Route(None)),
+        "rollout" => return Ok(Kind::Rollout),
         "httproute" => return Ok(Kind::Route(Some("HTTPRoute"))),
         "grpcroute" => return Ok(Kind::Route(Some("GRPCRoute"))),
         "tcproute" => return Ok(Kind::TcpRoute("TCPRoute")),
@@ -165,6 +169,7 @@ fn is(object: &Object, kind: Kind, name: &str) -> bool {
         (Object::Route(_), Kind::Route(kind)) => kind.is_none_or(|kind| kind == object.kind()),
         (Object::TcpRoute(_), Kind::TcpRoute(kind)) => kind == object.kind(),
         (Object::Policy(policy), Kind::Policy(kind)) => policy.kind == kind,
+        (Object::Rollout { .. }, Kind::Rollout) => true,
         _ => false,
     };
     same_kind && object.name() == name
@@ -185,6 +190,7 @@ fn named_by(file: Vec<PathBuf>, current: &Current) -> Result<Vec<(Kind, String)>
         Object::Route(route) => (Kind::Route(Some(object.kind())), route.name.to_string()),
         Object::TcpRoute(route) => (Kind::TcpRoute(object.kind()), route.name.to_string()),
         Object::Policy(policy) => (Kind::Policy(policy.kind), policy.name.to_string()),
+        Object::Rollout { name, .. } => (Kind::Rollout, name.to_string()),
     };
     Ok(documents.objects.iter().map(|(_, object)| name(object)).collect())
 }
@@ -194,6 +200,7 @@ fn kind_of(object: &Object) -> Kind {
         Object::Route(_) => Kind::Route(Some(object.kind())),
         Object::TcpRoute(_) => Kind::TcpRoute(object.kind()),
         Object::Policy(policy) => Kind::Policy(policy.kind),
+        Object::Rollout { .. } => Kind::Rollout,
     }
 }
 
@@ -220,6 +227,10 @@ async fn delete(
             let request =
                 DeletePolicyRequest { kind, name, reason, idempotency_key, expected_revision };
             client.delete_policy(request).await?
+        }
+        Kind::Rollout => {
+            let request = ChangeRolloutRequest { name, reason, idempotency_key };
+            client.delete_rollout(request).await?
         }
     };
     Ok(answer.into_inner().revision)

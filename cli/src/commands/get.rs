@@ -36,6 +36,8 @@ enum What {
     Routes,
     /// What is attached to services and routes: kinds, names, targets
     Policies,
+    /// Plans of shifts, how far they are and what they wait for
+    Rollouts,
     /// Running processes of versions
     Instances,
     /// Routers, what they have applied, their certificates
@@ -51,8 +53,10 @@ impl Get {
     /// The API's.
     pub fn run(self) -> Result<(), Error> {
         let format = self.connect.output;
-        if self.name.is_some() && !matches!(self.what, What::Routes | What::Policies) {
-            return Err(Error::new("only routes and policies can be asked for by name"));
+        if self.name.is_some()
+            && !matches!(self.what, What::Routes | What::Policies | What::Rollouts)
+        {
+            return Err(Error::new("only routes, policies and rollouts are asked for by name"));
         }
         let name = self.name.as_deref();
         block_on(async {
@@ -61,6 +65,7 @@ impl Get {
                 What::Services => services(client, format).await,
                 What::Routes => routes(client, format, name).await,
                 What::Policies => policies(client, format, name).await,
+                What::Rollouts => rollouts(client, format, name).await,
                 What::Instances => instances(client, format).await,
                 What::Routers => routers(client, format).await,
                 What::Edges => edges(client, format).await,
@@ -97,9 +102,18 @@ async fn services(mut client: Client, format: Format) -> Result<(), Error> {
     print_table(&table)
 }
 
+async fn rollouts(client: Client, format: Format, name: Option<&str>) -> Result<(), Error> {
+    if format == Format::Table && name.is_none() {
+        return super::rollout::list(client, String::new(), format).await;
+    }
+    let rollouts = |object: &Object| matches!(object, Object::Rollout { .. });
+    let format = if format == Format::Table { Format::Yaml } else { format };
+    documents(client, format, name, "rollouts", rollouts).await
+}
+
 async fn routes(mut client: Client, format: Format, name: Option<&str>) -> Result<(), Error> {
     if format != Format::Table {
-        let routes = |object: &Object| !matches!(object, Object::Policy(_));
+        let routes = |object: &Object| matches!(object, Object::Route(_) | Object::TcpRoute(_));
         return documents(client, format, name, "routes", routes).await;
     }
     let mut answer = client.list_routes(ListRoutesRequest {}).await?.into_inner();

@@ -1,9 +1,12 @@
 //! What a mesh has now, as documents.
 
 use weir_mesh::model::{ServiceName, VersionName};
+use weir_mesh::policy::value;
+use weir_mesh::rollout::read_rollout;
 use weir_mesh::wire;
 use weir_proto::weir::control::v1::{
-    ListPoliciesRequest, ListRoutesRequest, ListServicesRequest, ListTcpRoutesRequest,
+    ListPoliciesRequest, ListRolloutsRequest, ListRoutesRequest, ListServicesRequest,
+    ListTcpRoutesRequest,
 };
 use weir_proto::weir::mesh::v1::Service;
 
@@ -15,7 +18,8 @@ use crate::client::Client;
 pub struct Current {
     /// Without their descriptor sets.
     pub services: Vec<Service>,
-    /// Routes of requests, then of connections, then policies; each in the API's order.
+    /// Routes of requests, then of connections, then policies, then rollouts; each in the
+    /// API's order.
     pub objects: Vec<Object>,
 }
 
@@ -44,6 +48,14 @@ impl Current {
             let read = wire::policy(policy, "")
                 .map_err(|invalid| newer(&policy.kind, &policy.name, &invalid));
             objects.push(Object::Policy(read?));
+        }
+        let request = ListRolloutsRequest::default();
+        for rollout in client.list_rollouts(request).await?.into_inner().rollouts {
+            let spec = rollout.spec.as_ref().map(value::from_struct).unwrap_or_default();
+            let read = read_rollout(&rollout.name, &spec, "")
+                .map_err(|invalid| newer("rollout", &rollout.name, &invalid));
+            let (name, spec) = read?;
+            objects.push(Object::Rollout { name, spec: spec.into() });
         }
         Ok(Self { services, objects })
     }

@@ -101,6 +101,8 @@ fn put(snapshot: &mut Snapshot, object: Object) {
             snapshot.policies.retain(|other| !same(other));
             snapshot.policies.push(policy);
         }
+        // Routers never see it.
+        Object::Rollout { .. } => {}
     }
 }
 

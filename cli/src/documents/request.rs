@@ -2,7 +2,8 @@
 //! the places in the files.
 
 use weir_mesh::gateway_api::is_tcp_route;
-use weir_proto::weir::control::v1::{ApplyRequest, ChangeResponse};
+use weir_mesh::policy::value;
+use weir_proto::weir::control::v1::{ApplyRequest, ChangeResponse, Rollout};
 
 use super::{Documents, Object, Written};
 use crate::commands::apply::request;
@@ -17,6 +18,7 @@ pub struct Request {
     routes: Vec<Written>,
     tcp_routes: Vec<Written>,
     policies: Vec<Written>,
+    rollouts: Vec<Written>,
 }
 
 impl Request {
@@ -29,6 +31,7 @@ impl Request {
             routes: Vec::new(),
             tcp_routes: Vec::new(),
             policies: Vec::new(),
+            rollouts: Vec::new(),
         };
         if let Some((written, mesh)) = &documents.mesh {
             this.message = request(mesh);
@@ -52,6 +55,14 @@ impl Request {
                 Object::Policy(policy) => {
                     this.message.policies.push(policy.into());
                     this.policies.push(written.clone());
+                }
+                Object::Rollout { name, spec } => {
+                    this.message.rollouts.push(Rollout {
+                        name: name.to_string(),
+                        spec: Some(value::to_struct(spec.document())),
+                        ..Rollout::default()
+                    });
+                    this.rollouts.push(written.clone());
                 }
             }
         }
@@ -95,6 +106,7 @@ impl Request {
             "routes" => &self.routes,
             "tcpRoutes" => &self.tcp_routes,
             "policies" => &self.policies,
+            "rollouts" => &self.rollouts,
             _ => return None,
         };
         let written = written.get(index.parse::<usize>().ok()?)?;

@@ -3,6 +3,7 @@
 use serde_json::{Map, Value, json};
 use weir_mesh::gateway_api;
 use weir_mesh::policy::{self, PolicyKind};
+use weir_mesh::rollout;
 
 const DRAFT: &str = "https://json-schema.org/draft/2020-12/schema";
 
@@ -13,7 +14,7 @@ const ROUTES: [&str; 4] = ["HTTPRoute", "GRPCRoute", "TCPRoute", "TLSRoute"];
 #[must_use]
 pub fn kinds() -> Vec<&'static str> {
     let policies = PolicyKind::ALL.iter().map(|kind| kind.as_str());
-    ["Mesh"].into_iter().chain(ROUTES).chain(policies).collect()
+    ["Mesh"].into_iter().chain(ROUTES).chain(policies).chain([rollout::KIND]).collect()
 }
 
 /// The schema of a kind; none: there is no such kind. Case does not matter.
@@ -23,6 +24,7 @@ pub fn of(kind: &str) -> Option<Value> {
     Some(match kind {
         "Mesh" => mesh(),
         route if ROUTES.contains(&route) => gateway_api::schema(route),
+        rollout::KIND => rollout::schema(),
         _ => policy::schema(kind.parse().ok()?),
     })
 }

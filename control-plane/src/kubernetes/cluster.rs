@@ -133,6 +133,13 @@ impl Cluster {
         Ok(Self { client, namespace: namespace.into(), handle: Handle::current() })
     }
 
+    /// One whose API server is known.
+    #[cfg(test)]
+    #[must_use]
+    pub fn of(client: Client, namespace: &str) -> Self {
+        Self { client, namespace: namespace.into(), handle: Handle::current() }
+    }
+
     /// ConfigMaps of the control plane's namespace.
     #[must_use]
     pub fn config_maps(&self) -> Api<ConfigMap> {

@@ -19,17 +19,22 @@ use tonic::body::Body;
 use tonic::service::Routes;
 use tonic::transport::Channel;
 use tonic::{Code, Status};
+use weir_proto::weir::mesh::v1 as pb;
+use weir_proto::weir::mesh::v1::peer_service_client::PeerServiceClient;
 
 use super::door::NOT_LEADING;
 use super::{Lead, Peer, caller, link, methods};
 use crate::access::{self, Caller};
 use crate::api::MAX_MESSAGE;
-use crate::control::Control;
+use crate::control::{Author, Control};
+use crate::store::StoreError;
 
 /// How long a write waits for somebody to lead, in all.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// Between attempts, when nothing else tells that it is time.
 const RETRY: Duration = Duration::from_millis(50);
+/// How long a refusal is tried to be written: whoever is refused waits for it.
+const NOTE: Duration = Duration::from_secs(2);
 /// Length of a gRPC frame's head.
 const FRAME: usize = 5;
 const TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
@@ -59,6 +64,37 @@ struct Write {
     body: Bytes,
     /// It may be repeated: it has an idempotency key.
     repeatable: bool,
+}
+
+/// Has the leader write a refusal into the history.
+///
+/// # Errors
+/// When nobody led for long enough, or the leader could not.
+pub async fn note(control: &Control, author: &Author) -> Result<(), StoreError> {
+    let mut lead = control.replica.lead.subscribe();
+    let attempts = async {
+        loop {
+            let now = lead.borrow_and_update().clone();
+            if let Lead::Other(peer) = now
+                && let Ok(channel) = link::connect(control, peer.address).await
+            {
+                let Author { actor, reason } = author.clone();
+                let request = pb::NoteRequest { actor, reason };
+                match PeerServiceClient::new(channel).note(request).await {
+                    Ok(_) => return Ok(()),
+                    Err(status) if status.metadata().contains_key(NOT_LEADING) => {}
+                    Err(status) => return Err(StoreError::Task(status.message().to_owned())),
+                }
+            }
+            // One that leads itself by now is told so: the next refusal is its own.
+            if control.replica.leads() {
+                return Err(StoreError::NotLeading);
+            }
+            let _ = tokio::time::timeout(RETRY, lead.changed()).await;
+        }
+    };
+    let noted = tokio::time::timeout(NOTE, attempts).await;
+    noted.unwrap_or(Err(StoreError::NotLeading))
 }
 
 /// How an attempt ended.

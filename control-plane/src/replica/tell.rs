@@ -11,9 +11,10 @@ use weir_proto::weir::mesh::v1 as pb;
 use weir_proto::weir::mesh::v1::follow_response::Message;
 use weir_proto::weir::mesh::v1::peer_service_server::PeerService;
 
-use super::door::is_control_plane;
+use super::door::{is_control_plane, not_leading};
 use crate::api::Peer;
-use crate::control::Control;
+use crate::control::{Author, Control};
+use crate::store::{Action, StoreError};
 
 /// At least so often something is said, so that silence means something.
 pub(super) const PULSE: Duration = Duration::from_millis(500);
@@ -43,6 +44,25 @@ impl PeerService for Tell {
             let _ = tell(&control, &answers).await;
         });
         Ok(Response::new(ReceiverStream::new(stream)))
+    }
+
+    async fn note(
+        &self,
+        request: Request<pb::NoteRequest>,
+    ) -> Result<Response<pb::NoteResponse>, Status> {
+        if !is_control_plane(&self.0, request.extensions().get::<Peer>()) {
+            return Err(Status::permission_denied("only control planes of this mesh may ask"));
+        }
+        if !self.0.replica.leads() {
+            return Err(not_leading());
+        }
+        let pb::NoteRequest { actor, reason } = request.into_inner();
+        let noted = self.0.note(Author { actor, reason }, Action::Refused).await;
+        noted.map_err(|error| match error {
+            StoreError::NotLeading => not_leading(),
+            error => Status::unavailable(error.to_string()),
+        })?;
+        Ok(Response::new(pb::NoteResponse {}))
     }
 }
 

@@ -26,6 +26,7 @@ use tokio::runtime::Handle;
 use tokio::sync::watch;
 
 use super::record::{self, ChangeRecord, EntryRecord, sha256};
+use super::verify::{self, Verified};
 use super::{Commit, Desired, Entry, ObjectKey, Revision, Store, StoreError};
 use crate::consul::election::{LEAD, LeadSession};
 use crate::consul::kv::{Done, Kv};
@@ -404,6 +405,28 @@ impl Store for ConsulStore {
             }
         }
         Err(StoreError::Cluster("others take numbers all the time".to_owned()))
+    }
+
+    /// Reads everything anew: what is in memory proves nothing of what is in Consul.
+    fn verify(&self, kept: &[record::Hash]) -> Result<Verified, StoreError> {
+        let (endpoint, prefix) = (self.endpoint.clone(), self.prefix.clone());
+        match Self::open(endpoint, prefix, self.lead.clone()) {
+            Ok(there) => {
+                let mut verified = verify::verify(&there, kept)?;
+                let own = self.memory(|memory| memory.hash(verified.newest));
+                if own.is_some_and(|own| own != verified.hash) {
+                    let why = "it is another entry than this control plane has read or made";
+                    verified.fault(verified.newest, why);
+                }
+                Ok(verified)
+            }
+            Err(StoreError::Damaged { revision, why }) => {
+                let mut verified = Verified::default();
+                verified.fault(revision, why);
+                Ok(verified)
+            }
+            Err(error) => Err(error),
+        }
     }
 
     fn refresh(&self) -> Result<Revision, StoreError> {

@@ -17,6 +17,7 @@ mod observe;
 mod plain;
 mod plane;
 mod process;
+mod replicas;
 mod revisions;
 mod rollout;
 mod router;

@@ -49,6 +49,11 @@ impl Memory {
         Ok(())
     }
 
+    /// The hash of an entry.
+    pub fn hash(&self, revision: Revision) -> Option<Hash> {
+        self.entries.get(&revision).map(|bytes| sha256(bytes))
+    }
+
     /// An object as it is.
     pub fn object(&self, name: &str) -> Option<Bytes> {
         self.state.get(name).map(|(_, bytes)| bytes.clone())

@@ -30,7 +30,7 @@ impl ClusterStore {
     }
 
     /// Takes in what other replicas record. Never returns.
-    pub async fn follow(self: &Arc<Self>) {
+    pub async fn keep_up(self: &Arc<Self>) {
         let config = watcher::Config::default().labels(LABEL);
         let mut events = watcher(self.cluster.config_maps(), config).boxed();
         let mut listing = Entries::new();
@@ -76,7 +76,7 @@ impl ClusterStore {
     ///
     /// # Errors
     /// As [`ClusterStore::open`].
-    pub fn refresh(&self) -> Result<(), StoreError> {
+    pub fn reread(&self) -> Result<(), StoreError> {
         let mut inner = self.lock();
         let there = read(&self.cluster)?;
         if there.head.0 >= inner.head.0 {
@@ -97,7 +97,7 @@ impl ClusterStore {
             if revision != inner.head.0 + 1 || record.previous != inner.head.1 {
                 // So much happened while the watch was broken that entries between are gone.
                 drop(inner);
-                return self.refresh();
+                return self.reread();
             }
             self.take_in(&mut inner, revision, bytes, &record);
         }

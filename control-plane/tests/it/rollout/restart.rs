@@ -32,7 +32,7 @@ fn spawn(data: &std::path::Path) -> Child {
         .args(["--exact", "rollout::restart::child", "--nocapture"])
         .env(CHILD, data)
         .stdout(Stdio::null())
-        .stderr(Stdio::null())
+        .stderr(Stdio::inherit())
         .kill_on_drop(true)
         .spawn()
         .unwrap()
@@ -61,6 +61,10 @@ async fn killed_at_every_transition_it_does_every_step_once_and_in_order() {
         loop {
             assert!(Instant::now() < deadline, "the child is stuck at revision {last}");
             tokio::time::sleep(Duration::from_millis(2)).await;
+            // The one before may have the file open for a moment more.
+            if child.try_wait().unwrap().is_some() {
+                break;
+            }
             let Ok(api) = std::fs::read_to_string(data.join("api")) else { continue };
             let Some((revision, end)) = look(&api, &token).await else { continue };
             if end {

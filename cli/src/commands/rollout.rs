@@ -1,0 +1,192 @@
+//! `weir rollout`: plans of shifts.
+
+mod show;
+mod start;
+mod watch;
+
+use weir_proto::weir::control::v1::{
+    ChangeRolloutRequest, GetRolloutRequest, ListRolloutsRequest, PromoteRolloutRequest, Rollout,
+};
+
+use super::block_on;
+use crate::Error;
+use crate::client::{Client, Connect};
+use crate::output::{Format, print, print_message};
+
+pub use start::Start;
+
+/// Arguments of `weir rollout`.
+#[derive(Debug, clap::Args)]
+pub struct RolloutArgs {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Verb {
+    /// Start one: from a document, or from a service and the version to go to
+    #[command(after_help = "Examples:\n  weir rollout start products --to v2 --watch\n  weir \
+        rollout start products --to v2 --steps 5,25,50 --pause 30s\n  weir rollout start \
+        rollout.yaml")]
+    Start(Start),
+    /// Where is it, what does it wait for, and what is known of the canary?
+    Status(Named),
+    /// List all
+    List(List),
+    /// Stop it where it is; weights stay
+    Pause(Change),
+    /// Go on
+    Resume(Change),
+    /// Pass the step that it is at
+    Promote(Promote),
+    /// End it: weights are as before it began
+    Abort(Change),
+    /// Forget one that is at its end
+    Delete(Change),
+    /// Follow it to its end. Exits with 1 unless the canary has everything then
+    Watch(Named),
+}
+
+/// A rollout by its name.
+#[derive(Debug, clap::Args)]
+pub struct Named {
+    /// Its name
+    name: String,
+    /// Which mesh, and how to print.
+    #[command(flatten)]
+    connect: Connect,
+}
+
+/// Arguments of `weir rollout list`.
+#[derive(Debug, clap::Args)]
+pub struct List {
+    /// Only those of this service
+    #[arg(default_value = "", hide_default_value = true)]
+    service: String,
+    /// Which mesh, and how to print.
+    #[command(flatten)]
+    connect: Connect,
+}
+
+/// What somebody asks of a rollout.
+#[derive(Debug, clap::Args)]
+pub struct Change {
+    /// Its name
+    name: String,
+    /// Goes into the history
+    #[arg(long, default_value = "", hide_default_value = true)]
+    reason: String,
+    /// Which mesh, and how to print.
+    #[command(flatten)]
+    connect: Connect,
+}
+
+/// Arguments of `weir rollout promote`.
+#[derive(Debug, clap::Args)]
+pub struct Promote {
+    /// To the end, without the steps between
+    #[arg(long)]
+    full: bool,
+    #[command(flatten)]
+    change: Change,
+}
+
+impl RolloutArgs {
+    /// How it reaches a mesh.
+    pub fn connect(&mut self) -> &mut Connect {
+        match &mut self.verb {
+            Verb::Start(verb) => &mut verb.connect,
+            Verb::Status(verb) | Verb::Watch(verb) => &mut verb.connect,
+            Verb::List(verb) => &mut verb.connect,
+            Verb::Promote(verb) => &mut verb.change.connect,
+            Verb::Pause(verb) | Verb::Resume(verb) | Verb::Abort(verb) | Verb::Delete(verb) => {
+                &mut verb.connect
+            }
+        }
+    }
+
+    /// Runs it.
+    ///
+    /// # Errors
+    /// The API's; of `watch`, also that the canary did not get everything.
+    pub fn run(self) -> Result<(), Error> {
+        block_on(async {
+            match self.verb {
+                Verb::Start(verb) => verb.run().await,
+                Verb::Status(verb) => {
+                    let request = GetRolloutRequest { name: verb.name };
+                    let client = &mut verb.connect.client().await?;
+                    let rollout = client.get_rollout(request).await?.into_inner();
+                    print_rollout(verb.connect.output, &rollout)
+                }
+                Verb::Watch(verb) => {
+                    let mut client = verb.connect.client().await?;
+                    watch::follow(&mut client, &verb.name, verb.connect.output).await
+                }
+                Verb::List(verb) => {
+                    list(verb.connect.client().await?, verb.service, verb.connect.output).await
+                }
+                Verb::Promote(Promote { full, change }) => {
+                    let Change { name, reason, connect } = change;
+                    let request =
+                        PromoteRolloutRequest { name, reason, full, ..Default::default() };
+                    let rollout = connect.client().await?.promote_rollout(request).await?;
+                    print_rollout(connect.output, &rollout.into_inner())
+                }
+                Verb::Pause(change) => change.make(Asked::Pause).await,
+                Verb::Resume(change) => change.make(Asked::Resume).await,
+                Verb::Abort(change) => change.make(Asked::Abort).await,
+                Verb::Delete(change) => change.delete().await,
+            }
+        })
+    }
+}
+
+/// What is asked of one that runs.
+#[derive(Clone, Copy)]
+enum Asked {
+    Pause,
+    Resume,
+    Abort,
+}
+
+impl Change {
+    async fn make(self, asked: Asked) -> Result<(), Error> {
+        let mut client = self.connect.client().await?;
+        let request =
+            ChangeRolloutRequest { name: self.name, reason: self.reason, ..Default::default() };
+        let rollout = match asked {
+            Asked::Pause => client.pause_rollout(request).await?,
+            Asked::Resume => client.resume_rollout(request).await?,
+            Asked::Abort => client.abort_rollout(request).await?,
+        };
+        print_rollout(self.connect.output, &rollout.into_inner())
+    }
+
+    async fn delete(self) -> Result<(), Error> {
+        let name = self.name.clone();
+        let request =
+            ChangeRolloutRequest { name: self.name, reason: self.reason, ..Default::default() };
+        let change = self.connect.client().await?.delete_rollout(request).await?.into_inner();
+        super::print_change(self.connect.output, &format!("rollout {name} deleted"), &change)
+    }
+}
+
+fn print_rollout(format: Format, rollout: &Rollout) -> Result<(), Error> {
+    match format {
+        Format::Table => print(&show::whole(rollout)),
+        _ => print_message(format, "weir.control.v1.Rollout", rollout),
+    }
+}
+
+/// Prints all, or those of a service.
+///
+/// # Errors
+/// The API's.
+pub async fn list(mut client: Client, service: String, format: Format) -> Result<(), Error> {
+    let answer = client.list_rollouts(ListRolloutsRequest { service }).await?.into_inner();
+    match format {
+        Format::Table => show::print_list(&answer.rollouts),
+        _ => print_message(format, "weir.control.v1.ListRolloutsResponse", &answer),
+    }
+}
