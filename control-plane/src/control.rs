@@ -196,8 +196,6 @@ impl Control {
     ///
     /// # Errors
     /// [`ChangeError`].
-    // For what the control plane itself changes.
-    #[allow(dead_code)]
     pub async fn change(
         self: &Arc<Self>,
         author: Author,

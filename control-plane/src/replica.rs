@@ -36,6 +36,8 @@ pub(crate) use tell::roots_digest;
 
 /// Reports that a peer may be behind with; it misses some when there are more.
 const REPORTS: usize = 1024;
+/// Messages with spans that a peer may be behind with, likewise.
+const SPANS: usize = 256;
 
 /// Another control plane of the mesh.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -81,6 +83,8 @@ pub struct Replica {
     pub settled: watch::Sender<bool>,
     /// What own routers report, for whoever follows.
     pub(crate) reports: broadcast::Sender<Arc<pb::PeerReport>>,
+    /// Spans that came here, as serialized `ExportTraceServiceRequest`s, likewise.
+    pub(crate) spans: broadcast::Sender<bytes::Bytes>,
     status: Mutex<BTreeMap<Arc<str>, PeerStatus>>,
 }
 
@@ -104,6 +108,7 @@ impl Replica {
             peers: watch::Sender::new(Vec::new()),
             settled: watch::Sender::new(false),
             reports: broadcast::Sender::new(REPORTS),
+            spans: broadcast::Sender::new(SPANS),
             status: Mutex::default(),
         }
     }

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::text::hex;
 
-pub use otlp::Receiver;
+pub use otlp::{Receiver, take_in};
 
 /// How much is kept. Whole traces go, the oldest first.
 #[derive(Debug, Clone, Copy)]

@@ -125,7 +125,7 @@ async fn lead(candidate: &Candidate, own: &watch::Sender<bool>) {
 async fn catch_up(engine: &Arc<Engine>, control: &Arc<Control>) -> Result<(), String> {
     // Entries first: what they say was written before them.
     let store = engine.store.clone();
-    let read = tokio::task::spawn_blocking(move || store.refresh()).await;
+    let read = tokio::task::spawn_blocking(move || store.reread()).await;
     read.map_err(|lost| lost.to_string())?.map_err(|error| error.to_string())?;
     let kinds = Kind::ALL.iter().copied().filter(|kind| is_configuration(*kind));
     let lists = kinds.map(|kind| list(&engine.cluster, &engine.mirror, kind));

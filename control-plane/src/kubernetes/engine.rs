@@ -158,6 +158,14 @@ impl Engine {
         let mut actors = BTreeSet::new();
         let mut reasons = BTreeSet::new();
         for edit in edits {
+            if let (ObjectKey::Rollout(name), Some(Object::Rollout(rollout))) =
+                (&edit.key, &edit.after)
+                && rollout.state.begun
+            {
+                // Nobody but a leader writes its status.
+                actors.insert(format!("rollout/{name}"));
+                continue;
+            }
             for (kind, namespace, name) in places(&edit.key) {
                 let manager = self.mirror.manager(kind, &namespace, &name);
                 if manager == super::cluster::FIELD_MANAGER {

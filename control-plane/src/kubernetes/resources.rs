@@ -115,7 +115,10 @@ impl Resources for Engine {
                 break;
             }
         }
-        if let Some((0, error)) = failed {
+        // A step of a rollout that is half made is made whole before it is recorded: see
+        // `mend`, which the next look at the objects begins with.
+        let whole = asked.action == Action::Rollout;
+        if let Some((_, error)) = failed.take_if(|(done, _)| *done == 0 || whole) {
             return Err(error);
         }
         let before = control.desired.borrow().clone();

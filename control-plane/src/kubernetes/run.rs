@@ -227,7 +227,7 @@ impl Process<'_> {
         let listeners = Listeners::bind(config).await?;
         let running = listeners.serve(config, control.clone(), sequences, certificate)?;
         let mut tasks = JoinSet::new();
-        tasks.spawn(async move { store.follow().await });
+        tasks.spawn(async move { store.keep_up().await });
         tasks.spawn(authority::follow(self.cluster.clone(), control.clone()));
         let (own, kept) = (control.clone(), engine.clone());
         tasks.spawn(async move { kept.keep(&own).await });

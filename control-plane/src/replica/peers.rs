@@ -13,6 +13,7 @@ use weir_proto::weir::mesh::v1::peer_service_client::PeerServiceClient;
 
 use super::{Lead, Peer, PeerStatus, link};
 use crate::control::Control;
+use crate::traces;
 
 /// Whoever says nothing for this long is gone.
 const SILENCE: Duration = Duration::from_secs(5);
@@ -114,6 +115,7 @@ async fn stream(control: &Arc<Control>, peer: &Peer) -> Result<(), link::Error> 
             Some(Message::Router(router)) => control.registry.peer_router(&peer.name, &router),
             Some(Message::Gone(id)) => control.registry.peer_gone(&peer.name, &id),
             Some(Message::Report(report)) => take_report(control, &report),
+            Some(Message::Spans(bytes)) => traces::take_in(&control.traces, &bytes),
             Some(Message::Pulse(pulse)) => {
                 control.replica.lock().entry(peer.name.clone()).or_default().revision =
                     pulse.revision;

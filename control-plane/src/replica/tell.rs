@@ -79,6 +79,7 @@ async fn tell(control: &Control, answers: &Answers) -> Result<(), Gone> {
     let mut renew = control.renew.subscribe();
     let mut bundle = control.publisher.watch_bundle();
     let mut reports = control.replica.reports.subscribe();
+    let mut spans = control.replica.spans.subscribe();
     let mut pulse = tokio::time::interval(PULSE);
     pulse.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     progress.mark_unchanged();
@@ -99,6 +100,15 @@ async fn tell(control: &Control, answers: &Answers) -> Result<(), Gone> {
                     Err(broadcast::error::RecvError::Lagged(missed)) => {
                         tracing::warn!(missed, "a control plane is too slow for reports");
                     }
+                    Err(broadcast::error::RecvError::Closed) => return Ok(()),
+                }
+                continue;
+            }
+            some = spans.recv() => {
+                match some {
+                    Ok(spans) => say(answers, Message::Spans(spans.into())).await?,
+                    // Traces are a help, not a record.
+                    Err(broadcast::error::RecvError::Lagged(_)) => {}
                     Err(broadcast::error::RecvError::Closed) => return Ok(()),
                 }
                 continue;

@@ -410,6 +410,11 @@ impl Store for ClusterStore {
         false
     }
 
+    fn refresh(&self) -> Result<Revision, StoreError> {
+        self.reread()?;
+        Ok(self.revision())
+    }
+
     fn reserve(&self, count: u64) -> Result<Range<u64>, StoreError> {
         let range = std::cell::Cell::new(0..0);
         self.update(|data| {

@@ -2,11 +2,12 @@
 
 use std::sync::Arc;
 
+use prost::Message as _;
 use tonic::{Request, Response, Status};
 use weir_proto::otlp;
 use weir_proto::otlp::trace_service_server::TraceService;
 
-use super::Span;
+use super::{Span, Traces};
 use crate::control::Control;
 
 /// Of the resource: routers say `router`, so that a service's own spans and
@@ -26,33 +27,56 @@ impl TraceService for Receiver {
         &self,
         request: Request<otlp::ExportTraceServiceRequest>,
     ) -> Result<Response<otlp::ExportTraceServiceResponse>, Status> {
-        let (mut rejected, mut why) = (0, "");
-        for resource_spans in request.into_inner().resource_spans {
-            let resource = resource_spans.resource.unwrap_or_default().attributes;
-            let service: Arc<str> = attribute(&resource, "service.name").into();
-            let version: Arc<str> = attribute(&resource, "service.version").into();
-            let component = attribute(&resource, COMPONENT);
-            for message in resource_spans.scope_spans.into_iter().flat_map(|scope| scope.spans) {
-                let Some((trace, mut span)) = read(message, &service, &version) else {
-                    rejected += 1;
-                    why = "a trace id has 16 bytes and a span id 8, not all zero";
-                    continue;
-                };
-                if !component.is_empty() {
-                    span.attributes.push((COMPONENT.to_owned(), component.to_owned()));
-                }
-                if !self.0.traces.add(trace, span) {
-                    rejected += 1;
-                    why = "the trace has too many spans";
-                }
-            }
+        let request = request.into_inner();
+        let told = &self.0.replica.spans;
+        if told.receiver_count() > 0 {
+            // Nobody may follow any more.
+            let _ = told.send(request.encode_to_vec().into());
         }
+        let (rejected, why) = keep(&self.0.traces, request);
         let partial_success = (rejected > 0).then(|| otlp::ExportTracePartialSuccess {
             rejected_spans: rejected,
             error_message: why.to_owned(),
         });
         Ok(Response::new(otlp::ExportTraceServiceResponse { partial_success }))
     }
+}
+
+/// Takes in spans that another control plane received.
+pub fn take_in(traces: &Traces, bytes: &[u8]) {
+    match otlp::ExportTraceServiceRequest::decode(bytes) {
+        // What there is no room for here was taken, or not, where it came in.
+        Ok(request) => {
+            keep(traces, request);
+        }
+        Err(error) => tracing::warn!(%error, "spans of another control plane are left out"),
+    }
+}
+
+/// How many spans are not taken, and why.
+fn keep(traces: &Traces, request: otlp::ExportTraceServiceRequest) -> (i64, &'static str) {
+    let (mut rejected, mut why) = (0, "");
+    for resource_spans in request.resource_spans {
+        let resource = resource_spans.resource.unwrap_or_default().attributes;
+        let service: Arc<str> = attribute(&resource, "service.name").into();
+        let version: Arc<str> = attribute(&resource, "service.version").into();
+        let component = attribute(&resource, COMPONENT);
+        for message in resource_spans.scope_spans.into_iter().flat_map(|scope| scope.spans) {
+            let Some((trace, mut span)) = read(message, &service, &version) else {
+                rejected += 1;
+                why = "a trace id has 16 bytes and a span id 8, not all zero";
+                continue;
+            };
+            if !component.is_empty() {
+                span.attributes.push((COMPONENT.to_owned(), component.to_owned()));
+            }
+            if !traces.add(trace, span) {
+                rejected += 1;
+                why = "the trace has too many spans";
+            }
+        }
+    }
+    (rejected, why)
 }
 
 fn id<const N: usize>(bytes: &[u8]) -> Option<[u8; N]> {

@@ -98,8 +98,8 @@ pub struct LocalRef {
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct ControlPlane {
-    /// One leads, the others take over within seconds. 2 or more let a node go without
-    /// a pause for injection.
+    /// Each serves routers, the API and injection. One makes the changes and leads
+    /// rollouts; another takes over within 5 s. 1 is for a trial.
     #[schemars(range(min = 1, max = 9))]
     pub replicas: u32,
     /// Requests and limits of a replica.

@@ -33,7 +33,9 @@ impl Engine {
     ) -> [Option<Step>; 2] {
         let held = self.mirror.read(|o| o.get(Kind::Rollout, namespace, name).cloned());
         let plan = rollout.spec.document();
-        let there = held.is_some_and(|held| qualified(&held["spec"], namespace) == *plan);
+        // A spec that was changed while this plan runs is to stay, for the next one.
+        let is = |held: &Value| qualified(held, namespace) == *plan;
+        let there = held.is_some_and(|held| is(&held["spec"]) || is(&held["status"][PLAN]));
         let step = |write| Step {
             kind: Kind::Rollout,
             namespace: namespace.to_owned(),

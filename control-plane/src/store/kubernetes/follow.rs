@@ -30,7 +30,7 @@ impl ClusterStore {
     }
 
     /// Takes in what other replicas record. Never returns.
-    pub async fn follow(self: &Arc<Self>) {
+    pub async fn keep_up(self: &Arc<Self>) {
         let config = watcher::Config::default().labels(LABEL);
         let mut events = watcher(self.cluster.config_maps(), config).boxed();
         let mut listing = Entries::new();
@@ -76,7 +76,7 @@ impl ClusterStore {
     ///
     /// # Errors
     /// As [`ClusterStore::open`].
-    pub fn refresh(&self) -> Result<(), StoreError> {
+    pub fn reread(&self) -> Result<(), StoreError> {
         let mut inner = self.lock();
         let there = read(&self.cluster)?;
         if there.head.0 >= inner.head.0 {
@@ -97,7 +97,7 @@ impl ClusterStore {
             if revision != inner.head.0 + 1 || record.previous != inner.head.1 {
                 // So much happened while the watch was broken that entries between are gone.
                 drop(inner);
-                return self.refresh();
+                return self.reread();
             }
             self.take_in(&mut inner, revision, bytes, &record);
         }
@@ -130,8 +130,10 @@ impl ClusterStore {
             EntryRecord::decode((*bytes).clone()).is_ok_and(|record| !record.changes.is_empty())
         };
         let mut entries = inner.entries.range(..=revision).rev();
+        let found = entries.find(changes).map(|(&revision, _)| revision);
         // Of what is older than all that is kept, nobody knows better.
-        entries.find(changes).map_or(revision, |(&revision, _)| revision)
+        let oldest = inner.entries.first_key_value().map(|(&oldest, _)| oldest);
+        found.or(oldest.filter(|oldest| *oldest > 1)).unwrap_or(0)
     }
 
     /// The newest revision of which all is seen by who has not seen the last changes of

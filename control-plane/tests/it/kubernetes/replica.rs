@@ -67,30 +67,41 @@ impl Replica {
     /// Three that know of each other, the first of which leads.
     pub async fn trio(server: &Arc<Server>, namespace: &str) -> [Self; 3] {
         let first = Self::lead(server, namespace, "cp-1").await;
-        first.announce().await;
         let second = Self::spawn(server, namespace, "cp-2").await;
         let third = Self::spawn(server, namespace, "cp-3").await;
-        let all = [first, second, third];
-        for replica in &all[1..] {
+        let mut all = [first, second, third];
+        for replica in &all {
             replica.serves().await;
             replica.announce().await;
         }
+        let mut leader = String::new();
         for replica in &all {
-            replica.knows(3, "cp-1").await;
+            leader = replica.knows(all.len()).await;
         }
+        // On a busy machine it need not be the first that is there.
+        let leads = all.iter().position(|replica| replica.pod == leader).unwrap();
+        all.swap(0, leads);
         all
     }
 
     /// Waits until it is in touch with all others, and knows who leads.
-    pub async fn knows(&self, count: usize, leader: &str) {
-        eventually("replicas in touch", async || {
-            let told = self.get("/v1/replicas").await;
-            let told = told["replicas"].as_array()?.clone();
-            let touch = told.iter().filter(|replica| replica["inTouch"] == true).count();
-            let leads = told.iter().any(|r| r["leads"] == true && r["name"] == leader);
-            (touch == count && leads).then_some(())
-        })
-        .await;
+    async fn knows(&self, count: usize) -> String {
+        for _ in 0..3 {
+            let found = tokio::time::timeout(
+                std::time::Duration::from_secs(9),
+                eventually("replicas in touch", async || {
+                    let told = self.get("/v1/replicas").await;
+                    let told = told["replicas"].as_array()?.clone();
+                    let touch = told.iter().filter(|replica| replica["inTouch"] == true).count();
+                    let leader = told.iter().find(|replica| replica["leads"] == true)?;
+                    (touch == count).then(|| leader["name"].as_str().unwrap().to_owned())
+                }),
+            );
+            if let Ok(leader) = found.await {
+                return leader;
+            }
+        }
+        panic!("{} {}", self.get("/v1/replicas").await, self.log());
     }
 
     /// What the cluster's own controller does when its pod is ready: it becomes an

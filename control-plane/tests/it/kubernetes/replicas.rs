@@ -83,7 +83,7 @@ async fn write(replica: &Replica, path: &str, who: &str, stop: &AtomicBool) -> V
         if stop.load(Ordering::Relaxed) {
             break;
         }
-        let reason = format!("{who} {i}");
+        let reason = format!("{who}-{i}");
         let shift = json!({
             "weights": { "v1": i, "v2": if who == "a" { 1 } else { 2 } },
             "reason": reason, "idempotencyKey": reason,
