@@ -196,8 +196,6 @@ impl Control {
     ///
     /// # Errors
     /// [`ChangeError`].
-    // For what the control plane itself changes.
-    #[allow(dead_code)]
     pub async fn change(
         self: &Arc<Self>,
         author: Author,
@@ -433,7 +431,6 @@ impl Control {
     /// Counts what a router reports, whichever control plane it is connected to.
     pub fn take_report(&self, router: &str, service: &ServiceName, report: &pb::Report) {
         self.edges.record(service, report);
-        self.rollouts.feed.report(report);
         self.edges.measured(router, report);
         self.rollouts.feed.report(report);
     }

@@ -162,6 +162,16 @@ impl Spec {
         })
     }
 
+    /// Whether it has the control plane ask URLs that it names.
+    #[must_use]
+    pub fn asks_outside(&self) -> bool {
+        let gate = |step: &Step| matches!(step, Step::Gate(_));
+        let sources = |a: &AnalysisSpec| !a.prometheus.is_empty() || !a.webhooks.is_empty();
+        self.write_back.is_some()
+            || self.steps.iter().any(gate)
+            || self.analysis.as_ref().is_some_and(sources)
+    }
+
     /// The first step that gives the canary everything.
     #[must_use]
     pub fn full_step(&self) -> usize {

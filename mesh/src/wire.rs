@@ -13,6 +13,7 @@ mod listener;
 mod policy;
 mod tcp;
 
+#[cfg(feature = "gateway-api")]
 pub(crate) use decode::managed_by;
 pub use decode::{instance, options, service, snapshot, sticky};
 pub use decode_route::route;

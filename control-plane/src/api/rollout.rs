@@ -14,7 +14,7 @@ use weir_mesh::rollout::{Spec, read_rollout};
 use weir_proto::weir::control::v1 as pb;
 
 use super::{change, error};
-use crate::access::Caller;
+use crate::access::{self, Caller, Role};
 use crate::control::{Author, ChangeError, Control, Made, Plan};
 use crate::guard::Guard;
 use crate::rollout::{self, Act};
@@ -136,6 +136,12 @@ pub(super) async fn start(
     let sent = request.rollout.unwrap_or_default();
     let read = read(&sent, "rollout", &mut bad);
     let (name, spec) = bad.finish(read).map_err(|e| error::invalid(&e))?;
+    access::check_service(control, &caller, "StartRollout", spec.service.as_str()).await?;
+    if spec.asks_outside() {
+        // Who may only shift must not send the control plane to any address.
+        let call = "StartRollout with webhooks or Prometheus";
+        access::check_role(control, &caller, Role::Operator, call).await?;
+    }
     let (act, dry_run) = (act(control, &name, &caller, &request.reason), request.dry_run);
     let own = name.clone();
     let plan = move |desired: &Desired, _: &dyn Store| {
@@ -180,13 +186,23 @@ macro_rules! ask {
 async fn asked(
     control: &Arc<Control>,
     caller: &Caller,
-    ask: Ask,
+    (method, ask): (&str, Ask),
     what: impl FnOnce(&Desired, &str, &Act) -> Result<Vec<Edit>, ChangeError> + Send + 'static,
 ) -> Result<Made, Status> {
     let Ask { name, reason, guard } = ask;
+    let held = control.desired.borrow().rollouts.get(name.as_str()).cloned();
+    let service = held.map(|held| held.value.spec.service.clone());
+    if let Some(service) = &service {
+        access::check_service(control, caller, method, service.as_str()).await?;
+    }
     let act = act(control, &name, caller, &reason);
     let author = Author { actor: caller.actor(), reason };
     let plan = move |desired: &Desired, _: &dyn Store| {
+        // Who was asked about is whose it is still.
+        let now = desired.rollouts.get(name.as_str()).map(|held| &held.value.spec.service);
+        if now != service.as_ref() {
+            return Err(ChangeError::Aborted("the rollout was replaced; try again".to_owned()));
+        }
         let edits = what(desired, &name, &act)?;
         Ok(Plan { action: Action::Rollout, edits, dry_run: false })
     };
@@ -199,7 +215,7 @@ pub(super) async fn pause(
     request: pb::ChangeRolloutRequest,
 ) -> Result<pb::Rollout, Status> {
     let name = request.name.clone();
-    asked(control, &caller, ask!(request, caller), rollout::pause).await?;
+    asked(control, &caller, ("PauseRollout", ask!(request, caller)), rollout::pause).await?;
     get(control, &name)
 }
 
@@ -209,7 +225,7 @@ pub(super) async fn resume(
     request: pb::ChangeRolloutRequest,
 ) -> Result<pb::Rollout, Status> {
     let name = request.name.clone();
-    asked(control, &caller, ask!(request, caller), rollout::resume).await?;
+    asked(control, &caller, ("ResumeRollout", ask!(request, caller)), rollout::resume).await?;
     get(control, &name)
 }
 
@@ -221,7 +237,7 @@ pub(super) async fn promote(
     let (name, full) = (request.name.clone(), request.full);
     let what =
         move |desired: &Desired, name: &str, act: &Act| rollout::promote(desired, name, full, act);
-    asked(control, &caller, ask!(request, caller), what).await?;
+    asked(control, &caller, ("PromoteRollout", ask!(request, caller)), what).await?;
     get(control, &name)
 }
 
@@ -231,7 +247,7 @@ pub(super) async fn abort(
     request: pb::ChangeRolloutRequest,
 ) -> Result<pb::Rollout, Status> {
     let name = request.name.clone();
-    asked(control, &caller, ask!(request, caller), rollout::abort).await?;
+    asked(control, &caller, ("AbortRollout", ask!(request, caller)), rollout::abort).await?;
     get(control, &name)
 }
 
@@ -241,6 +257,6 @@ pub(super) async fn delete(
     request: pb::ChangeRolloutRequest,
 ) -> Result<pb::ChangeResponse, Status> {
     let what = |desired: &Desired, name: &str, _: &Act| rollout::deletable(desired, name);
-    let made = asked(control, &caller, ask!(request, caller), what).await?;
+    let made = asked(control, &caller, ("DeleteRollout", ask!(request, caller)), what).await?;
     Ok(change::made(&made))
 }

@@ -1,8 +1,9 @@
 //! A control plane among others, on a store in Consul.
 
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use weir_mesh::identity::{Secret, SpiffeId};
+use weir_mesh::identity::{Secret, SpiffeId, TrustBundle};
 use weir_mesh::shutdown::Shutdown;
 
 use super::{Config, Listeners, Parts, Running, StartError, saved, serve_parts};
@@ -10,6 +11,8 @@ use crate::ca::{Authority, CaError, JoinTokens};
 use crate::consul::election::{Election, LeadSession};
 use crate::consul::vault::{self, ConsulVault};
 use crate::consul::{Consul, Endpoint, Settings};
+use crate::control::Control;
+use crate::files;
 use crate::registry::{self, Registry};
 use crate::replica::Replica;
 use crate::store::{ConsulStore, Store as _};
@@ -57,14 +60,35 @@ pub(super) async fn start(
         replica: Arc::new(Replica::among(config.store.name(address), Some(address))),
         shutdown,
     };
+    let bundle = config.data.join("ca").join("bundle.pem");
+    files::directory(&config.data.join("ca"))?;
+    write_bundle(&parts.authority, &bundle)?;
     let mut running = serve_parts(config, parts, listeners, token, own_id).await?;
     let control = running.control.clone();
     running.background.spawn(store.keep());
+    running.background.spawn(keep_bundle(control.clone(), bundle));
     running.background.spawn(vault::follow(endpoint.clone(), prefix.clone(), control.clone()));
     let run = text::unix_nanos();
     let election = Arc::new(Election { endpoint, prefix, session: lead, address, control, run });
     running.servers.spawn(election.run());
     Ok(running)
+}
+
+/// What everyone may know of the authority, for routers that join.
+fn write_bundle(authority: &Authority, path: &Path) -> Result<(), CaError> {
+    Ok(TrustBundle::from_der(&*authority.bundle())?.save(path)?)
+}
+
+/// Writes it at each change. Never returns.
+async fn keep_bundle(control: Arc<Control>, path: PathBuf) {
+    let mut bundle = control.authority.watch_bundle();
+    while bundle.changed().await.is_ok() {
+        let (own, path) = (control.clone(), path.clone());
+        let written = tokio::task::spawn_blocking(move || write_bundle(&own.authority, &path));
+        if let Ok(Err(error)) = written.await {
+            tracing::warn!(%error, "the roots for routers that join are not written");
+        }
+    }
 }
 
 /// The authority that all of them share. Where two are the first at once, one of them

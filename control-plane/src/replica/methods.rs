@@ -25,12 +25,12 @@ const WRITES: &[(&str, Key)] = &[
     ("PutTcpRoute", |m| read(m, |r: pb::PutTcpRouteRequest| r.idempotency_key)),
     ("DeleteTcpRoute", |m| read(m, |r: pb::DeleteTcpRouteRequest| r.idempotency_key)),
     ("RotateCertificates", |_| String::new()),
-    ("StartRollout", |_| String::new()),
-    ("PauseRollout", |_| String::new()),
-    ("ResumeRollout", |_| String::new()),
-    ("PromoteRollout", |_| String::new()),
-    ("AbortRollout", |_| String::new()),
-    ("DeleteRollout", |_| String::new()),
+    ("StartRollout", |m| read(m, |r: pb::StartRolloutRequest| r.idempotency_key)),
+    ("PauseRollout", |m| read(m, |r: pb::ChangeRolloutRequest| r.idempotency_key)),
+    ("ResumeRollout", |m| read(m, |r: pb::ChangeRolloutRequest| r.idempotency_key)),
+    ("PromoteRollout", |m| read(m, |r: pb::PromoteRolloutRequest| r.idempotency_key)),
+    ("AbortRollout", |m| read(m, |r: pb::ChangeRolloutRequest| r.idempotency_key)),
+    ("DeleteRollout", |m| read(m, |r: pb::ChangeRolloutRequest| r.idempotency_key)),
 ];
 
 fn find(path: &str) -> Option<Key> {

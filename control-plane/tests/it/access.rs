@@ -300,3 +300,30 @@ async fn what_an_admin_does_beside_changes_is_in_the_history() {
     assert_eq!((&newest["action"], &newest["actor"]), (&json!("rotate"), &json!("admin")));
     assert_eq!(newest["reason"], "the key was seen");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rollouts_are_driven_by_who_may_shift_their_service() {
+    let plane = plane().await;
+    let team = token("team");
+    let start = |service: &str, steps: Value| {
+        json!({"rollout": {"name": format!("{service}-v2"), "spec": {
+            "service": service, "canary": "v2", "steps": steps,
+        }}})
+    };
+    let pause = json!([{"pause": {}}]);
+    let (code, why) =
+        plane.http_as(&team, "POST", "/v1/rollouts", start("users", pause.clone())).await;
+    assert_eq!(code, 403, "{why}");
+    let asks = json!([{"gate": {"webhook": {"url": "http://127.0.0.1:1/"}}}]);
+    let (code, why) = plane.http_as(&team, "POST", "/v1/rollouts", start("products", asks)).await;
+    assert_eq!(code, 403, "{why}");
+    assert!(why["message"].as_str().unwrap().contains("needs the role operator"), "{why}");
+    let (code, why) =
+        plane.http_as(&team, "POST", "/v1/rollouts", start("products", pause.clone())).await;
+    assert_eq!(code, 200, "{why}");
+    plane.post("/v1/rollouts", start("users", pause)).await;
+    let abort = async |name: &str| {
+        plane.http_as(&team, "POST", &format!("/v1/rollouts/{name}/abort"), json!({})).await.0
+    };
+    assert_eq!((abort("users-v2").await, abort("products-v2").await), (403, 200));
+}

@@ -36,13 +36,13 @@ struct Replica {
 }
 
 impl Replica {
-    async fn start(dir: &Path, consul: &str, name: &str) -> Self {
+    async fn start(dir: &Path, consul: &str, name: &str, more: &str) -> Self {
         let data = dir.join(name);
         std::fs::create_dir_all(&data).unwrap();
         let file = |name: &str| dir.join(name).display().to_string();
         let args = format!(
             "--data {} --join-tokens {} --token-file {} --store consul --consul {consul} \
-             --store-key-file {} --replica {name} --log-level debug",
+             --store-key-file {} --replica {name} --log-level debug {more}",
             data.display(),
             file("join.json"),
             file("token"),
@@ -112,11 +112,21 @@ impl Replica {
 
 /// None: nobody answers there.
 async fn http(api: SocketAddr, method: &str, path: &str, body: &Value) -> Option<(u16, Value)> {
+    http_as(TOKEN, api, method, path, body).await
+}
+
+async fn http_as(
+    token: &str,
+    api: SocketAddr,
+    method: &str,
+    path: &str,
+    body: &Value,
+) -> Option<(u16, Value)> {
     let body = if body.is_null() { String::new() } else { body.to_string() };
     let request = http::Request::builder()
         .method(method)
         .uri(format!("http://{api}{path}"))
-        .header("authorization", format!("Bearer {TOKEN}"))
+        .header("authorization", format!("Bearer {token}"))
         .header("content-type", "application/json")
         .body(Full::<bytes::Bytes>::from(body))
         .unwrap();
@@ -149,16 +159,23 @@ struct World {
 impl World {
     async fn start(count: usize) -> Option<Self> {
         let consul = tokio::task::block_in_place(Agent::start)?;
+        Some(Self::on(consul, count, |_| String::new()).await)
+    }
+
+    /// On this Consul; with options that depend on a directory.
+    async fn on(consul: Agent, count: usize, more: impl Fn(&Path) -> String) -> Self {
         let dir = tempfile::tempdir().unwrap();
+        let more = more(dir.path());
         std::fs::write(dir.path().join("join.json"), JOIN_TOKENS).unwrap();
         std::fs::write(dir.path().join("token"), TOKEN).unwrap();
         let mut replicas = Vec::new();
         for i in 0..count {
-            replicas.push(Replica::start(dir.path(), &consul.url(), &format!("cp{i}")).await);
+            replicas
+                .push(Replica::start(dir.path(), &consul.url(), &format!("cp{i}"), &more).await);
         }
         let world = Self { _consul: consul, dir, replicas };
         world.whole().await;
-        Some(world)
+        world
     }
 
     /// Waits until everyone is in touch with everyone, and all name one leader.
@@ -173,10 +190,23 @@ impl World {
                 if all.iter().filter(well).count() == self.replicas.len() && leads == 1 {
                     break;
                 }
-                assert!(Instant::now() < deadline, "{}: {replicas}", replica.name);
+                if Instant::now() >= deadline {
+                    panic!("{}: {replicas}\n{}", replica.name, self.logs());
+                }
                 tokio::time::sleep(Duration::from_millis(50)).await;
             }
         }
+    }
+
+    /// The ends of all logs.
+    fn logs(&self) -> String {
+        let log = |replica: &Replica| {
+            let log = std::fs::read_to_string(replica.ready.with_file_name("log"));
+            let log = log.unwrap_or_default();
+            let lines: Vec<_> = log.lines().filter(|line| !line.contains("published")).collect();
+            format!("--- {}\n{}\n", replica.name, lines[lines.len().saturating_sub(60)..].join("\n"))
+        };
+        self.replicas.iter().map(log).collect()
     }
 
     async fn leader(&self) -> usize {
@@ -192,15 +222,9 @@ impl World {
         self.replicas.iter().map(|replica| replica.api).collect()
     }
 
-    /// The mesh's roots. They are in Consul, sealed; anybody may be told them.
-    async fn bundle(&self) -> TrustBundle {
-        let snapshot = get(self.replicas[0].api, "/v1/snapshot").await.unwrap();
-        let roots = snapshot["trustBundle"].as_array().unwrap();
-        use base64::Engine as _;
-        let der = |root: &Value| {
-            base64::engine::general_purpose::STANDARD.decode(root.as_str().unwrap()).unwrap()
-        };
-        TrustBundle::from_der(&roots.iter().map(der).collect::<Vec<_>>()).unwrap()
+    /// The mesh's roots, as routers are given them.
+    fn bundle(&self) -> TrustBundle {
+        TrustBundle::load(self.dir.path().join("cp0/ca/bundle.pem")).unwrap()
     }
 }
 
@@ -213,7 +237,7 @@ struct Roaming {
 
 impl Roaming {
     async fn start(id: &str, port: u16, world: &World) -> Self {
-        let (doors, bundle) = (world.doors(), world.bundle().await);
+        let (doors, bundle) = (world.doors(), world.bundle());
         let key = KeyPair::generate().unwrap();
         let door = Door { address: doors[0], bundle: bundle.clone() };
         let signed = door.sign("products", "join-products", csr(&key)).await.unwrap();
@@ -272,7 +296,7 @@ impl Writer {
     /// is left for another one, as a client would; one that answers must not fail.
     async fn shift(&mut self) {
         self.written += 1;
-        let reason = format!("shift {}", self.written);
+        let reason = format!("shift-{}", self.written);
         let body = json!({
             "weights": {"v1": self.written, "v2": 1}, "allowEmpty": true,
             "reason": reason, "idempotencyKey": reason,
@@ -429,4 +453,80 @@ async fn a_leader_that_was_frozen_changes_nothing_when_it_wakes() {
     for replica in &world.replicas {
         writer.check(replica.api).await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_follower_has_refusals_written_and_roots_changed_everywhere() {
+    const VIEWER: &str = "a-token-that-may-look-only";
+    let Some(consul) = tokio::task::block_in_place(Agent::start) else { return };
+    let world = World::on(consul, 2, |dir| {
+        use aws_lc_rs::digest::{SHA256, digest};
+        let hash = digest(&SHA256, VIEWER.as_bytes());
+        let hash: String = hash.as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
+        let file = dir.join("access.yaml");
+        let text = format!("tokens: [{{name: viewer-1, sha256: {hash}, role: viewer}}]\n");
+        std::fs::write(&file, text).unwrap();
+        format!("--access {}", file.display())
+    })
+    .await;
+    let mut writer = seed(&world).await;
+    let follower = &world.replicas[1 - world.leader().await];
+    let shift = json!({"weights": {"v1": 1}});
+    let path = "/v1/services/products/shift";
+    let refused = http_as(VIEWER, follower.api, "POST", path, &shift).await.unwrap();
+    assert_eq!(refused.0, 403, "{refused:?}");
+    eventually("the refusal is in the history", async || {
+        let history = get(follower.api, "/v1/history").await?;
+        let newest = &history["entries"][0];
+        (newest["action"] == "refused" && newest["actor"] == "viewer-1").then_some(())
+    })
+    .await;
+    writer.shift().await;
+    // One router at each: the new root must have reached both before it signs.
+    let routers =
+        [Roaming::start("p1", 1001, &world).await, Roaming::start("p2", 1002, &world).await];
+    for router in &routers {
+        let mut seen = router.seen.clone();
+        let reached = seen.wait_for(|(revision, _)| *revision > 0);
+        tokio::time::timeout(Duration::from_secs(20), reached).await.unwrap().unwrap();
+    }
+    let rotate = json!({"newRoot": true, "reason": "drill"});
+    let (status, rotated) =
+        http(follower.api, "POST", "/v1/certificates/rotate", &rotate).await.unwrap();
+    assert_eq!((status, &rotated["routers"]), (200, &json!(2)), "{rotated}");
+    for replica in &world.replicas {
+        eventually("everyone trusts both roots", async || {
+            let snapshot = get(replica.api, "/v1/snapshot").await?;
+            (snapshot["trustBundle"].as_array()?.len() == 2).then_some(())
+        })
+        .await;
+    }
+    world.whole().await;
+    writer.shift().await;
+    writer.check(follower.api).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_documented_policy_is_all_that_it_needs() {
+    const MANAGEMENT: &str = "11111111-2222-3333-4444-555555555555";
+    let Some(consul) = tokio::task::block_in_place(|| Agent::with_acls(MANAGEMENT)) else { return };
+    let docs = include_str!("../../../docs/src/high-availability.md");
+    let rules = docs.split("```hcl\n").nth(1).unwrap().split("```").next().unwrap();
+    let policy = json!({"Name": "weir", "Rules": rules}).to_string();
+    consul.json("PUT", "/v1/acl/policy", &policy);
+    let token = json!({"Policies": [{"Name": "weir"}]}).to_string();
+    let token =
+        consul.json("PUT", "/v1/acl/token", &token)["SecretID"].as_str().unwrap().to_owned();
+    let mut world = World::on(consul, 2, |dir| {
+        let file = dir.join("consul.token");
+        std::fs::write(&file, &token).unwrap();
+        format!("--consul-token-file {}", file.display())
+    })
+    .await;
+    let mut writer = seed(&world).await;
+    writer.shift().await;
+    let leader = world.leader().await;
+    world.replicas[leader].kill().await;
+    writer.shift().await;
+    writer.check(world.replicas[1 - leader].api).await;
 }

@@ -118,8 +118,8 @@ pub(super) fn spec(
         None => None,
     };
     if judged.is_none() {
-        for (i, step) in steps.iter().enumerate() {
-            if matches!(step, Step::Analyze { .. }) {
+        for (i, step) in document.steps.iter().flatten().enumerate() {
+            if step.analyze.is_some() {
                 let why = "has nothing to wait for; set analysis, or {} of it for the defaults";
                 reader.bad(&format!("steps[{i}].analyze"), why);
             }
@@ -165,10 +165,11 @@ fn steps(sent: Option<&[StepDocument]>, strategy: Strategy, reader: &mut Reader<
             sent.iter().enumerate().filter_map(read).collect()
         }
     };
-    let full = steps.iter().position(|step| *step == Step::SetWeight(100));
-    match full {
+    // Of steps that could not all be read, the places are others.
+    let all = sent.is_none_or(|sent| sent.len() == steps.len());
+    match steps.iter().position(|step| *step == Step::SetWeight(100)) {
         None => steps.push(Step::SetWeight(100)),
-        Some(full) => {
+        Some(full) if all => {
             for (i, step) in steps.iter().enumerate().skip(full + 1) {
                 if matches!(step, Step::SetWeight(_) | Step::SetAudience(_) | Step::SetMirror(_)) {
                     let why = "comes after setWeight 100, which gives the canary everything";
@@ -176,6 +177,7 @@ fn steps(sent: Option<&[StepDocument]>, strategy: Strategy, reader: &mut Reader<
                 }
             }
         }
+        Some(_) => {}
     }
     steps
 }

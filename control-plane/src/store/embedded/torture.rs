@@ -228,9 +228,9 @@ fn torn_writes() {
 fn every_operation_fails_once_or_for_good() {
     let (log, whole) = recorded();
     let mut tried = 0;
-    for at in making()..log.len() {
+    for (at, op) in log.iter().enumerate().skip(making()) {
         for for_good in [false, true] {
-            let kind = match log[at] {
+            let kind = match op {
                 Op::Sync => io::ErrorKind::Other,
                 _ => io::ErrorKind::StorageFull,
             };

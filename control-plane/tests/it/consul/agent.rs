@@ -19,6 +19,8 @@ const PATIENCE: Duration = Duration::from_secs(60);
 pub struct Agent {
     guardian: Child,
     stdin: Option<ChildStdin>,
+    /// Shown with every request.
+    token: String,
     pub port: u16,
 }
 
@@ -43,6 +45,19 @@ fn program() -> Option<PathBuf> {
 impl Agent {
     /// Starts one; none: it is not installed. Blocks.
     pub fn start() -> Option<Self> {
+        Self::start_with("", &[])
+    }
+
+    /// One with ACLs that deny what no token allows.
+    pub fn with_acls(management: &str) -> Option<Self> {
+        let acl = format!(
+            "acl {{ enabled = true default_policy = \"deny\" tokens {{ initial_management = \
+             \"{management}\" agent = \"{management}\" }} }}"
+        );
+        Self::start_with(management, &["-hcl", &acl])
+    }
+
+    fn start_with(token: &str, more: &[&str]) -> Option<Self> {
         let consul = program()?;
         let port = free_port();
         let mut command = Command::new("sh");
@@ -53,10 +68,11 @@ impl Agent {
             command.arg(format!("-{name}-port={}", free_port()));
         }
         command.args(["-dns-port=-1", "-grpc-port=-1", "-grpc-tls-port=-1"]);
+        command.args(more);
         command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
         let mut guardian = command.spawn().unwrap();
         let stdin = guardian.stdin.take();
-        let agent = Self { guardian, stdin, port };
+        let agent = Self { guardian, stdin, token: token.to_owned(), port };
         let deadline = Instant::now() + PATIENCE;
         while !agent.knows_itself() {
             assert!(Instant::now() < deadline, "Consul does not start");
@@ -89,7 +105,10 @@ impl Agent {
     fn try_call(&self, method: &str, path: &str, body: &[u8]) -> Option<(u16, Vec<u8>)> {
         let mut stream = TcpStream::connect(("127.0.0.1", self.port)).ok()?;
         // HTTP/1.0: the body ends with the connection, and comes in one piece.
-        let head = format!("{method} {path} HTTP/1.0\r\nContent-Length: {}\r\n\r\n", body.len());
+        let (token, length) = (&self.token, body.len());
+        let head = format!(
+            "{method} {path} HTTP/1.0\r\nX-Consul-Token: {token}\r\nContent-Length: {length}\r\n\r\n"
+        );
         stream.write_all(head.as_bytes()).ok()?;
         stream.write_all(body).ok()?;
         let mut answer = Vec::new();
