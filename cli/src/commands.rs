@@ -8,6 +8,7 @@ pub mod check;
 pub mod delete;
 pub mod diff;
 pub mod explain;
+pub mod export;
 pub mod get;
 pub mod init;
 pub mod inject;
