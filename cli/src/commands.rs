@@ -10,6 +10,7 @@ pub mod diff;
 pub mod explain;
 pub mod export;
 pub mod get;
+pub mod gitops;
 pub mod init;
 pub mod inject;
 pub mod replay;

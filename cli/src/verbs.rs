@@ -9,7 +9,7 @@ use clap_complete::Shell;
 use crate::Error;
 use crate::client::{Connect, Target};
 use crate::commands::{
-    access, apply, certificates, change, check, delete, diff, explain, export, get, init, inject, replay,
+    access, apply, certificates, change, check, delete, diff, explain, export, get, gitops, init, inject, replay,
     revisions, rollout, schema, status, traces, trial,
 };
 use crate::exec_child::ExecChild;
@@ -28,6 +28,7 @@ Move traffic:
   apply         Apply documents: routes, policies, a mesh file
   diff          What would applying them change? What lies between two revisions?
   export        Write what is desired as documents, or back into a file
+  gitops        Commit what rollouts write back
   delete        Delete routes and policies
   history       Who changed what, when and why
   verify-history  Is the history what was written?
@@ -104,6 +105,8 @@ enum Verb {
         -o json\n  weir export -f mesh.yaml          # what differs\n  weir export -f mesh.yaml \
         --write")]
     Export(export::Export),
+    /// Commit what rollouts write back
+    Gitops(gitops::Gitops),
     /// Delete routes and policies
     #[command(after_help = "Examples:\n  weir delete HTTPRoute web\n  weir delete -f routes.yaml")]
     Delete(delete::Delete),
@@ -212,6 +215,7 @@ impl Cli {
             Verb::Apply(args) => args.run()?,
             Verb::Diff(args) => return Ok(args.run()),
             Verb::Export(args) => args.run()?,
+            Verb::Gitops(args) => args.run()?,
             Verb::Delete(args) => args.run()?,
             Verb::History(args) => args.run()?,
             Verb::VerifyHistory(args) => return args.run(),
@@ -265,6 +269,7 @@ impl Verb {
             Self::Whoami(verb) => Some(&mut verb.connect),
             Self::Up(_)
             | Self::Init(_)
+            | Self::Gitops(_)
             | Self::Check(_)
             | Self::Access(_)
             | Self::Inject(_)

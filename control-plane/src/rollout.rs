@@ -17,9 +17,11 @@ mod judge;
 mod live;
 mod runner;
 mod sources;
+mod write_back;
 
 pub use act::{Act, ManagedBy, abort, deletable, pause, pause_for, promote, resume, start};
 pub use engine::keep;
+pub use write_back::Secret;
 pub use live::{Judged, JudgedMetric, Live, Rollouts, Verdict};
 
 use weir_mesh::rollout::Rollout;

@@ -98,7 +98,7 @@ fn an_export_applied_elsewhere_is_the_same_mesh() {
     here.mesh.weir(&["export", "products", "-o", "json", "--to", path.to_str().unwrap()]).ok();
     let list: Value = serde_json::from_str(&fs::read_to_string(path).unwrap()).unwrap();
     let kinds: Vec<_> = list["items"].as_array().unwrap().iter().map(|d| d["kind"].as_str().unwrap()).collect();
-    assert_eq!(kinds, ["Mesh", "GRPCRoute", "HTTPRoute", "RateLimitPolicy", "Rollout"], "{list}");
+    assert_eq!(kinds, ["Mesh", "HTTPRoute", "GRPCRoute", "RateLimitPolicy", "Rollout"], "{list}");
     assert_eq!(list["items"][0]["services"].as_array().unwrap().len(), 1);
 }
 
