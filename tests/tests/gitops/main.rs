@@ -1,6 +1,8 @@
 //! Configuration that is kept in files and in git: export, weights that somebody manages,
 //! and what a rollout writes back.
 
+mod receive;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 
