@@ -9,8 +9,8 @@ use clap_complete::Shell;
 use crate::Error;
 use crate::client::{Connect, Target};
 use crate::commands::{
-    access, apply, certificates, change, check, delete, diff, explain, export, get, gitops, init, inject, replay,
-    revisions, rollout, schema, status, traces, trial,
+    access, apply, certificates, change, check, delete, diff, explain, export, get, gitops, init,
+    inject, replay, revisions, rollout, schema, status, traces, trial,
 };
 use crate::exec_child::ExecChild;
 use crate::up::UpArgs;

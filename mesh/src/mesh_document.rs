@@ -138,9 +138,10 @@ fn put_options(options: &Options, document: &mut Map<String, Value>) {
         ]),
     );
     if let Some(egress) = &options.egress {
-        let hosts = egress.hosts.iter().map(|host| {
-            json!({ "host": host.target.to_string(), "ports": host.ports })
-        });
+        let hosts = egress
+            .hosts
+            .iter()
+            .map(|host| json!({ "host": host.target.to_string(), "ports": host.ports }));
         let otherwise = if egress.allow_by_default { "Allow" } else { "Deny" };
         let egress = json!({ "default": otherwise, "hosts": hosts.collect::<Vec<_>>() });
         document.insert("egress".to_owned(), egress);

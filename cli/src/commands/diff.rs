@@ -110,7 +110,8 @@ fn leave_managed(current: &Current, answer: &ChangeResponse, request: &mut Apply
             continue;
         }
         let index = warning.field.strip_prefix("services[").and_then(|rest| rest.split_once(']'));
-        let sent = index.and_then(|(index, _)| request.services.get_mut(index.parse::<usize>().ok()?));
+        let sent =
+            index.and_then(|(index, _)| request.services.get_mut(index.parse::<usize>().ok()?));
         let Some(sent) = sent else { continue };
         let Some(there) = current.services.iter().find(|there| there.name == sent.name) else {
             continue;
@@ -132,7 +133,11 @@ fn weigh_as(sent: &mut Service, there: &Service) {
 }
 
 /// What would be different.
-pub(super) fn sides(current: &Current, documents: &Documents, request: &ApplyRequest) -> Result<Sides, Error> {
+pub(super) fn sides(
+    current: &Current,
+    documents: &Documents,
+    request: &ApplyRequest,
+) -> Result<Sides, Error> {
     let mut sides = Sides::new();
     let mut put = |name: String, side: usize, value: Value| {
         sides.entry(name).or_default()[side] = Some(value);

@@ -77,7 +77,10 @@ pub fn edit(text: &str, exported: &[Json], all: bool) -> Result<Edited, String> 
         wanted = failed;
     }
     left.extend(wanted.into_iter().map(|want| {
-        format!("{}: this place cannot be edited without changing others; edit it by hand", want.told)
+        format!(
+            "{}: this place cannot be edited without changing others; edit it by hand",
+            want.told
+        )
     }));
     Ok(Edited { text, left })
 }
@@ -187,7 +190,9 @@ fn same(a: &Json, b: &Json) -> bool {
         }
         (Json::Object(a), Json::Object(b)) => {
             let keys = || a.keys().chain(b.keys());
-            keys().all(|key| same(a.get(key).unwrap_or(&Json::Null), b.get(key).unwrap_or(&Json::Null)))
+            keys().all(|key| {
+                same(a.get(key).unwrap_or(&Json::Null), b.get(key).unwrap_or(&Json::Null))
+            })
         }
         _ => a == b || (nothing(a) && nothing(b)),
     }

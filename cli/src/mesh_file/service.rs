@@ -10,8 +10,8 @@ use bytes::Bytes;
 use serde_json::json;
 use weir_mesh::mesh_document::DATA_URL;
 use weir_mesh::model::{
-    Addresses, Audience, Protocol, Service, ServiceName, Split, Sticky, VersionMirror,
-    VersionName, Violations, Weight,
+    Addresses, Audience, Protocol, Service, ServiceName, Split, Sticky, VersionMirror, VersionName,
+    Violations, Weight,
 };
 use weir_mesh::traffic_split;
 use weir_mesh::wire;
@@ -183,11 +183,9 @@ fn read_routing(
         versions.map(|(name, weight)| json!({"name": name.as_str(), "weight": weight.get()}));
     spec.insert("versions".to_owned(), versions.collect());
     match traffic_split::read(&spec.into(), at) {
-        Ok(read) => Routing {
-            audiences: read.audiences,
-            mirror: read.mirror,
-            managed_by: read.managed_by,
-        },
+        Ok(read) => {
+            Routing { audiences: read.audiences, mirror: read.mirror, managed_by: read.managed_by }
+        }
         Err(invalid) => {
             violations.extend(invalid);
             Routing::default()

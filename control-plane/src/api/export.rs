@@ -25,7 +25,8 @@ pub(super) async fn export(
         "" => None,
         name => {
             let parsed: Result<ServiceName, _> = name.parse();
-            let name = parsed.map_err(|e| error::invalid(&Invalid::one("service", e.to_string())))?;
+            let name =
+                parsed.map_err(|e| error::invalid(&Invalid::one("service", e.to_string())))?;
             if !desired.services.contains_key(&name) {
                 return Err(Status::not_found(format!("no service {name}")));
             }

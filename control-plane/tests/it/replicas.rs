@@ -204,7 +204,11 @@ impl World {
             let log = std::fs::read_to_string(replica.ready.with_file_name("log"));
             let log = log.unwrap_or_default();
             let lines: Vec<_> = log.lines().filter(|line| !line.contains("published")).collect();
-            format!("--- {}\n{}\n", replica.name, lines[lines.len().saturating_sub(60)..].join("\n"))
+            format!(
+                "--- {}\n{}\n",
+                replica.name,
+                lines[lines.len().saturating_sub(60)..].join("\n")
+            )
         };
         self.replicas.iter().map(log).collect()
     }

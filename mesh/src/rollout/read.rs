@@ -127,10 +127,8 @@ pub(super) fn spec(
         }
     }
     let deadline = reader.time("deadline", document.deadline, 3600 * SECOND, (SECOND, LONGEST));
-    let write_back = document
-        .write_back
-        .as_ref()
-        .and_then(|sent| write_back(sent, &mut reader.at("writeBack")));
+    let write_back =
+        document.write_back.as_ref().and_then(|sent| write_back(sent, &mut reader.at("writeBack")));
     Some(Spec {
         service: service?,
         strategy,

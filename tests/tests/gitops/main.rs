@@ -21,8 +21,7 @@ services:
       - {name: v2, weight: 10, addresses: ["127.0.0.2:9"]}
 "#;
 
-const EXAMPLE: &str =
-    include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/../cli/src/example.yaml"));
+const EXAMPLE: &str = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/../cli/src/example.yaml"));
 
 /// Beside the example mesh.
 const MORE: &str = r#"apiVersion: weir.dev/v1alpha1
@@ -81,7 +80,10 @@ impl World {
 #[test]
 fn an_export_applied_elsewhere_is_the_same_mesh() {
     let (here, there) = (World::start(SMALL), World::start(SMALL));
-    let text = format!("{}---\n{MORE}", EXAMPLE.replace("protocol: grpc\n", "protocol: grpc\n    managedBy: flux\n"));
+    let text = format!(
+        "{}---\n{MORE}",
+        EXAMPLE.replace("protocol: grpc\n", "protocol: grpc\n    managedBy: flux\n")
+    );
     here.apply(&here.file("example.yaml", &text), &["--prune"]);
     let text = here.export();
     assert!(text.contains("managedBy: flux"), "{text}");
@@ -99,7 +101,8 @@ fn an_export_applied_elsewhere_is_the_same_mesh() {
     let path = here.directory.path().join("products.json");
     here.mesh.weir(&["export", "products", "-o", "json", "--to", path.to_str().unwrap()]).ok();
     let list: Value = serde_json::from_str(&fs::read_to_string(path).unwrap()).unwrap();
-    let kinds: Vec<_> = list["items"].as_array().unwrap().iter().map(|d| d["kind"].as_str().unwrap()).collect();
+    let kinds: Vec<_> =
+        list["items"].as_array().unwrap().iter().map(|d| d["kind"].as_str().unwrap()).collect();
     assert_eq!(kinds, ["Mesh", "HTTPRoute", "GRPCRoute", "RateLimitPolicy", "Rollout"], "{list}");
     assert_eq!(list["items"][0]["services"].as_array().unwrap().len(), 1);
 }

@@ -50,7 +50,8 @@ impl Receive {
         if self.push {
             self.git(&["pull", "--quiet", "--rebase"])?;
         }
-        let found = self.git(&["log", "-1", "--format=%h", "--fixed-strings", "--grep", &trailer])?;
+        let found =
+            self.git(&["log", "-1", "--format=%h", "--fixed-strings", "--grep", &trailer])?;
         let done = if found.is_empty() {
             self.edit(&told, &trailer)?
         } else {
@@ -93,7 +94,8 @@ impl Receive {
             line(&told.actor)
         ));
         let file = self.file.to_string_lossy();
-        let committed = self.git(&["commit", "--quiet", "--message", &message, "--only", "--", &file]);
+        let committed =
+            self.git(&["commit", "--quiet", "--message", &message, "--only", "--", &file]);
         if let Err(error) = committed {
             // Else the next try would find nothing to change.
             let _ = export::write(&path, &text);
@@ -110,7 +112,8 @@ impl Receive {
         command.args(["-c", &format!("user.email={}", self.email)]);
         // Nobody is there to be asked.
         command.args(args).env("GIT_TERMINAL_PROMPT", "0").stdin(Stdio::null());
-        let output = command.output().map_err(|error| Failed(format!("cannot run git: {error}")))?;
+        let output =
+            command.output().map_err(|error| Failed(format!("cannot run git: {error}")))?;
         if !output.status.success() {
             let said = String::from_utf8_lossy(&output.stderr);
             let verb = args.first().copied().unwrap_or_default();

@@ -32,18 +32,14 @@ fn mesh(services: &[(&str, &[(&str, i64)])]) -> Json {
     let versions = |versions: &[(&str, i64)]| -> Json {
         versions.iter().map(|(name, weight)| json!({"name": name, "weight": weight})).collect()
     };
-    let service = |(name, all): &(&str, &[(&str, i64)])| {
-        json!({"name": name, "protocol": "http1", "versions": versions(all)})
-    };
+    let service = |(name, all): &(&str, &[(&str, i64)])| json!({"name": name, "protocol": "http1", "versions": versions(all)});
     json!({"kind": "Mesh", "services": services.iter().map(service).collect::<Vec<_>>()})
 }
 
 #[test]
 fn only_weights_change() {
-    let wanted = mesh(&[
-        ("web", &[("v1", 50), ("v2", 45), ("v3", 5)]),
-        ("shop", &[("v1", 20), ("v2", 80)]),
-    ]);
+    let wanted =
+        mesh(&[("web", &[("v1", 50), ("v2", 45), ("v3", 5)]), ("shop", &[("v1", 20), ("v2", 80)])]);
     let edited = edit(FILE, &[wanted.clone()], true).unwrap();
     assert_eq!(edited.left, Vec::<String>::new());
     let want = FILE
@@ -60,10 +56,8 @@ fn only_weights_change() {
 #[test]
 fn what_others_share_is_left_and_told() {
     // The anchor's weight alone would change: shop says it by the alias.
-    let wanted = mesh(&[
-        ("web", &[("v1", 50), ("v2", 10), ("v3", 0)]),
-        ("shop", &[("v1", 90), ("v2", 0)]),
-    ]);
+    let wanted =
+        mesh(&[("web", &[("v1", 50), ("v2", 10), ("v3", 0)]), ("shop", &[("v1", 90), ("v2", 0)])]);
     let edited = edit(FILE, &[wanted], true).unwrap();
     assert_eq!(edited.text, FILE);
     assert_eq!(edited.left.len(), 1, "{:?}", edited.left);
@@ -99,7 +93,10 @@ fn traffic_splits_of_a_stream_and_windows_lines() {
     });
     let edited = edit(text, &[wanted], true).unwrap();
     assert_eq!(edited.left, Vec::<String>::new());
-    assert_eq!(edited.text, text.replace("weight: 1", "weight: 3").replace("weight: 0", "weight: 7"));
+    assert_eq!(
+        edited.text,
+        text.replace("weight: 1", "weight: 3").replace("weight: 0", "weight: 7")
+    );
 }
 
 #[test]
