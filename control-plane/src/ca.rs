@@ -123,6 +123,10 @@ pub struct Authority {
     vault: Box<dyn Vault>,
     trust_domain: Arc<str>,
     lifetime: Duration,
+    /// One change at a time. It is held while the vault works, and `roots` is not:
+    /// whoever signs must never wait for a vault, least of all on a thread that the
+    /// vault's own connection needs.
+    changing: Mutex<()>,
     roots: Mutex<Roots>,
     bundle: watch::Sender<Arc<[Bytes]>>,
 }
@@ -159,6 +163,7 @@ impl Authority {
             trust_domain: trust_domain.into(),
             lifetime,
             bundle: watch::Sender::new(roots.bundle()),
+            changing: Mutex::new(()),
             roots: Mutex::new(roots),
         })
     }
@@ -181,15 +186,16 @@ impl Authority {
     /// # Errors
     /// [`CaError`]; the roots stay as they are.
     pub fn reload(&self) -> Result<(), CaError> {
-        let mut held = self.lock();
+        let _one_at_a_time = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
         // Whoever empties the vault does not end the mesh by it.
         if let Some(roots) = load(&*self.vault, &self.trust_domain)? {
-            self.show(&mut held, roots);
+            self.show(roots);
         }
         Ok(())
     }
 
-    fn show(&self, held: &mut Roots, roots: Roots) {
+    fn show(&self, roots: Roots) {
+        let mut held = self.lock();
         self.bundle.send_if_modified(|bundle| {
             let new = roots.bundle();
             let changed = *bundle != new;
@@ -206,24 +212,25 @@ impl Authority {
 
     /// Makes a change durable, then shows it.
     fn update(&self, change: impl Fn(&mut Roots) -> Result<(), CaError>) -> Result<(), CaError> {
-        let mut held = self.lock();
+        let _one_at_a_time = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
         let mut tries = 0;
         loop {
+            let held = self.lock().clone();
             let mut roots = held.clone();
             change(&mut roots)?;
-            if *held == roots {
+            if held == roots {
                 return Ok(());
             }
             match save(&*self.vault, &roots) {
                 Err(CaError::Conflict) if tries < CONFLICTS => {
                     tries += 1;
                     if let Some(roots) = load(&*self.vault, &self.trust_domain)? {
-                        self.show(&mut held, roots);
+                        self.show(roots);
                     }
                 }
                 Err(error) => return Err(error),
                 Ok(()) => {
-                    self.show(&mut held, roots);
+                    self.show(roots);
                     return Ok(());
                 }
             }
@@ -322,6 +329,13 @@ impl Authority {
     /// # Errors
     /// [`CaError`]; nothing has changed then.
     pub fn expire_roots(&self) -> Result<(), CaError> {
+        // Seldom there is something to forget; only then it may block.
+        let held = self.lock().clone();
+        let mut roots = held.clone();
+        roots.expire(text::unix_seconds());
+        if roots == held {
+            return Ok(());
+        }
         self.update(|roots| {
             roots.expire(text::unix_seconds());
             Ok(())

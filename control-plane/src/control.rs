@@ -45,6 +45,8 @@ pub struct Author {
 
 /// What goes into the history beside the change itself.
 #[derive(Debug, Clone)]
+// Only where something outside of the store is changed does anybody read it.
+#[cfg_attr(not(feature = "kubernetes"), expect(dead_code))]
 pub struct Asked {
     /// Who, and why.
     pub author: Author,

@@ -91,8 +91,7 @@ async fn keep_bundle(control: Arc<Control>, path: PathBuf) {
     }
 }
 
-/// The authority that all of them share. Where two are the first at once, one of them
-/// finds what the other has founded.
+/// The authority that all of them share.
 fn authority(
     config: &Config,
     endpoint: &Arc<Endpoint>,
@@ -100,10 +99,7 @@ fn authority(
 ) -> Result<Authority, CaError> {
     let file = config.store.store_key_file.clone();
     let file = file.unwrap_or_else(|| config.data.join("store.key"));
-    let open = || {
-        let domain = &config.trust_domain;
-        let vault = ConsulVault::open(endpoint.clone(), prefix.clone(), &file, domain)?;
-        Authority::open_in(Box::new(vault), domain, config.certificate_lifetime)
-    };
-    open().or_else(|_| open())
+    let domain = &config.trust_domain;
+    let vault = ConsulVault::open(endpoint.clone(), prefix.clone(), &file, domain)?;
+    Authority::open_in(Box::new(vault), domain, config.certificate_lifetime)
 }

@@ -189,8 +189,7 @@ impl Vault for ConsulVault {
         if set || ours {
             return Ok(());
         }
-        let why = format!("{}: another control plane changed it meanwhile; try again", self.name);
-        Err(io::Error::other(why).into())
+        Err(CaError::Conflict)
     }
 }
 

@@ -18,7 +18,8 @@ use super::translate::{Settings, Translated, translate};
 use crate::control::{Asked, Author, Control};
 use crate::replica::Replica;
 use crate::store::{
-    Action, ClusterStore, Commit, Desired, Edit, Entry, Object, ObjectKey, Revision, StoreError,
+    Action, ClusterStore, Commit, Desired, Edit, Entry, Idempotency, Object, ObjectKey, Revision,
+    StoreError,
 };
 use crate::text;
 
@@ -121,7 +122,7 @@ impl Engine {
         let Asked { author, action, idempotency } = asked.unwrap_or_else(|| Asked {
             author: self.observed(&edits),
             action: Action::Observe,
-            idempotency: None,
+            idempotency: self.request(&edits),
         });
         // The first split that somebody sets follows the one that nobody set.
         let before = |key: &ObjectKey| match key {
@@ -190,6 +191,27 @@ impl Engine {
             actors.insert("kubernetes".to_owned());
         }
         Author { actor: join(actors), reason: join(reasons) }
+    }
+
+    /// The request that one object was written for, by a process that ended before it
+    /// was recorded.
+    fn request(&self, edits: &[Edit]) -> Option<Idempotency> {
+        let places: BTreeSet<_> = edits.iter().flat_map(|edit| places(&edit.key)).collect();
+        let mut places = places.into_iter();
+        let ((kind, namespace, name), None) = (places.next()?, places.next()) else { return None };
+        if self.mirror.manager(kind, &namespace, &name) != super::cluster::FIELD_MANAGER {
+            return None;
+        }
+        self.mirror.read(|objects| {
+            let object = objects.get(kind, &namespace, &name)?;
+            let text = object["metadata"]["annotations"][super::resources::REQUEST].as_str()?;
+            let (key, sha256) = text.split_once(' ')?;
+            let mut request = [0; 32];
+            for (byte, digits) in request.iter_mut().zip(sha256.as_bytes().chunks(2)) {
+                *byte = u8::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()?;
+            }
+            (sha256.len() == 64).then(|| Idempotency { key: key.to_owned(), request })
+        })
     }
 
     /// Says in which revision each object last changed.

@@ -15,11 +15,15 @@ use super::mirror::Mirror;
 use super::objects::Kind;
 use crate::control::{Asked, Author, ChangeError, Control, Made, Resources};
 use crate::store::{Action, Desired, Edit, Object, ObjectKey, StoreError};
+use crate::text::hex;
 
 /// Annotation: who asked for the last change.
 pub const ACTOR: &str = "weir.dev/actor";
 /// Annotation: why.
 pub const REASON: &str = "weir.dev/reason";
+/// Annotation: by which a retry of the request is known, and its SHA-256. Who leads next
+/// may find the object before the entry was made, and the caller's retry after that.
+pub const REQUEST: &str = "weir.dev/request";
 
 /// One write to the API server.
 #[derive(Debug, Clone, PartialEq)]
@@ -114,7 +118,13 @@ impl Resources for Engine {
 
     fn write(&self, control: &Control, asked: Asked, edits: &[Edit]) -> Result<Made, ChangeError> {
         let author = &asked.author;
-        let steps = self.steps(edits)?;
+        let mut steps = self.steps(edits)?;
+        if let ([Step { write: Write::Apply(document), .. }], Some(request)) =
+            (&mut steps[..], &asked.idempotency)
+        {
+            let text = format!("{} {}", request.key, hex(&request.request));
+            document["metadata"]["annotations"][REQUEST] = text.into();
+        }
         // Somebody asked for it, against whoever set it before. A rollout asks for
         // itself, and does not fight.
         let force = asked.action != Action::Rollout || self.may_take(edits);
