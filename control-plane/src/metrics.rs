@@ -52,6 +52,10 @@ impl Metrics {
         let help = "Roots that are trusted; more than one while they are being changed.";
         self.set("weir.control.roots", help, &[], number(control.authority.bundle().len() as u64));
         self.scale(control);
+        let help = "Tries to write back the end of a rollout that failed.";
+        let failures = &control.rollouts.failures;
+        let name = "weir.control.rollouts.write_back.failures";
+        let _ = self.registry.bind_counter(name, help, "{try}", &[], failures);
         if let Some(consul) = &control.consul {
             self.consul(&consul.status());
         }

@@ -102,6 +102,20 @@ impl Resources for Engine {
         bad.finish(Some(admitted)).map_err(ChangeError::Invalid)
     }
 
+    fn documents(&self, edits: &[Edit]) -> Result<Vec<Value>, ChangeError> {
+        let document = |step: Step| {
+            let Write::Apply(mut document) = step.write else { return None };
+            let version = self.mirror.version(step.kind)?;
+            let (group, ..) = step.kind.resource();
+            document["apiVersion"] = super::cluster::api_version(group, &version).into();
+            document["kind"] = step.kind.as_str().into();
+            document["metadata"]["name"] = step.name.into();
+            document["metadata"]["namespace"] = step.namespace.into();
+            Some(document)
+        };
+        Ok(self.steps(edits)?.into_iter().filter_map(document).collect())
+    }
+
     fn write(&self, control: &Control, asked: Asked, edits: &[Edit]) -> Result<Made, ChangeError> {
         let author = &asked.author;
         let mut steps = self.steps(edits)?;

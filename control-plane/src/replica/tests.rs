@@ -119,6 +119,7 @@ fn config(data: &Path) -> Config {
     Config {
         data: data.to_owned(),
         api_listen: any,
+        write_back_secret: None,
         mesh_listen: any,
         otlp_listen: any,
         token_file: data.join("token"),

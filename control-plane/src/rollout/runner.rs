@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::sync::mpsc;
 use tokio::time::Instant;
-use weir_mesh::rollout::{Paused, Phase, Rollout, Step};
+use weir_mesh::rollout::{Paused, Phase, Rollout, Step, Told};
 
 use super::act::{self, Act};
 use super::clock::Clock;
@@ -14,7 +14,7 @@ use super::feed::Edges;
 use super::gate::Asking;
 use super::judge::Judge;
 use super::live::Live;
-use super::{facts, sources};
+use super::{facts, sources, write_back};
 use crate::control::{Author, ChangeError, Control, Plan};
 use crate::store::{Action, Desired, Held, Revision, Store};
 use crate::text::unix_nanos;
@@ -44,6 +44,9 @@ struct Runner {
 pub async fn run(control: Arc<Control>, name: Arc<str>) {
     let held = control.desired.borrow().rollouts.get(&name).cloned();
     let Some(held) = held else { return };
+    if held.value.state.write_back == Some(Told::Pending) {
+        return write_back::run(control, held).await;
+    }
     let spec = held.value.spec.clone();
     let state = &held.value.state;
     let mut runner = Runner {
