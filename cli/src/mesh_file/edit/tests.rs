@@ -40,7 +40,7 @@ fn mesh(services: &[(&str, &[(&str, i64)])]) -> Json {
 fn only_weights_change() {
     let wanted =
         mesh(&[("web", &[("v1", 50), ("v2", 45), ("v3", 5)]), ("shop", &[("v1", 20), ("v2", 80)])]);
-    let edited = edit(FILE, &[wanted.clone()], true).unwrap();
+    let edited = edit(FILE, std::slice::from_ref(&wanted), true).unwrap();
     assert_eq!(edited.left, Vec::<String>::new());
     let want = FILE
         .replace("&most 90", "&most 50")
