@@ -27,6 +27,7 @@ impl Metrics {
         for (name, presence) in [
             ("connected", Presence::Connected),
             ("lost", Presence::Lost),
+            ("deferred", Presence::Deferred),
             ("restored", Presence::Restored),
         ] {
             let help = "Routers, by whether they have a stream.";

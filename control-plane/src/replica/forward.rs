@@ -25,7 +25,7 @@ use weir_proto::weir::mesh::v1::peer_service_client::PeerServiceClient;
 use super::door::NOT_LEADING;
 use super::{Lead, Peer, caller, link, methods};
 use crate::access::{self, Caller};
-use crate::api::MAX_MESSAGE;
+use crate::api::{IDEMPOTENCY_KEY, MAX_MESSAGE};
 use crate::control::{Author, Control};
 use crate::store::StoreError;
 
@@ -146,7 +146,8 @@ impl Write {
         let body = body.to_bytes();
         let path = parts.uri.path().to_owned();
         let message = body.get(FRAME..).unwrap_or_default();
-        let repeatable = !methods::idempotency_key(&path, message).is_empty();
+        let repeatable = !methods::idempotency_key(&path, message).is_empty()
+            || parts.headers.get(IDEMPOTENCY_KEY).is_some_and(|key| !key.is_empty());
         Ok(Self { path, headers: parts.headers, extensions: parts.extensions, body, repeatable })
     }
 
@@ -194,7 +195,8 @@ impl Write {
         request
     }
 
-    /// For another control plane: of the headers what gRPC needs, and who calls.
+    /// For another control plane: of the headers what gRPC needs, the idempotency key,
+    /// and who calls.
     fn remote(&self) -> Option<Request<Body>> {
         let mut request = Request::new(Body::new(Full::new(self.body.clone())));
         *request.method_mut() = http::Method::POST;
@@ -203,8 +205,10 @@ impl Write {
         let headers = request.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
         headers.insert(TE, HeaderValue::from_static("trailers"));
-        if let Some(timeout) = self.headers.get(TIMEOUT) {
-            headers.insert(TIMEOUT, timeout.clone());
+        for name in [TIMEOUT, HeaderName::from_static(IDEMPOTENCY_KEY)] {
+            if let Some(value) = self.headers.get(&name) {
+                headers.insert(name, value.clone());
+            }
         }
         let caller = self.extensions.get::<Caller>().cloned().unwrap_or_default();
         headers.insert(caller::CALLER, caller::write(&caller)?);
