@@ -440,7 +440,7 @@ impl Control {
     pub fn take_report(&self, router: &str, service: &ServiceName, report: &pb::Report) {
         self.edges.record(service, report);
         self.edges.measured(router, report);
-        self.rollouts.feed.report(report);
+        self.rollouts.feed.report(service, report);
     }
 
     /// Counts what a router of this control plane reports, and tells the others.

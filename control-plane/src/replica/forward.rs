@@ -46,6 +46,9 @@ pub async fn call(
     routes: &Routes,
     request: Request<Body>,
 ) -> Response<Body> {
+    if methods::is_of_leader(request.uri().path()) {
+        return of_leader(control, routes, request).await;
+    }
     if !methods::writes(request.uri().path()) {
         return access::call(control, routes, request).await;
     }
@@ -53,6 +56,29 @@ pub async fn call(
         Ok(write) => write.answer(control, routes).await,
         Err(status) => status.into_http(),
     }
+}
+
+/// Has the leader tell what it alone knows all of. While it is not reached, this one
+/// tells what is stored.
+async fn of_leader(
+    control: &Arc<Control>,
+    routes: &Routes,
+    request: Request<Body>,
+) -> Response<Body> {
+    let lead = control.replica.lead.borrow().clone();
+    let Lead::Other(peer) = lead else { return access::call(control, routes, request).await };
+    let asked = match Write::read(request).await {
+        Ok(asked) => asked,
+        Err(status) => return status.into_http(),
+    };
+    if let Some(request) = asked.remote()
+        && let Ok(channel) = link::connect(control, peer.address).await
+        && let Ok(answer) = through(channel, request).await
+        && !answer.headers().contains_key(NOT_LEADING)
+    {
+        return answer;
+    }
+    access::call(control, routes, asked.local()).await
 }
 
 /// A request that can be sent more than once.

@@ -104,6 +104,13 @@ pub fn start(
         let why = format!("rollout {name} is not at its end; abort it first, or give another name");
         return Err(ChangeError::Exists(why));
     }
+    if let Some(held) = desired.rollouts.get(name)
+        && held.value.spec.service != spec.service
+    {
+        let of = &held.value.spec.service;
+        let why = format!("rollout {name} is one of {of}; delete it first, or give another name");
+        return Err(ChangeError::Exists(why));
+    }
     if let Some(other) = desired.rollout_of(&spec.service) {
         let (other, service) = (&other.value.name, &spec.service);
         let why = format!("rollout {other} of {service} is not at its end; abort it first");

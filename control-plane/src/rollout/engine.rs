@@ -26,6 +26,7 @@ pub async fn keep(control: Arc<Control>) {
                 tracing::info!("rollouts are the next leader's");
             }
         }
+        control.rollouts.clear();
     }
 }
 

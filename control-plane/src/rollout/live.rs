@@ -117,6 +117,12 @@ impl Rollouts {
         self.changed.send_modify(|count| *count += 1);
     }
 
+    /// Forgets all of them: another control plane drives them.
+    pub fn clear(&self) {
+        self.lock().clear();
+        self.changed.send_modify(|count| *count += 1);
+    }
+
     /// Follows all of it.
     #[must_use]
     pub fn watch(&self) -> watch::Receiver<u64> {
