@@ -127,7 +127,7 @@ pub(crate) struct WriteBackDocument {
     pub(super) webhook: WebhookDocument,
     /// Of which ends. Default: Succeeded.
     #[schemars(length(min = 1, max = 3))]
-    pub(super) on: Option<Vec<EndDocument>>,
+    pub(super) phases: Option<Vec<EndDocument>>,
 }
 
 /// How a rollout ends.

@@ -154,7 +154,7 @@ fn write_back(sent: &WriteBackDocument, reader: &mut Reader<'_>) -> Option<Write
         EndDocument::RolledBack => Phase::RolledBack,
         EndDocument::Aborted => Phase::Aborted,
     };
-    let on = sent.on.as_ref().map(|on| on.iter().map(phase).collect());
+    let on = sent.phases.as_ref().map(|phases| phases.iter().map(phase).collect());
     Some(WriteBack { webhook: webhook?, on: on.unwrap_or_else(|| vec![Phase::Succeeded]) })
 }
 
