@@ -27,7 +27,7 @@ Move traffic:
   rollout       Go to a new version in steps, judged by what routers see
   apply         Apply documents: routes, policies, a mesh file
   diff          What would applying them change? What lies between two revisions?
-  delete        Delete routes and policies
+  delete        Delete routes, policies and rollouts that have ended
   history       Who changed what, when and why
   verify-history  Is the history what was written?
 
@@ -98,7 +98,7 @@ enum Verb {
     /// with 0: nothing, 1: something, 2: an error
     #[command(after_help = "Examples:\n  weir diff -f routes.yaml -f policies/\n  weir diff 3 7")]
     Diff(diff::Diff),
-    /// Delete routes and policies
+    /// Delete routes, policies and rollouts that have ended
     #[command(after_help = "Examples:\n  weir delete HTTPRoute web\n  weir delete -f routes.yaml")]
     Delete(delete::Delete),
     /// Who changed what, when and why
