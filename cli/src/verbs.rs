@@ -29,7 +29,7 @@ Move traffic:
   diff          What would applying them change? What lies between two revisions?
   export        Write what is desired as documents, or back into a file
   gitops        Commit what rollouts write back
-  delete        Delete routes and policies
+  delete        Delete routes, policies and rollouts that have ended
   history       Who changed what, when and why
   verify-history  Is the history what was written?
 
@@ -107,7 +107,7 @@ enum Verb {
     Export(export::Export),
     /// Commit what rollouts write back
     Gitops(gitops::Gitops),
-    /// Delete routes and policies
+    /// Delete routes, policies and rollouts that have ended
     #[command(after_help = "Examples:\n  weir delete HTTPRoute web\n  weir delete -f routes.yaml")]
     Delete(delete::Delete),
     /// Who changed what, when and why

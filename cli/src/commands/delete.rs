@@ -18,8 +18,8 @@ use crate::output::print;
 /// Arguments of `weir delete`.
 #[derive(Debug, clap::Args)]
 pub struct Delete {
-    /// `HTTPRoute`, `GRPCRoute`, `route` for either, `TCPRoute`, `TLSRoute`, or a kind
-    /// of policy; case does not matter
+    /// `HTTPRoute`, `GRPCRoute`, `route` for either, `TCPRoute`, `TLSRoute`, `Rollout`, or
+    /// a kind of policy; case does not matter
     #[arg(required_unless_present = "file", conflicts_with = "file", requires = "name")]
     kind: Option<String>,
     /// Which one
