@@ -231,7 +231,9 @@ impl Engine {
                 }
                 (kind, self.tcp_route(document, &namespace, bad))
             }
-            Object::Policy(policy) => (kind, policy.document().clone()),
+            Object::Policy(policy) => {
+                (kind, json!({ "spec": local(policy.document(), &namespace) }))
+            }
             Object::Rollout(_) | Object::Options(_) => return None,
         };
         document["metadata"]["name"] = name.clone().into();
@@ -301,6 +303,23 @@ fn traffic_split(service: &Service) -> Value {
     let Service { split, audiences, mirror, managed_by, .. } = service.clone();
     let wanted = TrafficSplit { split, audiences, mirror, managed_by };
     json!({ "spec": traffic_split::to_spec(&wanted) })
+}
+
+/// A policy's spec with its targets as Kubernetes names them: in its own namespace,
+/// and without what tells a GRPCRoute from an HTTPRoute here.
+fn local(spec: &Value, namespace: &str) -> Value {
+    let mut spec = spec.clone();
+    let targets = spec["targetRefs"].as_array_mut();
+    for target in targets.into_iter().flatten() {
+        let Some(name) = target["name"].as_str() else { continue };
+        let name = name.strip_suffix(&format!(".{namespace}")).unwrap_or(name);
+        let name = match target["kind"].as_str() {
+            Some("GRPCRoute") => name.strip_suffix(".grpc").unwrap_or(name),
+            _ => name,
+        };
+        target["name"] = name.to_owned().into();
+    }
+    spec
 }
 
 /// Writes a reference to a Service, which must have a port.

@@ -113,6 +113,20 @@ async fn routes_and_policies_of_the_api_are_resources_and_what_is_none_is_refuse
     let (_, again) = replica.http("PUT", "/v1/routes/web.shop-routes", route.clone()).await;
     assert_eq!(again["unchanged"], true, "{again}");
 
+    let policy = json!({
+        "kind": "RateLimitPolicy",
+        "name": "calm.shop-routes",
+        "spec": {
+            "targetRefs": [{ "kind": "Service", "name": shop.products() }],
+            "rules": [{ "name": "all", "limit": { "requests": 5, "per": "1s" } }],
+        },
+    });
+    let (status, answer) = replica.http("POST", "/v1/apply", json!({ "policies": [policy] })).await;
+    assert_eq!(status, 200, "{answer}");
+    let object = shop.get("weir.dev/v1alpha1", "RateLimitPolicy", "calm").await.unwrap();
+    assert_eq!(object["spec"]["targetRefs"][0]["name"], "products", "{object}");
+    let base = answer["revision"].as_u64().unwrap();
+
     let (status, answer) = replica.http("PUT", "/v1/routes/web", route).await;
     assert!(status == 400 && answer.to_string().contains("NAME.NAMESPACE"), "{answer}");
     let service = json!({
