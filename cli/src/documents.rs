@@ -232,7 +232,10 @@ impl Loaded {
         match written.text("kind") {
             Some("Mesh") => self.mesh(written, source),
             Some("List") => match list::items(&written) {
-                Ok(items) => self.documents.extend(items),
+                Ok(items) => items.into_iter().for_each(|item| match item.text("kind") {
+                    Some("Mesh") => self.mesh(item, source),
+                    _ => self.documents.push(item),
+                }),
                 Err(mistake) => self.mistakes.push(mistake),
             },
             _ => self.documents.push(written),

@@ -5,6 +5,7 @@
 //! column and field path.
 
 mod access;
+pub mod edit;
 mod program;
 mod read;
 mod service;

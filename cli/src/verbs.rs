@@ -9,8 +9,8 @@ use clap_complete::Shell;
 use crate::Error;
 use crate::client::{Connect, Target};
 use crate::commands::{
-    access, apply, certificates, change, check, delete, diff, explain, get, init, inject, replay,
-    revisions, rollout, schema, status, traces, trial,
+    access, apply, certificates, change, check, delete, diff, explain, export, get, gitops, init,
+    inject, replay, revisions, rollout, schema, status, traces, trial,
 };
 use crate::exec_child::ExecChild;
 use crate::up::UpArgs;
@@ -27,6 +27,8 @@ Move traffic:
   rollout       Go to a new version in steps, judged by what routers see
   apply         Apply documents: routes, policies, a mesh file
   diff          What would applying them change? What lies between two revisions?
+  export        Write what is desired as documents, or back into a file
+  gitops        Commit what rollouts write back
   delete        Delete routes, policies and rollouts that have ended
   history       Who changed what, when and why
   verify-history  Is the history what was written?
@@ -98,6 +100,13 @@ enum Verb {
     /// with 0: nothing, 1: something, 2: an error
     #[command(after_help = "Examples:\n  weir diff -f routes.yaml -f policies/\n  weir diff 3 7")]
     Diff(diff::Diff),
+    /// Write what is desired as documents, or back into the file that it came from
+    #[command(after_help = "Examples:\n  weir export --to mesh.yaml\n  weir export products \
+        -o json\n  weir export -f mesh.yaml          # what differs\n  weir export -f mesh.yaml \
+        --write")]
+    Export(export::Export),
+    /// Commit what rollouts write back
+    Gitops(gitops::Gitops),
     /// Delete routes, policies and rollouts that have ended
     #[command(after_help = "Examples:\n  weir delete HTTPRoute web\n  weir delete -f routes.yaml")]
     Delete(delete::Delete),
@@ -205,6 +214,8 @@ impl Cli {
             Verb::Rollout(args) => args.run()?,
             Verb::Apply(args) => args.run()?,
             Verb::Diff(args) => return Ok(args.run()),
+            Verb::Export(args) => args.run()?,
+            Verb::Gitops(args) => args.run()?,
             Verb::Delete(args) => args.run()?,
             Verb::History(args) => args.run()?,
             Verb::VerifyHistory(args) => return args.run(),
@@ -245,6 +256,7 @@ impl Verb {
             Self::Rollout(verb) => Some(verb.connect()),
             Self::Apply(verb) => Some(&mut verb.connect),
             Self::Diff(verb) => Some(&mut verb.connect),
+            Self::Export(verb) => Some(&mut verb.connect),
             Self::Delete(verb) => Some(&mut verb.connect),
             Self::History(verb) => Some(&mut verb.connect),
             Self::VerifyHistory(verb) => Some(&mut verb.connect),
@@ -257,6 +269,7 @@ impl Verb {
             Self::Whoami(verb) => Some(&mut verb.connect),
             Self::Up(_)
             | Self::Init(_)
+            | Self::Gitops(_)
             | Self::Check(_)
             | Self::Access(_)
             | Self::Inject(_)

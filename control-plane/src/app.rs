@@ -5,7 +5,7 @@ mod shared;
 
 use std::io;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -63,6 +63,8 @@ pub struct Config {
     pub mesh_listen: SocketAddr,
     /// OTLP over gRPC, plaintext.
     pub otlp_listen: SocketAddr,
+    /// Signs what rollouts write back.
+    pub write_back_secret: Option<PathBuf>,
     /// The API's bearer token; made when absent.
     pub token_file: PathBuf,
     /// JSON object: service -> join token. None: nobody can join.
@@ -185,7 +187,8 @@ pub(crate) async fn serve_parts(
     token: Secret,
     own_id: SpiffeId,
 ) -> Result<Running, StartError> {
-    let (control, sequences) = parts.assemble()?;
+    let (mut control, sequences) = parts.assemble()?;
+    control.rollouts.secret = write_back_secret(config.write_back_secret.as_deref())?;
     let control = Arc::new(control);
     let shutdown = control.shutdown.clone();
     let certificate = Arc::new(OwnCertificate::new(&control.authority, own_id)?);
@@ -205,6 +208,14 @@ pub(crate) async fn serve_parts(
     running.servers.spawn(serve(api, access.tls(), front, shutdown));
     running.background.spawn(access.keep());
     Ok(running)
+}
+
+/// Reads the secret that signs what is written back, if there is to be one.
+pub(crate) fn write_back_secret(
+    file: Option<&Path>,
+) -> Result<Option<rollout::Secret>, StartError> {
+    let read = file.map(rollout::Secret::read).transpose();
+    read.map_err(|error| StartError::Option(format!("--write-back-secret: {error}")))
 }
 
 /// What differs between control planes by where they run.

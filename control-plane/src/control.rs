@@ -145,6 +145,12 @@ pub trait Resources: Send + Sync {
     /// # Errors
     /// [`ChangeError`], which says what was changed nevertheless.
     fn write(&self, control: &Control, asked: Asked, edits: &[Edit]) -> Result<Made, ChangeError>;
+
+    /// The objects that would be written, as documents that a user can apply.
+    ///
+    /// # Errors
+    /// [`ChangeError::Invalid`] for what cannot be written, all at once.
+    fn documents(&self, edits: &[Edit]) -> Result<Vec<serde_json::Value>, ChangeError>;
 }
 
 /// Everything that requests and background tasks share.
@@ -434,7 +440,7 @@ impl Control {
     pub fn take_report(&self, router: &str, service: &ServiceName, report: &pb::Report) {
         self.edges.record(service, report);
         self.edges.measured(router, report);
-        self.rollouts.feed.report(report);
+        self.rollouts.feed.report(service, report);
     }
 
     /// Counts what a router of this control plane reports, and tells the others.

@@ -34,19 +34,26 @@ pub async fn wait(
 ) -> Converged {
     let mut progress = registry.watch_progress();
     let deadline = acknowledged + limit;
+    let awaited = || {
+        registry.look(|routers| {
+            told(&mut routers.filter(|router| router.awaited()), revision, acknowledged)
+        })
+    };
     loop {
         progress.mark_unchanged();
         if registry.look(|routers| settled(routers, revision)) {
-            return registry.look(|routers| told(routers, revision, acknowledged));
+            return awaited();
         }
         let changed = tokio::time::timeout_at(deadline, progress.changed()).await;
         if changed.is_err() {
-            return registry.look(|routers| told(routers, revision, acknowledged));
+            return awaited();
         }
     }
 }
 
-/// How far a revision has come by now.
+/// How far a revision has come by now, at all routers that are not forgotten: one whose
+/// stream broke a moment ago may serve still, by what it was sent before. Who asks
+/// has the time to wait for its end.
 #[must_use]
 pub fn now(registry: &Registry, revision: Revision) -> Converged {
     registry.look(|routers| told(routers, revision, Instant::now()))
@@ -72,7 +79,7 @@ fn told(
     acknowledged: Instant,
 ) -> Converged {
     let mut converged = Converged::default();
-    for router in routers.filter(|router| router.awaited()) {
+    for router in routers {
         converged.routers += 1;
         if uses(router, revision) {
             converged.applied += 1;
@@ -85,6 +92,12 @@ fn told(
             Some(refusal) => format!("refused: {}", refusal.reason),
             None if router.presence == Presence::Restored => {
                 "has not come back since its control plane went away".to_owned()
+            }
+            None if router.presence == Presence::Deferred => {
+                "was told to come back later".to_owned()
+            }
+            None if router.presence == Presence::Lost => {
+                format!("is at revision {}, and its stream broke", router.acks.revision)
             }
             None if router.acks.sequence == 0 => "has applied nothing yet".to_owned(),
             None => format!("is at revision {}", router.acks.revision),

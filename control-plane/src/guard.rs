@@ -123,6 +123,9 @@ impl Inner {
         if newest <= self.until {
             return Ok(());
         }
+        // The store may have more than is shown: nothing between may be passed over.
+        let head = store.history(None, 1)?.first().map_or(0, |entry| entry.revision);
+        let newest = newest.max(head);
         let missing = usize::try_from(newest - self.until).unwrap_or(usize::MAX);
         let mut entries = store.history(None, missing.min(REMEMBERED))?;
         entries.retain(|entry| entry.revision > self.until);

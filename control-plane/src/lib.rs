@@ -92,6 +92,10 @@ pub struct Args {
     /// Where the desired state is kept.
     #[command(flatten)]
     pub store: StoreArgs,
+    /// File with the secret that signs what rollouts write back, 16 bytes at least: the
+    /// header X-Weir-Signature-256 is its HMAC-SHA256 of the body.
+    #[arg(long, value_name = "FILE", env = "WEIR_WRITE_BACK_SECRET_FILE")]
+    pub write_back_secret: Option<PathBuf>,
     /// File to write what was really bound to, as JSON, once serving.
     #[arg(long, value_name = "FILE")]
     pub ready_file: Option<PathBuf>,
@@ -137,6 +141,7 @@ impl Args {
         Config {
             data: self.data.clone(),
             api_listen: self.api_listen,
+            write_back_secret: self.write_back_secret.clone(),
             mesh_listen: self.mesh_listen,
             otlp_listen: self.otlp_listen,
             token_file: self.token_file.clone().unwrap_or_else(|| self.data.join("token")),

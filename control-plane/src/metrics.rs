@@ -27,6 +27,7 @@ impl Metrics {
         for (name, presence) in [
             ("connected", Presence::Connected),
             ("lost", Presence::Lost),
+            ("deferred", Presence::Deferred),
             ("restored", Presence::Restored),
         ] {
             let help = "Routers, by whether they have a stream.";
@@ -52,6 +53,10 @@ impl Metrics {
         let help = "Roots that are trusted; more than one while they are being changed.";
         self.set("weir.control.roots", help, &[], number(control.authority.bundle().len() as u64));
         self.scale(control);
+        let help = "Tries to write back the end of a rollout that failed.";
+        let failures = &control.rollouts.failures;
+        let name = "weir.control.rollouts.write_back.failures";
+        let _ = self.registry.bind_counter(name, help, "{try}", &[], failures);
         if let Some(consul) = &control.consul {
             self.consul(&consul.status());
         }

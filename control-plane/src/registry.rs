@@ -5,6 +5,7 @@
 //! | --- | --- |
 //! | the router said it leaves | not at all |
 //! | its stream broke | [`LOST_GRACE`] |
+//! | it was told to come back later | [`RESTORED_GRACE`], until the router is back |
 //! | the control plane restarted | [`RESTORED_GRACE`], until the router is back |
 //! | the control plane that it was connected to is gone | the same |
 
@@ -75,6 +76,8 @@ pub enum Presence {
     Connected,
     /// Its stream broke.
     Lost,
+    /// It was told to come back later, and goes on with what it has until then.
+    Deferred,
     /// It was there before the control plane restarted, or before the one that it was
     /// connected to went away.
     Restored,
@@ -274,10 +277,19 @@ impl Registry {
 
     /// The router's stream ended without a word.
     pub fn lost(&self, ticket: &Ticket) {
-        let until = Instant::now() + LOST_GRACE;
+        self.away(ticket, Presence::Lost, LOST_GRACE);
+    }
+
+    /// The router was told to come back later.
+    pub fn deferred(&self, ticket: &Ticket) {
+        self.away(ticket, Presence::Deferred, RESTORED_GRACE);
+    }
+
+    fn away(&self, ticket: &Ticket, presence: Presence, grace: Duration) {
+        let until = Instant::now() + grace;
         let lost = self.with(ticket, |slot| {
             slot.until = Some(until);
-            slot.router.presence = Presence::Lost;
+            slot.router.presence = presence;
         });
         if lost.is_some() {
             self.members_changed();

@@ -17,10 +17,12 @@ mod judge;
 mod live;
 mod runner;
 mod sources;
+mod write_back;
 
 pub use act::{Act, ManagedBy, abort, deletable, pause, pause_for, promote, resume, start};
 pub use engine::keep;
 pub use live::{Judged, JudgedMetric, Live, Rollouts, Verdict};
+pub use write_back::Secret;
 
 use weir_mesh::rollout::Rollout;
 

@@ -10,6 +10,8 @@ pub mod gateway_api;
 pub mod identity;
 #[cfg(feature = "service")]
 pub mod jwt;
+#[cfg(feature = "gateway-api")]
+pub mod mesh_document;
 pub mod model;
 pub mod policy;
 pub mod ready;

@@ -27,7 +27,7 @@ pub use analysis::{AnalysisSpec, Bounds, During, MetricHook, PrometheusQuery};
 pub use document::RolloutDocument;
 pub use schema::{KIND, parse_rollout, read_rollout, schema, spec_schema, to_document};
 pub use shape::ShapeError;
-pub use state::{Before, Paused, Phase, State, StateError, state_schema};
+pub use state::{Before, Paused, Phase, State, StateError, Told, state_schema};
 pub use webhook::{Headers, Url, Webhook};
 
 use crate::duration;
@@ -45,6 +45,15 @@ pub struct Rollout {
     pub spec: Arc<Spec>,
     /// How far it is.
     pub state: State,
+}
+
+/// Who is told how a rollout ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WriteBack {
+    /// Where.
+    pub webhook: Webhook,
+    /// Of which ends; never empty.
+    pub on: Vec<Phase>,
 }
 
 /// What to do when the canary is not good enough, or time is over.
@@ -133,7 +142,7 @@ pub struct Spec {
     /// What to do when the canary is not good enough, or time is over.
     pub on_failure: OnFailure,
     /// Who is told how it ended.
-    pub write_back: Option<Webhook>,
+    pub write_back: Option<WriteBack>,
     /// As it was written.
     document: Arc<Value>,
 }

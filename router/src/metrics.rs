@@ -55,7 +55,9 @@ pub struct Outcome<'a> {
     pub revision: u32,
     /// From its arrival to the end of the answer.
     pub took: Duration,
-    /// The server's fault.
+    /// So much of it went to versions that were given up.
+    pub waited: Duration,
+    /// The server's fault, also when a later try made up for it.
     pub failed: bool,
     /// Tries after the first.
     pub retries: u32,
@@ -212,7 +214,8 @@ impl Bound {
             retries.add(u64::from(outcome.retries));
         }
         if let Some(edge) = handles.edge {
-            let Outcome { revision, failed, took, .. } = *outcome;
+            let Outcome { revision, failed, took, waited, .. } = *outcome;
+            let took = took.saturating_sub(waited);
             self.edges.count(&metrics.edges, edge, revision, failed, took);
         }
         for flag in outcome.flags {

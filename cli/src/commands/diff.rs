@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use serde_json::{Map, Value, json};
-use weir_proto::weir::control::v1::ApplyRequest;
+use weir_proto::weir::control::v1::{ApplyRequest, ChangeResponse};
 use weir_proto::weir::mesh::v1::Service;
 
 use super::apply::{check_prune, resolve};
@@ -40,7 +40,7 @@ pub struct Diff {
 }
 
 /// What there is, and what there would be, each by its name.
-type Sides = BTreeMap<String, [Option<Value>; 2]>;
+pub(super) type Sides = BTreeMap<String, [Option<Value>; 2]>;
 
 impl Diff {
     /// Runs it. Exits with 0 when nothing would change, 1 when something would,
@@ -73,6 +73,7 @@ impl Diff {
             let answer = checked.map_err(|status| request.refused(status))?.into_inner();
             request.warnings(&answer).for_each(|line| eprintln!("{line}"));
             let current = Current::fetch(&mut client).await?;
+            leave_managed(&current, &answer, &mut request.message);
             sides(&current, &documents, &request.message)
         })?;
         self.print(&sides)?;
@@ -101,8 +102,42 @@ impl Diff {
     }
 }
 
+/// Gives services whose weights others manage what they have: applying leaves it. That
+/// it does is told by warnings.
+fn leave_managed(current: &Current, answer: &ChangeResponse, request: &mut ApplyRequest) {
+    for warning in &answer.warnings {
+        if !matches!(warning.name.as_str(), "ManagedByRollout" | "ManagedByOther") {
+            continue;
+        }
+        let index = warning.field.strip_prefix("services[").and_then(|rest| rest.split_once(']'));
+        let sent =
+            index.and_then(|(index, _)| request.services.get_mut(index.parse::<usize>().ok()?));
+        let Some(sent) = sent else { continue };
+        let Some(there) = current.services.iter().find(|there| there.name == sent.name) else {
+            continue;
+        };
+        sent.audiences.clone_from(&there.audiences);
+        sent.mirror.clone_from(&there.mirror);
+        weigh_as(sent, there);
+    }
+}
+
+/// Gives versions another's order and weights; those that it lacks come last, with none.
+fn weigh_as(sent: &mut Service, there: &Service) {
+    let place = |name: &str| there.versions.iter().position(|other| other.version == name);
+    for version in &mut sent.versions {
+        let held = place(&version.version).and_then(|at| there.versions.get(at));
+        version.weight = held.map_or(0, |held| held.weight);
+    }
+    sent.versions.sort_by_key(|version| place(&version.version).unwrap_or(usize::MAX));
+}
+
 /// What would be different.
-fn sides(current: &Current, documents: &Documents, request: &ApplyRequest) -> Result<Sides, Error> {
+pub(super) fn sides(
+    current: &Current,
+    documents: &Documents,
+    request: &ApplyRequest,
+) -> Result<Sides, Error> {
     let mut sides = Sides::new();
     let mut put = |name: String, side: usize, value: Value| {
         sides.entry(name).or_default()[side] = Some(value);

@@ -79,7 +79,16 @@ async fn services(mut client: Client, format: Format) -> Result<(), Error> {
     if format != Format::Table {
         return print_message(format, "weir.control.v1.ListServicesResponse", &answer);
     }
-    let header = ["SERVICE", "PROTOCOL", "WEIGHTS", "STICKY", "HEALTHY", "SOURCE", "LAST CHANGE"];
+    let header = [
+        "SERVICE",
+        "PROTOCOL",
+        "WEIGHTS",
+        "STICKY",
+        "HEALTHY",
+        "SOURCE",
+        "MANAGED BY",
+        "LAST CHANGE",
+    ];
     let mut table = table(header);
     for status in answer.services {
         let service = status.service.unwrap_or_default();
@@ -93,6 +102,7 @@ async fn services(mut client: Client, format: Format) -> Result<(), Error> {
                 [] => "gone".to_owned(),
                 sources => sources.join(", "),
             },
+            if status.managed_by.is_empty() { "-".to_owned() } else { status.managed_by },
             match status.revision {
                 0 => "-".to_owned(),
                 revision => format!("revision {revision}"),

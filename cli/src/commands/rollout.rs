@@ -76,6 +76,9 @@ pub struct Change {
     /// Goes into the history
     #[arg(long, default_value = "", hide_default_value = true)]
     reason: String,
+    /// Refuse unless the rollout's last revision is this one
+    #[arg(long, value_name = "REVISION", default_value_t = 0, hide_default_value = true)]
+    expected_revision: u32,
     /// Which mesh, and how to print.
     #[command(flatten)]
     connect: Connect,
@@ -127,9 +130,14 @@ impl RolloutArgs {
                     list(verb.connect.client().await?, verb.service, verb.connect.output).await
                 }
                 Verb::Promote(Promote { full, change }) => {
-                    let Change { name, reason, connect } = change;
-                    let request =
-                        PromoteRolloutRequest { name, reason, full, ..Default::default() };
+                    let Change { name, reason, expected_revision, connect } = change;
+                    let request = PromoteRolloutRequest {
+                        name,
+                        reason,
+                        full,
+                        expected_revision,
+                        ..Default::default()
+                    };
                     let rollout = connect.client().await?.promote_rollout(request).await?;
                     print_rollout(connect.output, &rollout.into_inner())
                 }
@@ -153,8 +161,12 @@ enum Asked {
 impl Change {
     async fn make(self, asked: Asked) -> Result<(), Error> {
         let mut client = self.connect.client().await?;
-        let request =
-            ChangeRolloutRequest { name: self.name, reason: self.reason, ..Default::default() };
+        let request = ChangeRolloutRequest {
+            name: self.name,
+            reason: self.reason,
+            expected_revision: self.expected_revision,
+            ..Default::default()
+        };
         let rollout = match asked {
             Asked::Pause => client.pause_rollout(request).await?,
             Asked::Resume => client.resume_rollout(request).await?,
@@ -165,8 +177,12 @@ impl Change {
 
     async fn delete(self) -> Result<(), Error> {
         let name = self.name.clone();
-        let request =
-            ChangeRolloutRequest { name: self.name, reason: self.reason, ..Default::default() };
+        let request = ChangeRolloutRequest {
+            name: self.name,
+            reason: self.reason,
+            expected_revision: self.expected_revision,
+            ..Default::default()
+        };
         let change = self.connect.client().await?.delete_rollout(request).await?.into_inner();
         super::print_change(self.connect.output, &format!("rollout {name} deleted"), &change)
     }

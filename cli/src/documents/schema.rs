@@ -167,6 +167,18 @@ fn mesh_service() -> Value {
                 "type": "string",
                 "description": "A file of a google.protobuf.FileDescriptorSet, or builtin.",
             },
+            "audiences": {
+                "type": "array", "items": {"type": "object"},
+                "description": "Requests that go to a version whatever the weights: version, and one of headers, claim.",
+            },
+            "mirror": {
+                "type": "object",
+                "description": "A version that gets copies: version, percent.",
+            },
+            "managedBy": {
+                "type": "string",
+                "description": "Who alone changes its weights; applying this file leaves them.",
+            },
             "versions": {"type": "array", "minItems": 1, "items": mesh_version()},
         },
     })

@@ -2,11 +2,18 @@
 
 use std::fmt;
 use std::path::PathBuf;
+use std::sync::Arc;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
+use serde_json::json;
+use weir_mesh::mesh_document::DATA_URL;
 use weir_mesh::model::{
-    Addresses, Protocol, Service, ServiceName, Split, Sticky, VersionName, Violations, Weight,
+    Addresses, Audience, Protocol, Service, ServiceName, Split, Sticky, VersionMirror, VersionName,
+    Violations, Weight,
 };
+use weir_mesh::traffic_split;
 use weir_mesh::wire;
 use weir_proto::weir::mesh::v1 as pb;
 
@@ -126,6 +133,7 @@ pub(super) fn read(
     let split = whole
         .then(|| violations.take(&format!("{at}.versions"), Split::new(weights, sticky)))
         .flatten();
+    let routing = read_routing(&mut fields, split.as_ref(), at, violations);
     let processes = versions.iter().map(|version| version.replicas).sum();
     let upstreams = tcp::upstreams(&mut fields, processes, violations);
     let descriptor_set =
@@ -134,9 +142,9 @@ pub(super) fn read(
     Some(ServiceSpec {
         service: Service {
             virtual_addresses: Vec::new(),
-            audiences: Vec::new(),
-            mirror: None,
-            managed_by: None,
+            audiences: routing.audiences,
+            mirror: routing.mirror,
+            managed_by: routing.managed_by,
             name: name?,
             protocol: protocol?,
             split: split?,
@@ -147,6 +155,42 @@ pub(super) fn read(
         versions,
         upstreams,
     })
+}
+
+/// What of a service goes where it does whatever the weights, and who sets those.
+#[derive(Default)]
+struct Routing {
+    audiences: Vec<Audience>,
+    mirror: Option<VersionMirror>,
+    managed_by: Option<Arc<str>>,
+}
+
+/// `audiences`, `mirror` and `managedBy`, as a TrafficSplit has them.
+fn read_routing(
+    fields: &mut Fields<'_>,
+    split: Option<&Split>,
+    at: &str,
+    violations: &mut Violations,
+) -> Routing {
+    let mut spec = serde_json::Map::new();
+    for field in ["audiences", "mirror", "managedBy"] {
+        let value = fields.get(field).map(|node| (field.to_owned(), node.to_json()));
+        spec.extend(value);
+    }
+    let (Some(split), false) = (split, spec.is_empty()) else { return Routing::default() };
+    let versions = split.versions().iter();
+    let versions =
+        versions.map(|(name, weight)| json!({"name": name.as_str(), "weight": weight.get()}));
+    spec.insert("versions".to_owned(), versions.collect());
+    match traffic_split::read(&spec.into(), at) {
+        Ok(read) => {
+            Routing { audiences: read.audiences, mirror: read.mirror, managed_by: read.managed_by }
+        }
+        Err(invalid) => {
+            violations.extend(invalid);
+            Routing::default()
+        }
+    }
 }
 
 fn read_protocol(fields: &mut Fields<'_>, violations: &mut Violations) -> Option<Protocol> {
@@ -229,6 +273,10 @@ fn read_descriptors(
                 Bytes::new()
             }
         };
+    }
+    if let Some(encoded) = text.strip_prefix(DATA_URL) {
+        let read = STANDARD.decode(encoded).map_err(|error| format!("is no base64: {error}"));
+        return violations.take(&at, read).unwrap_or_default().into();
     }
     let path = origin.directory.join(text);
     match std::fs::read(&path) {

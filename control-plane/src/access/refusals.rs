@@ -22,6 +22,8 @@ const REFILL: Duration = Duration::from_secs(6);
 const GATHER: Duration = Duration::from_secs(60);
 /// Different things that one such entry names.
 const MAX_NAMED: usize = 16;
+/// Entries that could not be written and are kept for the next time.
+const UNWRITTEN: usize = 16;
 
 /// Counts, by what was counted; what is beyond [`MAX_NAMED`] is counted together.
 #[derive(Debug, Default)]
@@ -91,6 +93,7 @@ pub struct Refusals {
     budget: Mutex<Budget>,
     known: Mutex<Gathered>,
     unknown: Mutex<Unknown>,
+    unwritten: Mutex<Vec<Author>>,
     gathered: Notify,
 }
 
@@ -100,6 +103,7 @@ impl Default for Refusals {
             budget: Mutex::new(Budget { left: BURST, since: Instant::now() }),
             known: Mutex::default(),
             unknown: Mutex::default(),
+            unwritten: Mutex::default(),
             gathered: Notify::new(),
         }
     }
@@ -148,8 +152,7 @@ impl Control {
     pub async fn refuse(self: &Arc<Self>, caller: &Caller, call: &str, why: &str) -> Status {
         let actor = caller.actor();
         tracing::warn!(actor, call, why, "refused");
-        // What changes something is refused by the leader: this is seldom elsewhere.
-        if self.replica.leads() && lock(&self.refusals.budget).take(Instant::now()) {
+        if lock(&self.refusals.budget).take(Instant::now()) {
             let author = Author { actor, reason: format!("{call}: {why}") };
             if let Err(error) = self.note(author, Action::Refused).await {
                 tracing::error!(%error, "a refusal is not in the history");
@@ -163,7 +166,7 @@ impl Control {
 
     /// Writes what was gathered: at once when nothing was for a minute, and at most
     /// once in a minute, until a stop is asked for, which loses nothing. Who does not
-    /// lead goes on counting.
+    /// lead has the leader write.
     pub async fn keep_refusals(self: &Arc<Self>) {
         while !self.shutdown.is_requested() {
             tokio::select! {
@@ -181,12 +184,17 @@ impl Control {
     }
 
     async fn write_refusals(self: &Arc<Self>) {
-        if !self.replica.leads() {
-            return;
-        }
-        for author in self.refusals.take() {
-            if let Err(error) = self.note(author, Action::Refused).await {
-                tracing::error!(%error, "refusals are not in the history");
+        let mut entries = std::mem::take(&mut *lock(&self.refusals.unwritten));
+        entries.extend(self.refusals.take());
+        for author in entries {
+            if let Err(error) = self.note(author.clone(), Action::Refused).await {
+                tracing::warn!(%error, "refusals are not in the history yet");
+                let mut unwritten = lock(&self.refusals.unwritten);
+                if unwritten.len() < UNWRITTEN {
+                    unwritten.push(author);
+                }
+                drop(unwritten);
+                self.refusals.gathered.notify_one();
             }
         }
     }

@@ -16,9 +16,9 @@ use weir_proto::weir::control::v1 as pb;
 use super::{change, error};
 use crate::access::{self, Caller, Role};
 use crate::control::{Author, ChangeError, Control, Made, Plan};
-use crate::guard::Guard;
+use crate::guard::{Guard, Scope};
 use crate::rollout::{self, Act};
-use crate::store::{Action, Desired, Edit, Held, Store};
+use crate::store::{Action, Desired, Edit, Held, ObjectKey, Store};
 
 /// A rollout at each change.
 pub type Watching = ReceiverStream<Result<pb::Rollout, Status>>;
@@ -178,6 +178,8 @@ macro_rules! ask {
         let guard = change::guard(&mut request, &$caller.actor(), &mut bad);
         change::check_reason(&request.reason, &mut bad);
         bad.finish(Some(())).map_err(|e| error::invalid(&e))?;
+        let scope = Scope::Object(ObjectKey::Rollout(request.name.as_str().into()));
+        let guard = guard.expecting(scope, request.expected_revision);
         Ask { name: request.name, reason: request.reason, guard }
     }};
 }

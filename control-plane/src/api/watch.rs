@@ -118,7 +118,8 @@ async fn serve(
     match &ended {
         Ok(End::Left) => control.registry.leave(&stream.ticket),
         Ok(End::Replaced) => {}
-        Ok(End::Closed | End::Deferred) | Err(_) => control.registry.lost(&stream.ticket),
+        Ok(End::Deferred) => control.registry.deferred(&stream.ticket),
+        Ok(End::Closed) | Err(_) => control.registry.lost(&stream.ticket),
     }
     tracing::info!(router = %stream.ticket.id, how = ?ended.as_ref().ok(), "a stream ended");
     match ended? {

@@ -1,19 +1,19 @@
 //! What the control-plane API is asked for, written as Kubernetes resources.
 
 mod rollouts;
+mod step;
 
 use std::sync::Arc;
 
-use kube::api::{DeleteParams, Patch, PatchParams};
 use serde_json::{Value, json};
 use weir_mesh::model::{Invalid, Route, Service, ServiceName, Violations};
 use weir_mesh::traffic_split::{self, TrafficSplit};
 
-use super::cluster::{ClusterError, FIELD_MANAGER};
+use super::cluster::ClusterError;
 use super::engine::{Engine, places};
 use super::mirror::Mirror;
 use super::objects::Kind;
-use crate::control::{Asked, Author, ChangeError, Control, Made, Resources};
+use crate::control::{Asked, ChangeError, Control, Made, Resources};
 use crate::store::{Action, Desired, Edit, Object, ObjectKey, StoreError};
 use crate::text::hex;
 
@@ -102,6 +102,20 @@ impl Resources for Engine {
         bad.finish(Some(admitted)).map_err(ChangeError::Invalid)
     }
 
+    fn documents(&self, edits: &[Edit]) -> Result<Vec<Value>, ChangeError> {
+        let document = |step: Step| {
+            let Write::Apply(mut document) = step.write else { return None };
+            let version = self.mirror.version(step.kind)?;
+            let (group, ..) = step.kind.resource();
+            document["apiVersion"] = super::cluster::api_version(group, &version).into();
+            document["kind"] = step.kind.as_str().into();
+            document["metadata"]["name"] = step.name.into();
+            document["metadata"]["namespace"] = step.namespace.into();
+            Some(document)
+        };
+        Ok(self.steps(edits)?.into_iter().filter_map(document).collect())
+    }
+
     fn write(&self, control: &Control, asked: Asked, edits: &[Edit]) -> Result<Made, ChangeError> {
         let author = &asked.author;
         let mut steps = self.steps(edits)?;
@@ -114,6 +128,11 @@ impl Resources for Engine {
         // Somebody asked for it, against whoever set it before. A rollout asks for
         // itself, and does not fight.
         let force = asked.action != Action::Rollout || self.may_take(edits);
+        let before = control.desired.borrow().clone();
+        // A rollout looks at who set the weights itself.
+        if asked.action != Action::Rollout {
+            self.check_unchanged(&before, edits)?;
+        }
         // All of it is tried before any of it is done.
         for step in &steps {
             self.step(step, author, true, force)?;
@@ -131,7 +150,6 @@ impl Resources for Engine {
         if let Some((_, error)) = failed.take_if(|(done, _)| *done == 0 || whole) {
             return Err(error);
         }
-        let before = control.desired.borrow().clone();
         let (made, recorded) = self.work(Some(asked), &before);
         self.publish(control, made);
         let entry = recorded?;
@@ -269,62 +287,6 @@ impl Engine {
             }
         }
         document
-    }
-
-    /// With `force`, fields that somebody else set become ours; else that is refused.
-    fn step(
-        &self,
-        step: &Step,
-        author: &Author,
-        dry_run: bool,
-        force: bool,
-    ) -> Result<(), ChangeError> {
-        let what = step.what();
-        let version = self.mirror.version(step.kind).ok_or_else(|| {
-            ChangeError::Precondition(format!(
-                "the cluster has no {}; install its CRD",
-                step.kind.as_str()
-            ))
-        })?;
-        let api = self.cluster.objects(step.kind, &version, &step.namespace);
-        let document = match &step.write {
-            Write::Apply(document) => document,
-            Write::Status(status) => return self.write_status(step, status, &version, dry_run),
-            Write::Delete => {
-                let params = DeleteParams { dry_run, ..Default::default() };
-                match self.cluster.wait(&what, api.delete(&step.name, &params)) {
-                    Err(error) if !error.is_not_found() => return Err(refusal(error)),
-                    _ if dry_run => {}
-                    _ => self.mirror.deleted(step.kind, &step.namespace, &step.name),
-                }
-                return Ok(());
-            }
-        };
-        let mut document = document.clone();
-        let (group, ..) = step.kind.resource();
-        document["apiVersion"] = super::cluster::api_version(group, &version).into();
-        document["kind"] = step.kind.as_str().into();
-        let annotations = &mut document["metadata"]["annotations"];
-        annotations[ACTOR] = author.actor.as_str().into();
-        annotations[REASON] = author.reason.as_str().into();
-        // What the document says is ours from now on; all other fields stay whose they are.
-        let params = PatchParams { dry_run, force, ..PatchParams::apply(FIELD_MANAGER) };
-        let patch = Patch::Apply(&document);
-        let written = self.cluster.wait(&what, api.patch(&step.name, &params, &patch));
-        let written = written.map_err(|error| match error {
-            // Trying again would not help.
-            ClusterError::Answer { code: 409, message, .. } if !force => {
-                ChangeError::Precondition(format!(
-                    "{what} is somebody else's: {message}; leave these fields out there, or let \
-                     the rollout take them by the annotation weir.dev/force: \"true\""
-                ))
-            }
-            other => refusal(other),
-        })?;
-        if !dry_run {
-            self.mirror.wrote(step.kind, written);
-        }
-        Ok(())
     }
 }
 

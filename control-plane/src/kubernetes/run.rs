@@ -217,6 +217,8 @@ impl Process<'_> {
             };
             Ok::<_, StartError>(parts.assemble()?)
         })?;
+        let mut control = control;
+        control.rollouts.secret = app::write_back_secret(config.write_back_secret.as_deref())?;
         let control = Arc::new(control);
         let id = SpiffeId::control_plane(&config.trust_domain)?;
         let certificate = Arc::new(OwnCertificate::new(&control.authority, id)?);

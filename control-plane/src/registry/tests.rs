@@ -95,6 +95,28 @@ fn after_a_restart_routers_are_known_until_they_had_time_to_come_back() {
 }
 
 #[test]
+fn a_router_that_was_told_to_come_back_is_awaited_and_one_that_was_lost_not() {
+    let registry = Registry::default();
+    let deferred = registry.register(router("a", "products", 1)).unwrap();
+    let lost = registry.register(router("b", "products", 2)).unwrap();
+    registry.applied(&deferred, 5, 2, 10);
+    registry.applied(&lost, 5, 2, 10);
+    registry.deferred(&deferred);
+    registry.lost(&lost);
+    let awaited: Vec<_> = registry.routers().iter().map(|r| (r.awaited(), r.told())).collect();
+    assert_eq!(awaited, [(true, true), (false, true)]);
+    // A rollout waits for whoever may serve by old weights.
+    let spread = |revision| crate::converge::now(&registry, revision);
+    assert_eq!((spread(2).routers, spread(2).applied), (2, 2));
+    let pending: Vec<_> = spread(3).pending.iter().map(|(id, _)| id.to_string()).collect();
+    assert_eq!(pending, ["a", "b"]);
+    registry.expire(later(LOST_GRACE));
+    assert_eq!(registry.routers().len(), 1, "one that broke is forgotten soon");
+    registry.expire(later(RESTORED_GRACE));
+    assert!(registry.routers().is_empty());
+}
+
+#[test]
 fn an_answer_to_an_older_snapshot_changes_nothing() {
     let registry = Registry::default();
     let ticket = registry.register(router("a", "products", 1)).unwrap();

@@ -11,7 +11,7 @@ use tonic::{Code, Status};
 use weir_mesh::identity::SpiffeId;
 
 use super::caller::{self, CALLER};
-use super::methods::{API, writes};
+use super::methods::{API, is_of_leader, writes};
 use crate::access;
 use crate::api::Peer;
 use crate::control::Control;
@@ -65,8 +65,9 @@ impl MeshDoor {
             let why = "only control planes send this here; ask the API listener";
             return Status::permission_denied(why).into_http();
         }
-        if !writes(request.uri().path()) {
-            return Status::unimplemented("only writes are forwarded").into_http();
+        if !writes(request.uri().path()) && !is_of_leader(request.uri().path()) {
+            let why = "only what is the leader's to answer is forwarded";
+            return Status::unimplemented(why).into_http();
         }
         let Some(caller) = request.headers_mut().remove(CALLER).as_ref().and_then(caller::read)
         else {

@@ -25,7 +25,7 @@ use weir_proto::weir::mesh::v1::peer_service_client::PeerServiceClient;
 use super::door::NOT_LEADING;
 use super::{Lead, Peer, caller, link, methods};
 use crate::access::{self, Caller};
-use crate::api::MAX_MESSAGE;
+use crate::api::{IDEMPOTENCY_KEY, MAX_MESSAGE};
 use crate::control::{Author, Control};
 use crate::store::StoreError;
 
@@ -46,6 +46,9 @@ pub async fn call(
     routes: &Routes,
     request: Request<Body>,
 ) -> Response<Body> {
+    if methods::is_of_leader(request.uri().path()) {
+        return of_leader(control, routes, request).await;
+    }
     if !methods::writes(request.uri().path()) {
         return access::call(control, routes, request).await;
     }
@@ -53,6 +56,29 @@ pub async fn call(
         Ok(write) => write.answer(control, routes).await,
         Err(status) => status.into_http(),
     }
+}
+
+/// Has the leader tell what it alone knows all of. While it is not reached, this one
+/// tells what is stored.
+async fn of_leader(
+    control: &Arc<Control>,
+    routes: &Routes,
+    request: Request<Body>,
+) -> Response<Body> {
+    let lead = control.replica.lead.borrow().clone();
+    let Lead::Other(peer) = lead else { return access::call(control, routes, request).await };
+    let asked = match Write::read(request).await {
+        Ok(asked) => asked,
+        Err(status) => return status.into_http(),
+    };
+    if let Some(request) = asked.remote()
+        && let Ok(channel) = link::connect(control, peer.address).await
+        && let Ok(answer) = through(channel, request).await
+        && !answer.headers().contains_key(NOT_LEADING)
+    {
+        return answer;
+    }
+    access::call(control, routes, asked.local()).await
 }
 
 /// A request that can be sent more than once.
@@ -120,7 +146,8 @@ impl Write {
         let body = body.to_bytes();
         let path = parts.uri.path().to_owned();
         let message = body.get(FRAME..).unwrap_or_default();
-        let repeatable = !methods::idempotency_key(&path, message).is_empty();
+        let repeatable = !methods::idempotency_key(&path, message).is_empty()
+            || parts.headers.get(IDEMPOTENCY_KEY).is_some_and(|key| !key.is_empty());
         Ok(Self { path, headers: parts.headers, extensions: parts.extensions, body, repeatable })
     }
 
@@ -168,7 +195,8 @@ impl Write {
         request
     }
 
-    /// For another control plane: of the headers what gRPC needs, and who calls.
+    /// For another control plane: of the headers what gRPC needs, the idempotency key,
+    /// and who calls.
     fn remote(&self) -> Option<Request<Body>> {
         let mut request = Request::new(Body::new(Full::new(self.body.clone())));
         *request.method_mut() = http::Method::POST;
@@ -177,8 +205,10 @@ impl Write {
         let headers = request.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
         headers.insert(TE, HeaderValue::from_static("trailers"));
-        if let Some(timeout) = self.headers.get(TIMEOUT) {
-            headers.insert(TIMEOUT, timeout.clone());
+        for name in [TIMEOUT, HeaderName::from_static(IDEMPOTENCY_KEY)] {
+            if let Some(value) = self.headers.get(&name) {
+                headers.insert(name, value.clone());
+            }
         }
         let caller = self.extensions.get::<Caller>().cloned().unwrap_or_default();
         headers.insert(caller::CALLER, caller::write(&caller)?);

@@ -44,6 +44,14 @@ pub fn writes(path: &str) -> bool {
     find(path).is_some()
 }
 
+/// Whether a gRPC path is a method that reads what only the leader knows all of: how
+/// rollouts are doing.
+#[must_use]
+pub fn is_of_leader(path: &str) -> bool {
+    let method = path.strip_prefix(API);
+    method.is_some_and(|name| matches!(name, "GetRollout" | "ListRollouts" | "WatchRollout"))
+}
+
 /// The idempotency key of a request, without its frame; empty: none.
 pub(super) fn idempotency_key(path: &str, message: &[u8]) -> String {
     find(path).map(|key| key(message)).unwrap_or_default()

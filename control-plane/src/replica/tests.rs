@@ -119,6 +119,7 @@ fn config(data: &Path) -> Config {
     Config {
         data: data.to_owned(),
         api_listen: any,
+        write_back_secret: None,
         mesh_listen: any,
         otlp_listen: any,
         token_file: data.join("token"),
@@ -146,17 +147,28 @@ async fn http(of: &Running, method: &str, path: &str, body: Value) -> (u16, Valu
 }
 
 async fn http_as(token: &str, of: &Running, method: &str, path: &str, body: Value) -> (u16, Value) {
+    http_with(&[("authorization", &format!("Bearer {token}"))], of, method, path, body).await
+}
+
+async fn http_with(
+    headers: &[(&str, &str)],
+    of: &Running,
+    method: &str,
+    path: &str,
+    body: Value,
+) -> (u16, Value) {
     use hyper_util::client::legacy::Client;
     use hyper_util::rt::TokioExecutor;
     let body = if body.is_null() { String::new() } else { body.to_string() };
-    let request = http::Request::builder()
+    let mut request = http::Request::builder()
         .method(method)
         .uri(format!("http://{}{path}", of.api))
-        .header("authorization", format!("Bearer {token}"))
         .header("x-weir-actor", "eve")
-        .header("content-type", "application/json")
-        .body(Full::<bytes::Bytes>::from(body))
-        .unwrap();
+        .header("content-type", "application/json");
+    for (name, value) in headers {
+        request = request.header(*name, *value);
+    }
+    let request = request.body(Full::<bytes::Bytes>::from(body)).unwrap();
     let client = Client::builder(TokioExecutor::new()).build_http();
     let answer = client.request(request).await.unwrap();
     let status = answer.status().as_u16();
@@ -328,6 +340,35 @@ async fn a_write_waits_for_a_leader_and_then_is_made_once() {
     let ((status, made), ()) = tokio::join!(write, again);
     assert_eq!((status, &made["revision"]), (200, &json!(2)), "{made}");
     assert_eq!(mesh.store.history(None, 10).unwrap().len(), 2);
+    a.stop().await;
+    b.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_in_a_header_makes_a_retry_safe_at_any_replica() {
+    let mesh = Mesh::new();
+    let (a, b) = mesh.pair().await;
+    assert_eq!(http(&a, "POST", "/v1/apply", products(100, 0)).await.0, 200);
+    let shift = |v2: u32, at| {
+        let token = format!("Bearer {TOKEN}");
+        async move {
+            let headers = [("authorization", token.as_str()), ("idempotency-key", "\"k-1\"")];
+            let body = json!({"weights": {"v1": 9, "v2": v2}, "allowEmpty": true});
+            http_with(&headers, at, "POST", "/v1/services/products/shift", body).await
+        }
+    };
+    let (status, made) = shift(1, &b).await;
+    assert_eq!((status, &made["revision"]), (200, &json!(2)), "{made}");
+    // Somebody changes it since: a retry must not undo that.
+    assert_eq!(http(&a, "POST", "/v1/apply", products(50, 50)).await.0, 200);
+    for replica in [&b, &a] {
+        let (status, again) = shift(1, replica).await;
+        assert_eq!((status, &again["revision"]), (200, &json!(2)), "{again}");
+        let (status, other) = shift(2, replica).await;
+        assert_ne!(status, 200, "another request by the same key: {other}");
+    }
+    assert_eq!(mesh.store.newest().unwrap().newest_change, 3);
+    assert_eq!(mesh.store.history(None, 1).unwrap()[0].idempotency, None);
     a.stop().await;
     b.stop().await;
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use weir_mesh::model::ServiceName;
-use weir_mesh::rollout::{OnFailure, Paused, Phase, Rollout, Spec, State, Step};
+use weir_mesh::rollout::{OnFailure, Paused, Phase, Rollout, Spec, State, Step, Told};
 
 use super::decide::{Move, until_resumed};
 use crate::control::{Author, ChangeError};
@@ -102,6 +102,13 @@ pub fn start(
         && held.value.owns()
     {
         let why = format!("rollout {name} is not at its end; abort it first, or give another name");
+        return Err(ChangeError::Exists(why));
+    }
+    if let Some(held) = desired.rollouts.get(name)
+        && held.value.spec.service != spec.service
+    {
+        let of = &held.value.spec.service;
+        let why = format!("rollout {name} is one of {of}; delete it first, or give another name");
         return Err(ChangeError::Exists(why));
     }
     if let Some(other) = desired.rollout_of(&spec.service) {
@@ -232,11 +239,14 @@ pub fn abort(desired: &Desired, name: &str, act: &Act) -> Result<Vec<Edit>, Chan
     let mut rollout = running(desired, name)?;
     set_times(&mut rollout.state, act.times);
     let message = format!("aborted by {}{}", act.actor, because(&act.reason));
-    end(&mut rollout.state, Phase::Aborted, message, act.now_ms);
+    end(&mut rollout, Phase::Aborted, message, act.now_ms);
     Ok(edits(desired, rollout))
 }
 
-fn end(state: &mut State, phase: Phase, message: String, now_ms: u64) {
+fn end(rollout: &mut Rollout, phase: Phase, message: String, now_ms: u64) {
+    let told = rollout.spec.write_back.as_ref().filter(|told| told.on.contains(&phase));
+    let state = &mut rollout.state;
+    state.write_back = told.map(|_| Told::Pending);
     state.phase = phase;
     state.paused = None;
     state.message = message;
@@ -284,12 +294,12 @@ pub fn edits_of(
         Move::Succeed => {
             rollout.state.step = rollout.spec.steps.len();
             let message = format!("{} has everything", rollout.spec.canary);
-            end(&mut rollout.state, Phase::Succeeded, message.clone(), act.now_ms);
+            end(&mut rollout, Phase::Succeeded, message.clone(), act.now_ms);
             message
         }
         Move::Fail(why) => match rollout.spec.on_failure {
             OnFailure::RollBack => {
-                end(&mut rollout.state, Phase::RolledBack, why.clone(), act.now_ms);
+                end(&mut rollout, Phase::RolledBack, why.clone(), act.now_ms);
                 why.clone()
             }
             OnFailure::Pause => {

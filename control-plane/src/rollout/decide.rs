@@ -79,6 +79,11 @@ fn wait(message: impl Into<String>) -> Move {
 #[must_use]
 pub fn decide(rollout: &Rollout, facts: &Facts<'_>) -> Move {
     let (spec, state) = (&rollout.spec, &rollout.state);
+    let bad = state.begun && facts.judged.verdict == Verdict::RollBack;
+    // Who waits for people is still watched: they are not asked to be faster than it.
+    if bad && state.phase == Phase::Paused && state.paused == Some(Paused::Step) {
+        return Move::Fail(facts.judged.message.clone());
+    }
     if state.phase != Phase::Progressing {
         return wait(state.message.clone());
     }
@@ -89,9 +94,7 @@ pub fn decide(rollout: &Rollout, facts: &Facts<'_>) -> Move {
         let why = format!("{who} changed the weights of {}; resume sets them again", spec.service);
         return Move::Pause(Paused::Weights, why);
     }
-    if let Verdict::RollBack = facts.judged.verdict
-        && state.begun
-    {
+    if bad {
         return Move::Fail(facts.judged.message.clone());
     }
     let next = within_deadline(rollout, facts);

@@ -5,9 +5,12 @@ use std::sync::Arc;
 
 use tokio::task::{Id, JoinSet};
 
+use weir_mesh::rollout::{Rollout, Told};
+
 use super::runner;
 use crate::control::Control;
 use crate::replica::Lead;
+use crate::store::Held;
 
 /// Drives all rollouts for as long as this one leads. Never returns.
 pub async fn keep(control: Arc<Control>) {
@@ -23,10 +26,11 @@ pub async fn keep(control: Arc<Control>) {
                 tracing::info!("rollouts are the next leader's");
             }
         }
+        control.rollouts.clear();
     }
 }
 
-/// Starts what is not at its end. When this is dropped, all tasks end: what they were
+/// Starts what is not at its end, or whose end somebody is still to be told. When this is dropped, all tasks end: what they were
 /// about to change is refused by the store, or was asked for while this one led.
 async fn drive(control: &Arc<Control>) {
     let mut desired = control.desired.subscribe();
@@ -35,7 +39,8 @@ async fn drive(control: &Arc<Control>) {
     loop {
         let open: Vec<Arc<str>> = {
             let now = desired.borrow_and_update();
-            let open = now.rollouts.iter().filter(|(_, held)| held.value.owns());
+            let untold = |held: &Held<Rollout>| held.value.state.write_back == Some(Told::Pending);
+            let open = now.rollouts.iter().filter(|(_, held)| held.value.owns() || untold(held));
             open.map(|(name, _)| name.clone()).collect()
         };
         for name in open {

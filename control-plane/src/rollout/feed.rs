@@ -34,13 +34,17 @@ impl Feed {
         receiver
     }
 
-    /// Hands on a report of one router.
-    pub fn report(&self, report: &pb::Report) {
+    /// Hands on a report of one router of a service, by its certificate. What a service
+    /// says of itself is no evidence: a canary would be its own judge.
+    pub fn report(&self, from: &ServiceName, report: &pb::Report) {
         let mut taps = self.lock();
         if taps.is_empty() {
             return;
         }
         taps.retain(|service, tap| {
+            if **service == *from.as_str() {
+                return !tap.is_closed();
+            }
             let of = report.edges.iter().filter(|edge| *edge.destination == **service);
             let edges: Edges = of.cloned().collect();
             // Full: see WAITING. Closed: nobody wants it any more.

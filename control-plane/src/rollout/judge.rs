@@ -3,6 +3,7 @@
 mod metrics;
 mod source;
 
+use tokio::time::Instant;
 use weir_mesh::analysis::{Analysis, Decision, Histogram, Sample, Stratum};
 use weir_mesh::model::VersionName;
 use weir_mesh::rollout::{AnalysisSpec, Rollout, Spec, Step};
@@ -11,7 +12,7 @@ use weir_proto::weir::mesh::v1 as pb;
 use self::source::Source;
 use super::feed::Edges;
 use super::live::{Judged, JudgedMetric, Verdict};
-use super::sources::Said;
+use super::sources::{Heard, Said};
 use crate::store::Revision;
 
 /// Collects all of it. It begins with nothing: also after a restart.
@@ -22,6 +23,8 @@ pub struct Judge {
     in_step: u64,
     /// So many of them are needed.
     needed: u64,
+    /// Since when the step's weights are everywhere.
+    ready: Option<Instant>,
 }
 
 /// What routers report.
@@ -43,7 +46,7 @@ impl Judge {
             spec,
         });
         let sources = spec.analysis.iter().flat_map(Source::all).collect();
-        let mut judge = Self { routers, sources, in_step: 0, needed: 0 };
+        let mut judge = Self { routers, sources, in_step: 0, needed: 0, ready: None };
         judge.needed = judge.least();
         judge
     }
@@ -55,6 +58,7 @@ impl Judge {
     /// A step begins, or its weights were set again.
     pub fn step(&mut self, rollout: &Rollout) {
         self.in_step = 0;
+        self.ready = None;
         self.needed = match rollout.spec.steps.get(rollout.state.step) {
             Some(Step::Analyze { min_requests: Some(min), .. }) => *min,
             _ => self.least(),
@@ -79,8 +83,18 @@ impl Judge {
         routers.analysis.observe(&Stratum { canary, baseline });
     }
 
-    /// What a source outside of the mesh has said.
+    /// Whether the step's weights are everywhere, now.
+    pub fn ready(&mut self, ready: bool, now: Instant) {
+        self.ready = ready.then(|| self.ready.unwrap_or(now));
+    }
+
+    /// What a source outside of the mesh has said. A good word on what was before this
+    /// step is none on the step.
     pub fn source(&mut self, said: Said) {
+        let early = self.ready.is_none_or(|ready| said.asked < ready);
+        if early && matches!(said.value, Ok(Heard::Good(_))) {
+            return;
+        }
         if let Some(source) = self.sources.get_mut(said.source) {
             source.hear(said.value);
         }

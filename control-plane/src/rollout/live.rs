@@ -5,8 +5,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::watch;
+use weir_mesh::telemetry::metrics::Counter;
 
 use super::feed::Feed;
+use super::write_back::Secret;
 use crate::store::Revision;
 
 /// What the analysis says.
@@ -81,6 +83,10 @@ pub struct Rollouts {
     changed: watch::Sender<u64>,
     /// What routers report.
     pub feed: Feed,
+    /// Signs what is written back.
+    pub secret: Option<Secret>,
+    /// Tries to write back that failed, since the start.
+    pub failures: Counter,
 }
 
 impl Rollouts {
@@ -108,6 +114,12 @@ impl Rollouts {
     /// Forgets a rollout that does not run here any more.
     pub fn forget(&self, name: &str) {
         self.lock().remove(name);
+        self.changed.send_modify(|count| *count += 1);
+    }
+
+    /// Forgets all of them: another control plane drives them.
+    pub fn clear(&self) {
+        self.lock().clear();
         self.changed.send_modify(|count| *count += 1);
     }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::sync::mpsc;
 use tokio::time::Instant;
-use weir_mesh::rollout::{Phase, Rollout, Step};
+use weir_mesh::rollout::{Paused, Phase, Rollout, Step, Told};
 
 use super::act::{self, Act};
 use super::clock::Clock;
@@ -14,7 +14,7 @@ use super::feed::Edges;
 use super::gate::Asking;
 use super::judge::Judge;
 use super::live::Live;
-use super::{facts, sources};
+use super::{facts, sources, write_back};
 use crate::control::{Author, ChangeError, Control, Plan};
 use crate::store::{Action, Desired, Held, Revision, Store};
 use crate::text::unix_nanos;
@@ -44,6 +44,9 @@ struct Runner {
 pub async fn run(control: Arc<Control>, name: Arc<str>) {
     let held = control.desired.borrow().rollouts.get(&name).cloned();
     let Some(held) = held else { return };
+    if held.value.state.write_back == Some(Told::Pending) {
+        return write_back::run(control, held).await;
+    }
     let spec = held.value.spec.clone();
     let state = &held.value.state;
     let mut runner = Runner {
@@ -76,14 +79,16 @@ impl Runner {
             let next = self.next(&now).await;
             if let Move::Stay { message, ready } = next {
                 self.ready = ready;
+                self.judge.ready(ready, Instant::now());
                 self.tell(message);
             } else if let Err(error) = self.make(next).await {
                 // Somebody else was faster, most often: look again.
                 self.tell(format!("a change could not be made: {error}"));
                 if !matches!(error, ChangeError::Aborted(_)) {
                     tracing::warn!(rollout = %self.name, %error, "a rollout waits");
-                    tokio::time::sleep(RETRY).await;
                 }
+                // What is not known here yet comes by itself.
+                let _ = tokio::time::timeout(RETRY, desired.changed()).await;
                 continue;
             }
             let wake = self.wake();
@@ -115,9 +120,10 @@ impl Runner {
             return;
         }
         let (old, new) = (&self.seen.value.state, &held.value.state);
-        let resumed = old.phase == Phase::Paused && new.phase == Phase::Progressing;
-        if held.value.spec != self.seen.value.spec || (resumed && old.paused != new.paused) {
-            // Who resumed it wants it looked at anew.
+        let resumed = old.paused == Some(Paused::Failure) && new.phase == Phase::Progressing;
+        let anew = held.value.spec != self.seen.value.spec || resumed;
+        if anew {
+            // Who resumed it after a failure wants it looked at anew.
             self.judge = Judge::new(&held.value.spec);
         }
         if held != self.seen {
@@ -125,11 +131,12 @@ impl Runner {
             self.gate = None;
             self.ready = false;
         }
-        if weights != self.weights || old.step != new.step {
+        if anew || weights != self.weights || old.step != new.step {
             self.judge.step(&held.value);
         }
         self.weights = weights;
-        let judged = new.begun && new.phase == Phase::Progressing;
+        let watched = new.phase == Phase::Progressing || new.paused == Some(Paused::Step);
+        let judged = new.begun && watched;
         self.sources.keep(judged.then_some(&*held.value));
         self.seen = held;
     }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 use weir_mesh::rollout::{Bounds, MetricHook, PrometheusQuery, Rollout, Spec};
 
 use super::{gate, http};
@@ -16,6 +17,8 @@ const WAITING: usize = 64;
 pub struct Said {
     /// Which: its place among all of the analysis'.
     pub source: usize,
+    /// When it was asked.
+    pub asked: Instant,
     /// The number, or none; what is wrong instead.
     pub value: Result<Heard, String>,
 }
@@ -31,7 +34,8 @@ pub enum Heard {
 
 /// The tasks that ask. They end when this is dropped.
 pub struct Running {
-    spec: Option<Arc<Spec>>,
+    /// What is asked for: the question names the step.
+    of: Option<(Arc<Spec>, usize)>,
     tasks: JoinSet<()>,
     sender: mpsc::Sender<Said>,
     answers: mpsc::Receiver<Said>,
@@ -41,17 +45,17 @@ impl Running {
     /// Nobody is asked yet.
     pub fn new() -> Self {
         let (sender, answers) = mpsc::channel(WAITING);
-        Self { spec: None, tasks: JoinSet::new(), sender, answers }
+        Self { of: None, tasks: JoinSet::new(), sender, answers }
     }
 
     /// Asks for this rollout; none: asks nobody.
     pub fn keep(&mut self, rollout: Option<&Rollout>) {
-        let wanted = rollout.map(|rollout| &rollout.spec);
-        if wanted == self.spec.as_ref() {
+        let wanted = rollout.map(|rollout| (rollout.spec.clone(), rollout.state.step));
+        if wanted == self.of {
             return;
         }
         *self = Self::new();
-        self.spec = wanted.cloned();
+        self.of = wanted;
         let Some(rollout) = rollout else { return };
         let Some(analysis) = &rollout.spec.analysis else { return };
         let question = gate::question(rollout);
@@ -60,8 +64,9 @@ impl Running {
             let sender = self.sender.clone();
             self.tasks.spawn(async move {
                 loop {
+                    let asked = Instant::now();
                     let value = ask_prometheus(&query).await;
-                    if sender.send(Said { source, value }).await.is_err() {
+                    if sender.send(Said { source, asked, value }).await.is_err() {
                         return;
                     }
                     tokio::time::sleep(query.bounds.interval).await;
@@ -72,8 +77,10 @@ impl Running {
             let (sender, question) = (self.sender.clone(), question.clone());
             self.tasks.spawn(async move {
                 loop {
+                    let asked = Instant::now();
                     let value = ask_hook(&hook, &question).await;
-                    if sender.send(Said { source: count + i, value }).await.is_err() {
+                    let said = Said { source: count + i, asked, value };
+                    if sender.send(said).await.is_err() {
                         return;
                     }
                     tokio::time::sleep(hook.bounds.interval).await;

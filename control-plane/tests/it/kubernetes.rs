@@ -1,6 +1,7 @@
 //! The control plane on a real Kubernetes API server.
 
 mod access;
+mod conflict;
 mod lead;
 mod replica;
 mod replicas;

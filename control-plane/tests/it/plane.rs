@@ -47,6 +47,7 @@ pub fn config(data: &Path, lifetime: Duration) -> Config {
     Config {
         data: data.to_owned(),
         api_listen: any,
+        write_back_secret: None,
         mesh_listen: any,
         otlp_listen: any,
         token_file: data.join("token"),

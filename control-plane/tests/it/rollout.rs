@@ -169,6 +169,32 @@ async fn people_pause_resume_promote_and_abort() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn of_two_who_promote_what_they_have_seen_one_wins() {
+    let plane = Plane::start().await;
+    plane.post("/v1/apply", mesh()).await;
+    let steps = json!([{"setWeight": 10}, {"pause": {}}, {"setWeight": 50}, {"pause": {}}]);
+    plane.post("/v1/rollouts", plan("products", steps)).await;
+    phase(&plane, "products-v2", "PAUSED").await;
+    let seen = plane.get("/v1/rollouts/products-v2").await["revision"].clone();
+    assert!(seen.as_u64().is_some_and(|revision| revision > 0), "{seen}");
+    let path = "/v1/rollouts/products-v2/promote";
+    let promote = || plane.http("POST", path, json!({"expectedRevision": seen}));
+    let (one, other) = tokio::join!(promote(), promote());
+    let mut codes = [one.0, other.0];
+    codes.sort_unstable();
+    assert_eq!(codes, [200, 409], "{one:?} {other:?}");
+    eventually("step 4", async || (status(&plane, "products-v2").await["step"] == 3).then_some(()))
+        .await;
+    phase(&plane, "products-v2", "PAUSED").await;
+    assert_eq!(weights(&plane, "products").await, [50, 50], "it was passed once");
+    for verb in ["pause", "resume", "abort"] {
+        let path = format!("/v1/rollouts/products-v2/{verb}");
+        let (code, refused) = plane.http("POST", &path, json!({"expectedRevision": seen})).await;
+        assert_eq!((code, &refused["status"]), (409, &json!("ABORTED")), "{verb}: {refused}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn its_weights_are_its_own() {
     let plane = Plane::start().await;
     plane.post("/v1/apply", mesh()).await;

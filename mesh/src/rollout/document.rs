@@ -123,6 +123,17 @@ pub(crate) struct AnalyzeDocument {
 #[derive(Debug, Clone, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(crate) struct WriteBackDocument {
-    /// It is told by POST.
+    /// It is told by POST, again and again until it answers 2xx: at least once.
     pub(super) webhook: WebhookDocument,
+    /// Of which ends. Default: Succeeded.
+    #[schemars(length(min = 1, max = 3))]
+    pub(super) phases: Option<Vec<EndDocument>>,
+}
+
+/// How a rollout ends.
+#[derive(Debug, Clone, Copy, Deserialize, schemars::JsonSchema)]
+pub(crate) enum EndDocument {
+    Succeeded,
+    RolledBack,
+    Aborted,
 }

@@ -9,9 +9,10 @@ use http::{HeaderName, HeaderValue};
 use serde_json::Value;
 
 use super::document::{
-    AudienceDocument, OnFailureDocument, RolloutDocument, StepDocument, StrategyDocument,
+    AudienceDocument, EndDocument, OnFailureDocument, RolloutDocument, StepDocument,
+    StrategyDocument, WriteBackDocument,
 };
-use super::{MAX_STEPS, OnFailure, Spec, Step, Strategy, analysis, webhook};
+use super::{MAX_STEPS, OnFailure, Phase, Spec, Step, Strategy, WriteBack, analysis, webhook};
 use crate::duration;
 use crate::model::{
     AudienceBy, MAX_AUDIENCE_HEADERS, MAX_AUDIENCE_VALUES, VersionName, Violations,
@@ -126,10 +127,8 @@ pub(super) fn spec(
         }
     }
     let deadline = reader.time("deadline", document.deadline, 3600 * SECOND, (SECOND, LONGEST));
-    let write_back = document
-        .write_back
-        .as_ref()
-        .and_then(|sent| webhook::read(&sent.webhook, &mut reader.at("writeBack.webhook")));
+    let write_back =
+        document.write_back.as_ref().and_then(|sent| write_back(sent, &mut reader.at("writeBack")));
     Some(Spec {
         service: service?,
         strategy,
@@ -146,6 +145,17 @@ pub(super) fn spec(
         write_back,
         document: Arc::new(written.clone()),
     })
+}
+
+fn write_back(sent: &WriteBackDocument, reader: &mut Reader<'_>) -> Option<WriteBack> {
+    let webhook = webhook::read(&sent.webhook, &mut reader.at("webhook"));
+    let phase = |end: &EndDocument| match end {
+        EndDocument::Succeeded => Phase::Succeeded,
+        EndDocument::RolledBack => Phase::RolledBack,
+        EndDocument::Aborted => Phase::Aborted,
+    };
+    let on = sent.phases.as_ref().map(|phases| phases.iter().map(phase).collect());
+    Some(WriteBack { webhook: webhook?, on: on.unwrap_or_else(|| vec![Phase::Succeeded]) })
 }
 
 fn version(field: &str, sent: Option<&str>, reader: &mut Reader<'_>) -> Option<VersionName> {

@@ -57,6 +57,17 @@ pub enum Paused {
     Weights,
 }
 
+/// Whether somebody outside knows how it ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Told {
+    /// Not yet.
+    Pending,
+    /// It answered that it does.
+    Done,
+    /// It was asked often enough; why that did not work.
+    GivenUp(String),
+}
+
 /// What the service had before: to return to.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Before {
@@ -101,6 +112,8 @@ pub struct State {
     pub stable: Option<VersionName>,
     /// What the service had when it began.
     pub before: Option<Before>,
+    /// None: nobody is to be told.
+    pub write_back: Option<Told>,
 }
 
 /// A stored state that cannot be read.
@@ -155,6 +168,19 @@ pub(super) struct StateDocument {
     /// What the service had when it began.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     before: Option<BeforeDocument>,
+    /// Whether the webhook of writeBack was told the end: Pending, Done or GivenUp.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    write_back: Option<ToldState>,
+    /// Why not.
+    #[serde(skip_serializing_if = "String::is_empty", default)]
+    write_back_error: String,
+}
+
+#[derive(Debug, Clone, Copy, Serialize, Deserialize, schemars::JsonSchema)]
+enum ToldState {
+    Pending,
+    Done,
+    GivenUp,
 }
 
 impl State {
@@ -176,6 +202,7 @@ impl State {
             step_elapsed: Duration::ZERO,
             stable: None,
             before: None,
+            write_back: None,
         }
     }
 
@@ -199,6 +226,15 @@ impl State {
             step_elapsed_ms: ms(self.step_elapsed),
             stable: self.stable.as_ref().map(ToString::to_string),
             before: self.before.as_ref().map(before::write),
+            write_back: self.write_back.as_ref().map(|told| match told {
+                Told::Pending => ToldState::Pending,
+                Told::Done => ToldState::Done,
+                Told::GivenUp(_) => ToldState::GivenUp,
+            }),
+            write_back_error: match &self.write_back {
+                Some(Told::GivenUp(why)) => why.clone(),
+                _ => String::new(),
+            },
         };
         serde_json::to_value(document).unwrap_or_default()
     }
@@ -226,6 +262,11 @@ impl State {
             step_elapsed: Duration::from_millis(document.step_elapsed_ms),
             stable: stable.map_err(|error| StateError(error.to_string()))?,
             before: document.before.as_ref().map(before::read).transpose()?,
+            write_back: document.write_back.map(|told| match told {
+                ToldState::Pending => Told::Pending,
+                ToldState::Done => Told::Done,
+                ToldState::GivenUp => Told::GivenUp(document.write_back_error.clone()),
+            }),
         })
     }
 }

@@ -1,6 +1,7 @@
 //! What is remembered of a request until its answer has ended: then it becomes
 //! spans, metrics and a line of the access log.
 
+mod lost;
 mod record;
 mod timeout;
 
@@ -68,6 +69,7 @@ pub struct Call {
     error: Option<String>,
     audit: Option<String>,
     held: Option<(Lease, Option<Pending>)>,
+    lost: Vec<lost::Lost>,
     recorded: bool,
 }
 
@@ -119,6 +121,7 @@ impl Call {
             error: None,
             audit: None,
             held: None,
+            lost: Vec::new(),
             recorded: false,
         });
         call.describe();

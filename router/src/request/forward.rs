@@ -186,6 +186,7 @@ pub async fn send(
         match failed {
             Failure::Connect(error, request) => {
                 upstream.load.failed();
+                call.lost(service, version);
                 tried.extend(index);
                 payload.unread(request.into_body());
                 last = Some(RouterError::Connect(name(), error));
@@ -197,6 +198,7 @@ pub async fn send(
             }
             Failure::Refused(error) => {
                 upstream.load.failed();
+                call.lost(service, version);
                 tried.extend(index);
                 last = Some(RouterError::Upstream(name(), error));
             }
@@ -205,6 +207,7 @@ pub async fn send(
             }
             Failure::Broken(error) => {
                 upstream.load.failed();
+                call.lost(service, version);
                 tried.extend(index);
                 let error = RouterError::Upstream(name(), error);
                 if !is_idempotent(parts) {

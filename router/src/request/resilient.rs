@@ -23,7 +23,7 @@ use super::choose::Choice;
 use super::forward::{ATTEMPTS, GRPC_OVER_HTTP1, Payload, is_idempotent};
 use crate::clock;
 use crate::error::RouterError;
-use crate::table::ServiceEntry;
+use crate::table::{ServiceEntry, VersionEntry};
 use crate::upstream::{Failure, Pending, Permit, Reach, Sent};
 use crate::worker::Worker;
 use place::{Next, Place};
@@ -185,11 +185,13 @@ impl Sending<'_> {
         call: &mut Call,
     ) -> Step {
         let Ended { place, pending, took, result } = ended;
-        call.tries(&self.service.versions[place.version], &place.upstream);
+        let service = self.service;
+        let version = &service.versions[place.version];
+        call.tries(version, &place.upstream);
         match result {
             Ok(sent) => {
                 place.upstream.load.answered(took);
-                self.answered(sent, pending, took, more, permit, call)
+                self.answered(sent, version, pending, (took, more), permit, call)
             }
             Err(why) => self.failed(why, &place, pending, more, call),
         }
@@ -198,20 +200,23 @@ impl Sending<'_> {
     fn answered(
         &mut self,
         mut sent: Sent,
+        version: &VersionEntry,
         mut pending: Pending,
-        took: Duration,
-        more: bool,
+        (took, more): (Duration, bool),
         permit: &mut Option<Permit>,
         call: &mut Call,
     ) -> Step {
-        if let Some(good) = answer::verdict(&sent.response)
-            && !(answer::is_late(&sent.response) && call.is_hurried())
-        {
+        let verdict = answer::verdict(&sent.response)
+            .filter(|_| !(answer::is_late(&sent.response) && call.is_hurried()));
+        if let Some(good) = verdict {
             pending.ended(good, &self.worker.shared.metrics);
         }
         if self.wants_another(&sent.response) && self.payload_is_whole() {
             if more && self.spend() {
                 let status = sent.response.status().to_string();
+                if verdict == Some(false) {
+                    call.lost(self.service, version);
+                }
                 return Step::Charged(RouterError::BadAnswer(call.backend_name(), status));
             }
             call.flag("URX");
@@ -276,6 +281,7 @@ impl Sending<'_> {
             place.upstream.load.failed();
         }
         if !hurried {
+            call.lost(self.service, &self.service.versions[place.version]);
             pending.ended(false, &self.worker.shared.metrics);
         }
         step

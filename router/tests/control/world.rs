@@ -109,7 +109,11 @@ fn spawn(directory: &Path, args: &[String]) -> Child {
         .unwrap()
 }
 
-/// A version of the service: it answers its name, and 500 where it was told to.
+/// What a version that hangs up has for a status.
+pub const HANGS_UP: u16 = 0;
+
+/// A version of the service: it answers its name and the status that it was told, or
+/// reads requests and closes the connection.
 pub struct App {
     pub address: SocketAddr,
     seen: Arc<Mutex<Vec<String>>>,
@@ -142,6 +146,9 @@ fn serve(stream: TcpStream, name: &str, status: u16, seen: &Mutex<Vec<String>>) 
         let (path, _) = head(&mut reader)?;
         let path = path.split(' ').nth(1)?.to_owned();
         seen.lock().unwrap().push(path);
+        if status == HANGS_UP {
+            return None;
+        }
         let length = name.len();
         let answer = format!("HTTP/1.1 {status} X\r\ncontent-length: {length}\r\n\r\n{name}");
         reader.get_mut().write_all(answer.as_bytes()).ok()?;

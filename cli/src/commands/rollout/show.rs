@@ -88,6 +88,9 @@ pub(super) fn whole(rollout: &Rollout) -> String {
     if !status.message.is_empty() {
         let _ = writeln!(out, "  {}", status.message);
     }
+    if !status.write_back.is_empty() {
+        let _ = writeln!(out, "  written back: {}", status.write_back);
+    }
     if let Some(analysis) = &status.analysis {
         metrics(analysis, &mut out);
     }

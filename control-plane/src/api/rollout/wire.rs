@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use weir_mesh::policy::value;
-use weir_mesh::rollout::{Phase, Rollout};
+use weir_mesh::rollout::{Phase, Rollout, Told};
 use weir_proto::weir::control::v1 as pb;
 use weir_proto::weir::control::v1::analysis;
 
@@ -65,6 +65,15 @@ fn status(rollout: &Rollout, live: Option<Live>) -> pb::RolloutStatus {
         start_time: time(state.started_ms),
         end_time: state.ended_ms.map(time).unwrap_or_default(),
         actor: state.actor.clone(),
+        write_back: match &state.write_back {
+            None => String::new(),
+            Some(Told::Pending) => {
+                let why = live.as_ref().map(|live| live.message.as_str()).unwrap_or_default();
+                format!("pending{}{why}", if why.is_empty() { "" } else { ": " })
+            }
+            Some(Told::Done) => "done".to_owned(),
+            Some(Told::GivenUp(why)) => format!("given up: {why}"),
+        },
         analysis: live.and_then(|live| analysis(live.judged)),
     }
 }

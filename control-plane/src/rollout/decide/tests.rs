@@ -85,6 +85,22 @@ fn a_pause_takes_its_time_and_the_end_is_the_end() {
 }
 
 #[test]
+fn who_waits_for_people_is_watched_still() {
+    let plan = json!({
+        "service": "web", "canary": "v2", "analysis": {},
+        "steps": [{ "setWeight": 10 }, { "pause": {} }, { "setWeight": 50 }],
+    });
+    let (mut rollout, service) = at(plan, 1);
+    (rollout.state.phase, rollout.state.paused) = (Phase::Paused, Some(Paused::Step));
+    let judged = Judged::default();
+    assert!(matches!(decide(&rollout, &all_well(&service, &judged)), Move::Stay { .. }));
+    let judged = Judged { verdict: Verdict::RollBack, ..Judged::default() };
+    assert!(matches!(decide(&rollout, &all_well(&service, &judged)), Move::Fail(_)));
+    rollout.state.paused = Some(Paused::Asked);
+    assert!(matches!(decide(&rollout, &all_well(&service, &judged)), Move::Stay { .. }));
+}
+
+#[test]
 fn a_router_that_refuses_holds_it_up_until_the_deadline() {
     let judged = Judged::default();
     let (rollout, service) = at(plan(), 0);

@@ -65,7 +65,7 @@ impl Source {
                 Verdict::RollBack,
                 format!("{value}{bounds}; {failed} failures, {failure_limit} may be"),
             )
-        } else if self.passed >= passes {
+        } else if self.passed >= passes && self.trouble.is_none() {
             (Verdict::Promote, format!("good {} times", self.passed))
         } else {
             let trouble = match (&self.trouble, self.last) {

@@ -5,7 +5,6 @@ use serde_json::json;
 use weir_mesh::rollout::State;
 
 use super::*;
-use crate::rollout::sources::Heard;
 
 fn rollout(analysis: serde_json::Value) -> Rollout {
     let spec = json!({
@@ -79,14 +78,21 @@ fn a_source_that_fails_to_answer_holds_up_and_one_that_says_bad_ends_it() {
     for _ in 0..100 {
         judge.hear(&vec![edge("v1", 90, 0, 1), edge("v2", 10, 0, 1)], &rollout, 1);
     }
+    let asked = Instant::now();
+    let good = || Ok(Heard::Good(Some(0.5)));
+    judge.source(Said { source: 0, asked, value: good() });
+    assert_eq!(judge.judged().verdict, Verdict::NotEnough, "it is about what was before");
+    judge.ready(true, asked);
     let mut say = |value| {
-        judge.source(Said { source: 0, value });
+        judge.source(Said { source: 0, asked, value });
         judge.judged()
     };
     let judged = say(Err("has no data".into()));
     assert_eq!(judged.verdict, Verdict::NotEnough);
     assert_eq!(judged.message, "errors: not enough data: has no data");
-    assert_eq!(say(Ok(Heard::Good(Some(0.5)))).verdict, Verdict::Promote);
+    assert_eq!(say(good()).verdict, Verdict::Promote);
+    assert_eq!(say(Err("is down".into())).verdict, Verdict::NotEnough, "silence is no good word");
+    assert_eq!(say(good()).verdict, Verdict::Promote);
     assert_eq!(say(Ok(Heard::Bad(Some(2.0)))).verdict, Verdict::Promote, "one may fail");
     let judged = say(Ok(Heard::Bad(Some(3.0))));
     assert_eq!(judged.verdict, Verdict::RollBack);

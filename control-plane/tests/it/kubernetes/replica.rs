@@ -254,6 +254,14 @@ impl Replica {
         assert!(status.success(), "{status}: {}", self.log());
     }
 
+    /// Stops its threads where they are, or lets them go on.
+    pub fn freeze(&self, frozen: bool) {
+        let pid = self.child.id().unwrap().to_string();
+        let signal = if frozen { "-STOP" } else { "-CONT" };
+        let sent = std::process::Command::new("kill").args([signal, &pid]).status().unwrap();
+        assert!(sent.success());
+    }
+
     /// `kill -9`.
     pub async fn kill(mut self) {
         self.child.kill().await.unwrap();

@@ -28,6 +28,7 @@ impl Call {
         {
             pending.ended(!failed, &worker.shared.metrics);
         }
+        let (lost, waited) = self.count_lost();
         let service: &str = match (&self.service, self.side) {
             (Some(service), _) => service.name.as_str(),
             (None, Side::Inbound) => worker.shared.config.service.as_str(),
@@ -48,7 +49,7 @@ impl Call {
             grpc: self.grpc,
         };
         let (revision, retries, flags) = (self.revision, self.retries, &*self.flags);
-        let outcome = Outcome { revision, took, failed, retries, flags };
+        let outcome = Outcome { revision, took, waited, failed: failed || lost, retries, flags };
         worker.bound.borrow_mut().record(&worker.shared.metrics, &key, &outcome);
         if worker.shared.access_log.is_on() {
             self.log(service, version, took);

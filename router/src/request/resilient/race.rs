@@ -10,6 +10,7 @@ use futures_util::stream::FuturesUnordered;
 use http::Request;
 use tokio::time::{Instant as Deadline, sleep_until, timeout_at};
 
+use super::answer;
 use super::place::Place;
 use super::{Call, Sending};
 use crate::request::body::UpBody;
@@ -69,7 +70,7 @@ impl Sending<'_> {
     }
 
     /// Notes what one of several says of its instance, as for one alone.
-    fn lost(&self, ended: &mut Ended, call: &Call) {
+    fn lost(&self, ended: &mut Ended, call: &mut Call) {
         let fault = match &ended.result {
             Err(Why::Failed(Failure::Connect(error, _)))
                 if error.kind() == std::io::ErrorKind::QuotaExceeded =>
@@ -83,6 +84,11 @@ impl Sending<'_> {
             Err(Why::Deadline) => !call.is_hurried(),
             Ok(_) | Err(Why::Slow(_)) => true,
         };
+        // Rules may want another answer than one that is no fault, such as 429.
+        let is_fault = |sent: &Sent| answer::verdict(&sent.response) == Some(false);
+        if fault && ended.result.as_ref().map_or(true, is_fault) {
+            call.lost(self.service, &self.service.versions[ended.place.version]);
+        }
         if fault {
             ended.pending.ended(false, &self.worker.shared.metrics);
         }
