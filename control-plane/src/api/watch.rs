@@ -1,5 +1,6 @@
 //! Tells routers what to do, and hears from them.
 
+mod floor;
 mod told;
 
 use std::net::SocketAddr;
@@ -24,7 +25,7 @@ use crate::control::Control;
 use crate::pace::Permit;
 use crate::publish::Published;
 use crate::registry::{Refusal, Registration, Role, Ticket};
-use crate::store::Revision;
+use floor::{Floor, LOOK, Standing};
 use told::{About, Told};
 
 /// How long a router may take to say who it is.
@@ -109,7 +110,7 @@ async fn serve(
         newest: control.publisher.watch(role),
         told: Told::new(&hello),
         turn: Turn::None,
-        floor: hello.revision,
+        floor: Floor::new(hello.revision),
         settled: control.replica.settled.subscribe(),
     };
     stream.resume(hello.sequence);
@@ -156,8 +157,7 @@ struct Stream<'a> {
     newest: watch::Receiver<Arc<Published>>,
     told: Told,
     turn: Turn,
-    /// What it runs already, perhaps from another control plane: nothing older is sent.
-    floor: Revision,
+    floor: Floor,
     /// Whether what is published is of the whole mesh.
     settled: watch::Receiver<bool>,
 }
@@ -180,7 +180,7 @@ impl Stream<'_> {
         loop {
             let settled = *self.settled.borrow_and_update();
             let newest = self.newest.borrow_and_update().clone();
-            let behind = settled && newest.revision >= self.floor && self.told.is_behind(&newest);
+            let behind = settled && self.may_have(&newest) && self.told.is_behind(&newest);
             let next = if behind { self.next(&newest) } else { Next::Nothing };
             if let Next::Later = next {
                 self.reconnect(answers, LATER_MS).await;
@@ -205,6 +205,7 @@ impl Stream<'_> {
                 }
                 () = self.turn.turns() => {}
                 _ = self.newest.changed() => {}
+                () = tokio::time::sleep(LOOK), if self.floor.holds() => {}
                 _ = self.settled.changed(), if !settled => {}
                 _ = renew.changed() => {
                     let trust_bundle =
@@ -223,6 +224,12 @@ impl Stream<'_> {
                 }
             }
         }
+    }
+
+    /// Whether it runs nothing newer, or there is nothing newer.
+    fn may_have(&mut self, newest: &Published) -> bool {
+        let standing = || Standing::of(self.control);
+        self.floor.lets(&self.ticket.id, newest.revision, standing, Instant::now())
     }
 
     /// What it is sent next: a delta at once, the whole in its turn.

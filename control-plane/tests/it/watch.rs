@@ -158,6 +158,28 @@ async fn a_router_that_runs_the_newest_snapshot_is_not_sent_it_again() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_router_that_runs_what_no_store_has_any_more_is_sent_what_there_is() {
+    let plane = Plane::start().await;
+    plane.seed().await;
+    let door = Door::of(&plane);
+    // As after a copy of the store was brought back: all numbers are lower again.
+    let ahead = weir_proto::weir::mesh::v1::Hello {
+        sequence: 1_000_000,
+        revision: 1000,
+        digest: vec![7; 32],
+        deltas: true,
+        ..hello("p1", "products", "v1", 1001)
+    };
+    let mut products = Router::connect(&door, ahead, Manner::Applies).await;
+    products.sees("what there is", |s| s.revision == 1).await;
+    let body = json!({"weights": {"v1": 3, "v2": 1}, "allowEmpty": true, "wait": true});
+    let answer = plane.post(SHIFT, body).await;
+    let converged = &answer["converged"];
+    assert_eq!((&converged["routers"], &converged["applied"]), (&json!(1), &json!(1)), "{answer}");
+    products.sees("the shift", |s| s.revision == 2).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn wrong_hellos_are_refused() {
     let plane = Plane::start().await;
     plane.seed().await;

@@ -19,8 +19,9 @@ const INTERVAL: Duration = Duration::from_secs(10);
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub(crate) struct AnalysisDocument {
     /// Which steps wait for the verdict. AllSteps: each setWeight below 100 and each
-    /// analyze. AnalyzeSteps: only those. Off: none, and nothing is judged. What is
-    /// clearly bad is rolled back at any step. Default: AllSteps.
+    /// analyze. AnalyzeSteps: only each analyze. With both, what is clearly bad is
+    /// rolled back at any step. Off: nothing is judged, and nothing is rolled back for
+    /// what it answers. Default: AllSteps.
     during: Option<DuringDocument>,
     /// Most probability of rolling back a canary that is no worse: above 0, at most
     /// 0.5. Default 0.05.
