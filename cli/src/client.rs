@@ -21,6 +21,7 @@ pub type Client = ControlServiceClient<InterceptedService<Channel, Bearer>>;
 
 /// Answers of the API may hold descriptor sets of every service.
 const MAX_MESSAGE: usize = 64 << 20;
+const HTTPS: &str = "https://";
 
 /// Which mesh is meant. Said before a command or after it; after it wins.
 // clap's `global` would give these to `weir router` too, whose --control is another,
@@ -109,9 +110,10 @@ impl Connect {
     /// There is none, or it does not answer.
     pub async fn client(&self) -> Result<Client, Error> {
         let local = runtime_file::newest();
-        let target = self.target.clone().or(Target::of_environment());
-        let control = match (&target.control, &local) {
-            (Some(url), _) => url.clone(),
+        let mut environment = Target::of_environment();
+        let named = self.target.control.clone().or(environment.control.take());
+        let control = match (named, &local) {
+            (Some(url), _) => url,
             (None, Some(mesh)) => mesh.control.clone(),
             (None, None) => {
                 return Err(Error::new(
@@ -120,6 +122,11 @@ impl Connect {
                 ));
             }
         };
+        // It says who somebody is to the control planes of others.
+        if !control.starts_with(HTTPS) {
+            (environment.cert, environment.key) = (None, None);
+        }
+        let target = self.target.clone().or(environment);
         let token = match (&target.token, local) {
             (Some(token), _) => Some(token.clone()),
             (None, _) if target.cert.is_some() => None,
@@ -204,7 +211,7 @@ fn endpoint(control: &str) -> Result<(Endpoint, bool), Error> {
     let wrong = |why: String| {
         Error::new(format!("--control {control:?} is no URL ({why}); use http://HOST:PORT"))
     };
-    let (url, tls) = match url.strip_prefix("https://") {
+    let (url, tls) = match url.strip_prefix(HTTPS) {
         Some(rest) => (format!("http://{}", with_port(rest)), true),
         None if url.starts_with("http://") => (url, false),
         None => return Err(wrong("only http and https are spoken".into())),

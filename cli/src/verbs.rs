@@ -211,7 +211,7 @@ impl Cli {
             Verb::Init(args) => args.run()?,
             Verb::Shift(args) => args.run()?,
             Verb::Rollback(args) => args.run()?,
-            Verb::Rollout(args) => args.run()?,
+            Verb::Rollout(args) => return args.run(),
             Verb::Apply(args) => args.run()?,
             Verb::Diff(args) => return Ok(args.run()),
             Verb::Export(args) => args.run()?,

@@ -6,7 +6,7 @@ use std::future::Future;
 use std::time::Duration;
 
 use tokio::time::Instant;
-use tonic::{Code, Status};
+use tonic::{Code, Status, Streaming};
 
 use crate::Error;
 use crate::client::{Client, Connect};
@@ -42,14 +42,63 @@ where
         if !is_lost(&status) || Instant::now() >= until {
             return Err(status.into());
         }
-        client = loop {
-            tokio::time::sleep(PAUSE).await;
-            match connect.client().await {
-                Ok(client) => break client,
-                Err(error) if Instant::now() >= until => return Err(error),
-                Err(_) => {}
+        client = back(connect, until).await?;
+    }
+}
+
+/// A client of a control plane that was away, once it is back.
+async fn back(connect: &Connect, until: Instant) -> Result<Client, Error> {
+    loop {
+        tokio::time::sleep(PAUSE).await;
+        match connect.client().await {
+            Ok(client) => return Ok(client),
+            Err(error) if Instant::now() >= until => return Err(error),
+            Err(_) => {}
+        }
+    }
+}
+
+/// Reads a stream that says at its beginning where things are, until `read` has what
+/// it looks for. When the stream breaks off, or ends before, it is opened again.
+///
+/// # Errors
+/// A refusal; or the control plane was away for too long.
+pub async fn follow<T, M, F>(
+    connect: &Connect,
+    open: impl Fn(Client) -> F,
+    mut read: impl FnMut(M) -> Result<Option<T>, Error>,
+) -> Result<T, Error>
+where
+    F: Future<Output = Result<tonic::Response<Streaming<M>>, Status>>,
+{
+    let mut client = connect.client().await?;
+    let mut deadline = None;
+    loop {
+        let broken = match open(client.clone()).await {
+            Err(status) => status,
+            Ok(stream) => {
+                let mut stream = stream.into_inner();
+                loop {
+                    match stream.message().await {
+                        Ok(Some(message)) => {
+                            deadline = None;
+                            if let Some(found) = read(message)? {
+                                return Ok(found);
+                            }
+                        }
+                        Ok(None) => break Status::unavailable("it ended the stream"),
+                        Err(status) => break status,
+                    }
+                }
             }
         };
+        let until = *deadline.get_or_insert_with(|| Instant::now() + LIMIT);
+        // Nothing is done twice by reading again, whoever says that it is unavailable.
+        let gone = is_lost(&broken) || broken.code() == Code::Unavailable;
+        if !gone || Instant::now() >= until {
+            return Err(broken.into());
+        }
+        client = back(connect, until).await?;
     }
 }
 

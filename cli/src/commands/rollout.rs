@@ -4,11 +4,13 @@ mod show;
 mod start;
 mod watch;
 
+use std::process::ExitCode;
+
 use weir_proto::weir::control::v1::{
     ChangeRolloutRequest, GetRolloutRequest, ListRolloutsRequest, PromoteRolloutRequest, Rollout,
 };
 
-use super::block_on;
+use super::{block_on, retry};
 use crate::Error;
 use crate::client::{Client, Connect};
 use crate::output::{Format, print, print_message};
@@ -43,7 +45,8 @@ enum Verb {
     Abort(Change),
     /// Forget one that is at its end
     Delete(Change),
-    /// Follow it to its end. Exits with 1 unless the canary has everything then
+    /// Follow it to its end. Exits with 1 unless the canary has everything then, with 2
+    /// when that cannot be known
     Watch(Named),
 }
 
@@ -112,10 +115,10 @@ impl RolloutArgs {
     ///
     /// # Errors
     /// The API's; of `watch`, also that the canary did not get everything.
-    pub fn run(self) -> Result<(), Error> {
+    pub fn run(self) -> Result<ExitCode, Error> {
         block_on(async {
             match self.verb {
-                Verb::Start(verb) => verb.run().await,
+                Verb::Start(verb) => return verb.run().await,
                 Verb::Status(verb) => {
                     let request = GetRolloutRequest { name: verb.name };
                     let client = &mut verb.connect.client().await?;
@@ -123,29 +126,33 @@ impl RolloutArgs {
                     print_rollout(verb.connect.output, &rollout)
                 }
                 Verb::Watch(verb) => {
-                    let mut client = verb.connect.client().await?;
-                    watch::follow(&mut client, &verb.name, verb.connect.output).await
+                    return watch::follow(&verb.connect, &verb.name, verb.connect.output).await;
                 }
                 Verb::List(verb) => {
                     list(verb.connect.client().await?, verb.service, verb.connect.output).await
                 }
                 Verb::Promote(Promote { full, change }) => {
                     let Change { name, reason, expected_revision, connect } = change;
+                    let idempotency_key = retry::key(None);
                     let request = PromoteRolloutRequest {
                         name,
                         reason,
+                        idempotency_key,
                         full,
                         expected_revision,
-                        ..Default::default()
                     };
-                    let rollout = connect.client().await?.promote_rollout(request).await?;
-                    print_rollout(connect.output, &rollout.into_inner())
+                    let rollout = retry::call(&connect, |mut client| {
+                        let request = request.clone();
+                        async move { client.promote_rollout(request).await }
+                    });
+                    print_rollout(connect.output, &rollout.await?)
                 }
                 Verb::Pause(change) => change.make(Asked::Pause).await,
                 Verb::Resume(change) => change.make(Asked::Resume).await,
                 Verb::Abort(change) => change.make(Asked::Abort).await,
                 Verb::Delete(change) => change.delete().await,
-            }
+            }?;
+            Ok(ExitCode::SUCCESS)
         })
     }
 }
@@ -160,31 +167,38 @@ enum Asked {
 
 impl Change {
     async fn make(self, asked: Asked) -> Result<(), Error> {
-        let mut client = self.connect.client().await?;
-        let request = ChangeRolloutRequest {
-            name: self.name,
-            reason: self.reason,
+        let request = self.request();
+        let rollout = retry::call(&self.connect, |mut client| {
+            let request = request.clone();
+            async move {
+                match asked {
+                    Asked::Pause => client.pause_rollout(request).await,
+                    Asked::Resume => client.resume_rollout(request).await,
+                    Asked::Abort => client.abort_rollout(request).await,
+                }
+            }
+        });
+        print_rollout(self.connect.output, &rollout.await?)
+    }
+
+    fn request(&self) -> ChangeRolloutRequest {
+        ChangeRolloutRequest {
+            name: self.name.clone(),
+            reason: self.reason.clone(),
+            idempotency_key: retry::key(None),
             expected_revision: self.expected_revision,
-            ..Default::default()
-        };
-        let rollout = match asked {
-            Asked::Pause => client.pause_rollout(request).await?,
-            Asked::Resume => client.resume_rollout(request).await?,
-            Asked::Abort => client.abort_rollout(request).await?,
-        };
-        print_rollout(self.connect.output, &rollout.into_inner())
+        }
     }
 
     async fn delete(self) -> Result<(), Error> {
-        let name = self.name.clone();
-        let request = ChangeRolloutRequest {
-            name: self.name,
-            reason: self.reason,
-            expected_revision: self.expected_revision,
-            ..Default::default()
-        };
-        let change = self.connect.client().await?.delete_rollout(request).await?.into_inner();
-        super::print_change(self.connect.output, &format!("rollout {name} deleted"), &change)
+        let request = self.request();
+        let change = retry::call(&self.connect, |mut client| {
+            let request = request.clone();
+            async move { client.delete_rollout(request).await }
+        });
+        let change = change.await?;
+        let what = format!("rollout {} deleted", self.name);
+        super::print_change(self.connect.output, &what, &change)
     }
 }
 

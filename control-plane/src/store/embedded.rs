@@ -1,6 +1,7 @@
 //! The store of one machine: a redb file.
 
 mod check;
+mod offline;
 #[cfg(test)]
 mod torture;
 
@@ -66,26 +67,7 @@ impl Embedded {
         Ok(store)
     }
 
-    /// Verifies a file that no control plane uses, page by page as well.
-    ///
-    /// # Errors
-    /// [`StoreError`]: in use, none there, or it cannot be read at all.
-    pub fn verify_file(path: &Path, kept: &[Hash]) -> Result<Verified, StoreError> {
-        if !path.is_file() {
-            return Err(StoreError::File(format!("there is no {}", path.display())));
-        }
-        let mut database = Self::file(path)?;
-        let sound = database.check_integrity();
-        let mut verified = Self::with(database)?.verify(kept)?;
-        match sound {
-            Ok(true) => {}
-            Ok(false) => verified.fault(0, "pages of the file were damaged and have been repaired"),
-            Err(error) => verified.fault(0, format!("pages of the file are damaged: {error}")),
-        }
-        Ok(verified)
-    }
-
-    /// The same on another kind of disk, which may be damaged.
+    /// [`Self::open`] on another kind of disk, which may be damaged.
     #[cfg(test)]
     fn on(disk: impl redb::StorageBackend) -> Result<Self, StoreError> {
         let store = Self::with(Database::builder().create_with_backend(disk)?)?;

@@ -1,6 +1,7 @@
 //! `weir rollout start`.
 
 use std::path::PathBuf;
+use std::process::ExitCode;
 
 use serde_json::{Value, json};
 use weir_mesh::policy::value;
@@ -10,6 +11,7 @@ use weir_proto::weir::control::v1::{Rollout, StartRolloutRequest};
 use super::{print_rollout, watch};
 use crate::Error;
 use crate::client::Connect;
+use crate::commands::retry;
 use crate::documents::{Files, Loaded, Object, current};
 use crate::output::{Format, print};
 
@@ -49,7 +51,8 @@ pub struct Start {
     /// Have the control plane check it; nothing starts
     #[arg(long, conflicts_with = "watch")]
     dry_run: bool,
-    /// Follow it to its end. Exits with 1 unless the canary has everything then
+    /// Follow it to its end. Exits with 1 unless the canary has everything then,
+    /// with 2 when that cannot be known
     #[arg(long)]
     watch: bool,
     /// Goes into the history
@@ -61,7 +64,7 @@ pub struct Start {
 }
 
 impl Start {
-    pub(super) async fn run(self) -> Result<(), Error> {
+    pub(super) async fn run(self) -> Result<ExitCode, Error> {
         let (name, spec) = match &self.to {
             Some(to) => (self.name(to), self.spec(to)),
             None => of_file(&self.what)?,
@@ -78,18 +81,22 @@ impl Start {
             rollout: Some(rollout),
             reason: self.reason,
             dry_run: self.dry_run,
-            ..Default::default()
+            idempotency_key: retry::key(None),
         };
-        let mut client = self.connect.client().await?;
-        let started = client.start_rollout(request).await?.into_inner();
+        let started = retry::call(&self.connect, |mut client| {
+            let request = request.clone();
+            async move { client.start_rollout(request).await }
+        });
+        let started = started.await?;
         let format = self.connect.output;
         if self.watch {
-            return watch::follow(&mut client, &name, format).await;
+            return watch::follow(&self.connect, &name, format).await;
         }
         match (self.dry_run, format) {
             (true, Format::Table) => print(&format!("{name}: could start; nothing did\n")),
             _ => print_rollout(format, &started),
-        }
+        }?;
+        Ok(ExitCode::SUCCESS)
     }
 
     /// `products-v2`; on Kubernetes `products-v2.shop` of `products.shop`.
