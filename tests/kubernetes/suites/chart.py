@@ -133,7 +133,6 @@ def test_every_right_that_the_control_plane_needs_it_has_and_no_other(kube):
         ("patch", "configmaps", "default", "weir-trust-bundle"),
         ("patch", "mutatingwebhookconfigurations.admissionregistration.k8s.io", "default", "weir-injector"),
         ("update", "secrets", mesh.NAMESPACE, "weir-ca"),
-        ("patch", "pods", mesh.NAMESPACE, None),
     ):
         assert may(verb, resource, namespace, name), f"{verb} {resource} {name}"
     for verb, resource, namespace, name in (
@@ -144,6 +143,7 @@ def test_every_right_that_the_control_plane_needs_it_has_and_no_other(kube):
         ("patch", "mutatingwebhookconfigurations.admissionregistration.k8s.io", "default", "another"),
         ("create", "pods", "default", None),
         ("patch", "pods", "default", None),
+        ("patch", "pods", mesh.NAMESPACE, None),
         ("create", "pods/exec", "default", None),
         ("patch", "deployments.apps", mesh.NAMESPACE, None),
         ("create", "clusterrolebindings.rbac.authorization.k8s.io", "default", None),
