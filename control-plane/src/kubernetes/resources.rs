@@ -130,18 +130,24 @@ impl Resources for Engine {
         let force = asked.action != Action::Rollout || self.may_take(edits);
         let before = control.desired.borrow().clone();
         // A rollout looks at who set the weights itself.
+        let mut seen = None;
         if asked.action != Action::Rollout {
+            // Before the check: what is heard of after it is not what was worked from.
+            seen = Some(self.seen(&steps));
             self.check_unchanged(&before, edits)?;
         }
         // All of it is tried before any of it is done.
         for step in &steps {
-            self.step(step, author, true, force)?;
+            self.step(step, author, (true, force), seen.as_ref())?;
         }
         let mut failed = None;
         for (done, step) in steps.iter().enumerate() {
-            if let Err(error) = self.step(step, author, false, force) {
+            if let Err(error) = self.step(step, author, (false, force), seen.as_ref()) {
                 failed = Some((done, error));
                 break;
+            }
+            if let Some(seen) = &mut seen {
+                seen.extend(self.seen(std::slice::from_ref(step)));
             }
         }
         // A step of a rollout that is half made is made whole before it is recorded: see

@@ -150,7 +150,7 @@ impl Engine {
             document["metadata"] = json!({ "name": name, "namespace": namespace });
             let step = Step { kind, namespace, name, write: Write::Apply(document) };
             // It was written before, or is as it was before the rollout.
-            self.step(&step, author, false, false)?;
+            self.step(&step, author, (false, false), None)?;
         }
         Ok(())
     }

@@ -1,5 +1,8 @@
 //! One write to the API server, made only to what is known to be there.
 
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
 use kube::api::{Api, DeleteParams, DynamicObject, Patch, PatchParams, Preconditions};
 use serde_json::Value;
 use weir_mesh::model::Service;
@@ -8,19 +11,34 @@ use super::{ACTOR, REASON, Step, Write, refusal};
 use crate::control::{Author, ChangeError};
 use crate::kubernetes::cluster::{ClusterError, FIELD_MANAGER, api_version};
 use crate::kubernetes::engine::Engine;
+use crate::kubernetes::objects::Kind;
 use crate::store::{Desired, Edit, ObjectKey, StoreError};
 
 /// A status that is written meanwhile makes another version of the same object.
 const ATTEMPTS: usize = 3;
 
+/// Objects as they were known at one moment; what is missing was not there.
+pub(super) type Seen = BTreeMap<(Kind, String, String), Arc<Value>>;
+
 impl Engine {
+    /// What steps write to, as it is known now.
+    pub(super) fn seen(&self, steps: &[Step]) -> Seen {
+        let place = |step: &Step| (step.kind, step.namespace.clone(), step.name.clone());
+        let held = |step: &Step| {
+            let held = self.mirror.read(|o| o.get(step.kind, &step.namespace, &step.name).cloned());
+            Some((place(step), held?))
+        };
+        steps.iter().filter_map(held).collect()
+    }
+
     /// With `force`, fields that somebody else set become ours; else that is refused.
+    /// Made against what was `seen`; none: what is known now.
     pub(super) fn step(
         &self,
         step: &Step,
         author: &Author,
-        dry_run: bool,
-        force: bool,
+        (dry_run, force): (bool, bool),
+        seen: Option<&Seen>,
     ) -> Result<(), ChangeError> {
         let what = step.what();
         let version = self.mirror.version(step.kind).ok_or_else(|| {
@@ -34,6 +52,11 @@ impl Engine {
             return Err(StoreError::NotLeading.into());
         }
         let api = self.cluster.objects(step.kind, &version, &step.namespace);
+        let place = (step.kind, step.namespace.clone(), step.name.clone());
+        let held = match seen {
+            Some(seen) => seen.get(&place).cloned(),
+            None => self.seen(std::slice::from_ref(step)).remove(&place),
+        };
         match &step.write {
             Write::Apply(document) => {
                 let mut document = document.clone();
@@ -43,11 +66,11 @@ impl Engine {
                 let annotations = &mut document["metadata"]["annotations"];
                 annotations[ACTOR] = author.actor.as_str().into();
                 annotations[REASON] = author.reason.as_str().into();
-                self.apply_document(step, &api, &document, dry_run, force)
+                self.apply_document((step, held), &api, &document, dry_run, force)
             }
             Write::Status(status) => self.write_status(step, status, &version, dry_run),
             Write::Delete => {
-                let deleted = self.against(step, &api, |seen| {
+                let deleted = self.against((step, held), &api, |seen| {
                     let preconditions = seen.map(|version| Preconditions {
                         resource_version: Some(version.to_owned()),
                         uid: None,
@@ -67,7 +90,7 @@ impl Engine {
 
     fn apply_document(
         &self,
-        step: &Step,
+        (step, held): (&Step, Option<Arc<Value>>),
         api: &Api<DynamicObject>,
         document: &Value,
         dry_run: bool,
@@ -77,7 +100,7 @@ impl Engine {
         // What the document says is ours from now on; all other fields stay whose they are.
         let params = PatchParams { dry_run, force, ..PatchParams::apply(FIELD_MANAGER) };
         let mut is_new = false;
-        let written = self.against(step, api, |seen| {
+        let written = self.against((step, held), api, |seen| {
             is_new = seen.is_none();
             let mut document = document.clone();
             if let Some(version) = seen {
@@ -113,11 +136,10 @@ impl Engine {
     /// that differs from it in its status alone is written as it is now.
     fn against<T>(
         &self,
-        step: &Step,
+        (step, held): (&Step, Option<Arc<Value>>),
         api: &Api<DynamicObject>,
         mut write: impl FnMut(Option<&str>) -> Result<T, ClusterError>,
     ) -> Result<T, ClusterError> {
-        let held = self.mirror.read(|o| o.get(step.kind, &step.namespace, &step.name).cloned());
         let Some(held) = held else { return write(None) };
         let mut version = held["metadata"]["resourceVersion"].as_str().map(str::to_owned);
         for _ in 1..ATTEMPTS {
