@@ -229,8 +229,7 @@ async fn delete(
             client.delete_policy(request).await?
         }
         Kind::Rollout => {
-            let request =
-                ChangeRolloutRequest { name, reason, idempotency_key, expected_revision };
+            let request = ChangeRolloutRequest { name, reason, idempotency_key, expected_revision };
             client.delete_rollout(request).await?
         }
     };
