@@ -34,7 +34,7 @@ pub struct Target {
     control: Option<String>,
     /// Bearer token of the control API [env: WEIR_TOKEN]; default: that of the mesh
     /// on this machine
-    #[arg(long, value_name = "TOKEN")]
+    #[arg(allow_hyphen_values = true, long, value_name = "TOKEN")]
     token: Option<String>,
     /// For https: PEM roots that the control API's certificate leads to [env: WEIR_CA];
     /// default: those of the system
