@@ -87,12 +87,12 @@ fn a_rollout_ends_as_a_commit() {
     git(root.path(), &["init", "--quiet", "--bare", "--initial-branch=main", "bare"]);
     git(root.path(), &["clone", "--quiet", "bare", "clone"]);
     git(&clone, &["checkout", "--quiet", "-B", "main"]);
-    std::fs::write(clone.join("mesh.yaml"), &text).unwrap();
+    fs::write(clone.join("mesh.yaml"), &text).unwrap();
     git(&clone, &["add", "mesh.yaml"]);
     git(&clone, &["commit", "--quiet", "-m", "the mesh"]);
     git(&clone, &["push", "--quiet", "-u", "origin", "main"]);
     let secret = root.path().join("secret");
-    std::fs::write(&secret, "a secret of some length\n").unwrap();
+    fs::write(&secret, "a secret of some length\n").unwrap();
     let receiver = Receiver::start(&clone, &secret);
 
     let file = clone.join("mesh.yaml");
@@ -103,7 +103,7 @@ fn a_rollout_ends_as_a_commit() {
     );
     let path = root.path().join("rollout.json");
     let apply = |text: &str| {
-        std::fs::write(&path, text).unwrap();
+        fs::write(&path, text).unwrap();
         mesh.weir(&["apply", "-f", path.to_str().unwrap()]).ok();
     };
     apply(&rollout("web-v2", "v2", &receiver.url));
@@ -122,7 +122,7 @@ fn a_rollout_ends_as_a_commit() {
 
     // Not signed, or signed otherwise: refused, and nothing is written.
     let other = root.path().join("other");
-    std::fs::write(&other, "another secret, as long\n").unwrap();
+    fs::write(&other, "another secret, as long\n").unwrap();
     let strict = Receiver::start(&clone, &other);
     apply(&rollout("web-v1", "v1", &strict.url));
     let pending = written_back(&mesh, "web-v1", "pending: try ");

@@ -100,7 +100,6 @@ async fn routes_and_policies_of_the_api_are_resources_and_what_is_none_is_refuse
     });
     let (status, answer) = replica.http("PUT", "/v1/routes/web.shop-routes", route.clone()).await;
     assert_eq!((status, &answer["unchanged"]), (200, &json!(false)), "{answer}");
-    let base = answer["revision"].as_u64().unwrap();
     let object = shop.get("gateway.networking.k8s.io/v1", "HTTPRoute", "web").await.unwrap();
     assert_eq!(
         object["spec"]["rules"][0]["backendRefs"],
