@@ -56,7 +56,9 @@ fn an_answer_has_defaults_but_nothing_that_is_unset() {
     };
     assert_eq!(
         json(pb::ChangeResponse::default()),
-        json!({"revision": 0, "unchanged": false, "warnings": [], "changes": []})
+        json!({
+            "revision": 0, "unchanged": false, "warnings": [], "changes": [], "replayed": false,
+        })
     );
     let converged = pb::Converged { routers: 9, applied: 9, slowest_ms: 12, pending: vec![] };
     assert_eq!(
@@ -67,6 +69,7 @@ fn an_answer_has_defaults_but_nothing_that_is_unset() {
             "unchanged": false,
             "warnings": [],
             "changes": [],
+            "replayed": false,
         })
     );
     assert!(matches!(call.decode_response(b"\xff"), Err(TranscodeError::Response { .. })));
@@ -136,7 +139,8 @@ fn what_is_unknown_or_wrong_is_refused_by_its_path() {
         [
             "reason: is integer, expected a string",
             "dry: is not a field of weir.control.v1.ShiftRequest; there are: service, weights, \
-             sticky, clearSticky, wait, waitSeconds, reason, expectedRevision, allowEmpty",
+             sticky, clearSticky, wait, waitSeconds, reason, expectedRevision, allowEmpty, \
+             idempotencyKey, confirm, confirmSeconds, force",
         ]
     );
     assert_eq!(
