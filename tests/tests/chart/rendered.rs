@@ -33,7 +33,7 @@ fn the_defaults_are_a_control_plane_a_gateway_and_an_injector() {
     assert_eq!(names("GatewayClass"), ["weir"]);
     assert_eq!(names("MutatingWebhookConfiguration"), ["weir-injector"]);
     assert_eq!(names("PodDisruptionBudget"), ["weir-control-plane", "weir-gateway"]);
-    assert_eq!(names("CustomResourceDefinition").len(), 6);
+    assert_eq!(names("CustomResourceDefinition").len(), 7);
     for absent in ["DaemonSet", "NetworkPolicy", "HorizontalPodAutoscaler", "PodMonitor", "Gateway"]
     {
         assert_eq!(names(absent), Vec::<&str>::new());
