@@ -34,7 +34,7 @@ impl Receiver {
             .unwrap();
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
         let first = lines.next().unwrap().unwrap();
-        std::thread::spawn(move || lines.for_each(|line| drop(line)));
+        std::thread::spawn(move || lines.for_each(drop));
         let url = first.strip_prefix("receives at ").unwrap().to_owned();
         Self { child, url }
     }
