@@ -105,7 +105,7 @@ fn serve(directory: &tempfile::TempDir, listen: &str) -> (Child, String) {
     let file = |name: &str| directory.path().join(name);
     let ready = file("ready.json");
     let _ = std::fs::remove_file(&ready);
-    let child = Command::new(WEIR)
+    let mut child = Command::new(WEIR)
         .args(["control-plane", "--api-listen", listen, "--mesh-listen", "127.0.0.1:0"])
         .arg("--data")
         .arg(file("data"))
@@ -122,7 +122,11 @@ fn serve(directory: &tempfile::TempDir, listen: &str) -> (Child, String) {
         {
             return (child, ready["api"].as_str().unwrap().to_owned());
         }
-        assert!(Instant::now() < deadline, "the control plane did not start");
+        if Instant::now() > deadline {
+            child.kill().unwrap();
+            child.wait().unwrap();
+            panic!("the control plane did not start");
+        }
         std::thread::sleep(Duration::from_millis(20));
     }
 }
