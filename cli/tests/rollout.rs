@@ -101,6 +101,7 @@ impl ControlPlane {
     }
 }
 
+#[expect(clippy::zombie_processes, reason = "who gets it waits for it; a test that panics ends")]
 fn serve(directory: &tempfile::TempDir, listen: &str) -> (Child, String) {
     let file = |name: &str| directory.path().join(name);
     let ready = file("ready.json");
