@@ -10,7 +10,7 @@ pub mod authentication;
 pub mod authorization;
 mod backend_traffic;
 #[cfg(feature = "gateway-api")]
-mod document;
+pub(crate) mod document;
 pub mod filter;
 pub mod rate_limit;
 #[cfg(feature = "gateway-api")]

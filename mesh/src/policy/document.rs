@@ -72,14 +72,7 @@ pub fn to_document(policy: &Policy) -> Value {
 /// The JSON Schema (draft 2020-12) of a kind's documents.
 #[must_use]
 pub fn schema(kind: PolicyKind) -> Value {
-    let mut spec = kind.spec_schema().to_value();
-    let mut definitions = spec
-        .as_object_mut()
-        .and_then(|spec| {
-            spec.remove("$schema");
-            spec.remove("$defs")
-        })
-        .unwrap_or_else(|| json!({}));
+    let (mut spec, mut definitions) = with_definitions(kind.spec_schema());
     if !kind.targets().is_empty() {
         let mut target = schemars::schema_for!(target::TargetRef).to_value();
         if let Some(target) = target.as_object_mut() {
@@ -101,13 +94,31 @@ pub fn schema(kind: PolicyKind) -> Value {
             spec["required"] = Value::Array(required);
         }
     }
+    document_schema(kind.as_str(), &spec, &definitions)
+}
+
+/// A spec's schema and the definitions that it refers to.
+pub(crate) fn with_definitions(spec: schemars::Schema) -> (Value, Value) {
+    let mut spec = spec.to_value();
+    let definitions = spec
+        .as_object_mut()
+        .and_then(|spec| {
+            spec.remove("$schema");
+            spec.remove("$defs")
+        })
+        .unwrap_or_else(|| json!({}));
+    (spec, definitions)
+}
+
+/// The JSON Schema (draft 2020-12) of a document of a kind of Weir's own.
+pub(crate) fn document_schema(kind: &str, spec: &Value, definitions: &Value) -> Value {
     json!({
         "$schema": "https://json-schema.org/draft/2020-12/schema",
-        "title": kind.as_str(),
+        "title": kind,
         "type": "object",
         "properties": {
             "apiVersion": { "const": API_VERSION },
-            "kind": { "const": kind.as_str() },
+            "kind": { "const": kind },
             "metadata": {
                 "type": "object",
                 "properties": {

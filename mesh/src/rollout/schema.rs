@@ -8,6 +8,7 @@ use super::read::{self, Reader};
 use super::{RolloutDocument, Spec};
 use crate::gateway_api::reader::Object;
 use crate::model::{Invalid, Violations};
+use crate::policy::document::{document_schema, with_definitions};
 use crate::policy::{API_VERSION, check_name, structure};
 
 /// The `kind` of these documents.
@@ -113,37 +114,9 @@ pub fn spec_schema() -> schemars::Schema {
 /// The JSON Schema (draft 2020-12) of a document.
 #[must_use]
 pub fn schema() -> Value {
-    let mut spec = spec_schema().to_value();
-    let definitions = spec
-        .as_object_mut()
-        .and_then(|spec| {
-            spec.remove("$schema");
-            spec.remove("$defs")
-        })
-        .unwrap_or_else(|| json!({}));
-    json!({
-        "$schema": "https://json-schema.org/draft/2020-12/schema",
-        "title": KIND,
-        "type": "object",
-        "properties": {
-            "apiVersion": { "const": API_VERSION },
-            "kind": { "const": KIND },
-            "metadata": {
-                "type": "object",
-                "properties": {
-                    "name": { "type": "string", "minLength": 1, "maxLength": 253 },
-                    "namespace": { "const": "default" },
-                    "labels": { "type": "object" },
-                    "annotations": { "type": "object" },
-                },
-                "required": ["name"],
-                "additionalProperties": false,
-            },
-            "spec": spec,
-            "status": { "type": "object" },
-        },
-        "required": ["apiVersion", "kind", "metadata", "spec"],
-        "additionalProperties": false,
-        "$defs": definitions,
-    })
+    let (spec, definitions) = with_definitions(spec_schema());
+    let mut schema = document_schema(KIND, &spec, &definitions);
+    // Kubernetes writes it; who sends it back is not refused for it.
+    schema["properties"]["status"] = json!({ "type": "object" });
+    schema
 }
